@@ -1,0 +1,176 @@
+"""The contracts: a prior p(z), a likelihood p(x | z) and a posterior q(z | x), each a module that returns a distribution.
+
+Axes, the same letters everywhere: `S` samples, `B` rows of a batch, `D` latent dimensions, `K` components,
+`C H W` channels, height and width of an image, `Y` numbers in a context, `*` any number of leading dimensions.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+Shape: TypeAlias = int | Sequence[int]
+Network: TypeAlias = nn.Module | Callable[[torch.Size], nn.Module]
+
+
+def as_shape(shape: Shape, name: str) -> torch.Size:
+    """The shape as a `torch.Size`; one number n stands for `(n,)`.
+
+    Raises:
+        ValueError: a size is not a positive whole number.
+
+    """
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise ValueError(f"'{name}' must hold positive whole numbers, got {shape!r}.")
+    return torch.Size(sizes)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode (no dropout, frozen running statistics) for a while; each submodule's own mode comes back."""
+    modes = {submodule: submodule.training for submodule in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for submodule, mode in modes.items():
+            submodule.training = mode
+
+
+def latent_mean(q_z: TorchDistribution, num_samples: int = 100) -> Tensor:
+    """E_q[z], or the average of `num_samples` draws where the family has no closed mean."""
+    try:
+        return q_z.mean
+    except NotImplementedError:
+        return q_z.sample(torch.Size([num_samples])).mean(0)
+
+
+class Prior(nn.Module, ABC):
+    """p(z), or p(z | y) where a context is given.
+
+    A subclass defines `forward`, which returns a distribution with event shape `(D,)`.
+
+    Arguments:
+        latent_dim: the number D of latent dimensions.
+
+    """
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        (self.latent_dim,) = as_shape(latent_dim, "latent_dim")
+
+    @abstractmethod
+    def forward(self, y: Tensor | None = None) -> TorchDistribution:
+        """p(z | y) for y of shape `(*, Y)`, or p(z)."""
+
+    def extra_repr(self) -> str:
+        return f"latent_dim={self.latent_dim}"
+
+
+class _Amortised(nn.Module):
+    """What a likelihood and a posterior share: a network that turns the condition into a distribution's parameters."""
+
+    def __init__(self, network: Network, in_dims: int, out_shape: Shape) -> None:
+        super().__init__()
+        self.out_shape = as_shape(out_shape, "out_shape")
+        self._in_dims = in_dims
+        self.network = network if isinstance(network, nn.Module) else network(self.out_shape)
+
+    def call_network(self, inputs: Tensor, y: Tensor | None = None) -> Tensor:
+        """The network's output with shape `(*, *out_shape)`; the network itself sees one flat batch of rows."""
+        batch_shape = inputs.shape[: inputs.dim() - self._in_dims]
+        rows = inputs.reshape(batch_shape.numel(), *inputs.shape[len(batch_shape) :])
+        if y is None:
+            outputs = self.network(rows)
+        else:
+            outputs = self.network(rows, y.expand(*batch_shape, y.shape[-1]).reshape(len(rows), -1))
+        if outputs.shape[1:].numel() != self.out_shape.numel():
+            raise ValueError(
+                f"'network' of {type(self).__name__} must give {self.out_shape.numel()} numbers for each row "
+                f"(shape {tuple(self.out_shape)}), got {outputs.shape[1:].numel()}."
+            )
+        return outputs.reshape(*batch_shape, *self.out_shape)
+
+
+class Likelihood(_Amortised, ABC):
+    """p(x | z): what the data look like, given the latent.
+
+    A subclass defines `forward` and calls `self.call_network(z, y)` there; it declares independence with `.to_event`.
+    It may define `check` (which data it can score) and `link` (to start from the mean of the data), and passes
+    `out_shape` here when it needs other than one number for each element of x.
+
+    Arguments:
+        network: a module that maps z, `(N, D)`, to `(N, *out_shape)`; or a function that makes one from `out_shape`.
+        x_shape: the shape of one row of data.
+        out_shape: the shape of the numbers that the network gives for one row; `x_shape` when omitted.
+
+    """
+
+    def __init__(self, network: Network, x_shape: Shape, out_shape: Shape | None = None) -> None:
+        self_shape = as_shape(x_shape, "x_shape")
+        super().__init__(network, in_dims=1, out_shape=self_shape if out_shape is None else out_shape)
+        self.x_shape = self_shape
+
+    @abstractmethod
+    def forward(self, z: Tensor, y: Tensor | None = None) -> TorchDistribution:
+        """p(x | z, y) with batch shape `(*)` and event shape `x_shape`, for z of shape `(*, D)`."""
+
+    def check(self, x: Tensor) -> None:
+        """Raise a `ValueError` of one sentence when x, `(*, *x_shape)`, cannot be scored; here: when it is not finite."""
+        if not torch.isfinite(x).all():
+            raise ValueError(f"'x' must be finite for {type(self).__name__}, got NaN or infinity.")
+
+    def link(self, mean: Tensor) -> Tensor:
+        """The network's output, `out_shape`, at which E[x | z] = mean, `x_shape`."""
+        raise ValueError(
+            f"{type(self).__name__} defines no 'link', so its bias cannot start from the mean of the data."
+        )
+
+    @torch.no_grad()
+    def initialize_bias(self, mean: Tensor) -> None:
+        """Set the network's output bias so that p(x | z) starts at the data's mean, `x_shape`.
+
+        Raises:
+            ValueError: the network offers no `output_bias` with one number for each output.
+
+        """
+        bias = getattr(self.network, "output_bias", None)
+        if bias is None or bias.numel() != self.out_shape.numel():
+            raise ValueError(
+                f"'network' must offer an 'output_bias' of {self.out_shape.numel()} numbers to be initialised."
+            )
+        bias.copy_(self.link(mean.to(bias)).reshape(bias.shape))
+
+    def extra_repr(self) -> str:
+        return f"x_shape={tuple(self.x_shape)}"
+
+
+class Posterior(_Amortised, ABC):
+    """q(z | x): the amortised approximation of the posterior of z given x.
+
+    A subclass defines `forward`, calls `self.call_network(x, y)` there, and returns a distribution with event shape `(D,)`.
+
+    Arguments:
+        network: a module that maps x, `(N, *x_shape)`, to `(N, *out_shape)`; or a function that makes one from `out_shape`.
+        x_shape: the shape of one row of data.
+        latent_dim: the number D of latent dimensions.
+        out_shape: the shape of the numbers that the network gives for one row; `(D,)` when omitted.
+
+    """
+
+    def __init__(self, network: Network, x_shape: Shape, latent_dim: int, out_shape: Shape | None = None) -> None:
+        (self_dim,), self_shape = as_shape(latent_dim, "latent_dim"), as_shape(x_shape, "x_shape")
+        super().__init__(network, in_dims=len(self_shape), out_shape=(self_dim,) if out_shape is None else out_shape)
+        self.latent_dim, self.x_shape = self_dim, self_shape
+
+    @abstractmethod
+    def forward(self, x: Tensor, y: Tensor | None = None) -> TorchDistribution:
+        """q(z | x, y) with batch shape `(*)` and event shape `(D,)`, for x of shape `(*, *x_shape)`."""
+
+    def extra_repr(self) -> str:
+        return f"x_shape={tuple(self.x_shape)}, latent_dim={self.latent_dim}"
