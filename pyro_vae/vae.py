@@ -1,0 +1,223 @@
+"""The VAE: the sentence that joins a prior, a likelihood and a posterior into a Pyro model and guide."""
+
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions import TorchDistribution
+from pyro.poutine.indep_messenger import IndepMessenger
+from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.scale_messenger import ScaleMessenger
+from torch import Tensor, nn
+
+from pyro_vae.parts import Likelihood, Posterior, Prior, as_shape, evaluating, latent_mean
+from pyro_vae.store import make_picklable, show, unique_name
+
+
+class VAE(nn.Module):
+    """A variational autoencoder: p(x, z) = p(z) p(x | z), with q(z | x) in place of the posterior p(z | x).
+
+    `model` and `guide` are ordinary Pyro programs, and all parameters are the module's own.
+
+    References:
+        Auto-encoding variational Bayes, Kingma and Welling, 2013.
+        Stochastic backpropagation and approximate inference in deep generative models, Rezende et al., 2014.
+
+    Arguments:
+        prior: p(z).
+        likelihood: p(x | z).
+        posterior: q(z | x).
+        context_dim: the size Y of the context y that the parts need; 0 for none.
+
+    Raises:
+        ValueError: the parts do not fit together.
+
+    Example:
+        >>> vae = VAE(
+        ...     prior=StandardNormalPrior(latent_dim=2),
+        ...     likelihood=BernoulliLikelihood(MLP(2, [32], 64), x_shape=(1, 8, 8)),
+        ...     posterior=DiagNormalPosterior(MLP(64, [32], 4), x_shape=(1, 8, 8), latent_dim=2),
+        ... )
+        >>> vae.elbo(vae.sample(5)).shape
+        torch.Size([5])
+
+    """
+
+    def __init__(self, prior: Prior, likelihood: Likelihood, posterior: Posterior, context_dim: int = 0) -> None:
+        super().__init__()
+        for name, part, base in (
+            ("prior", prior, Prior),
+            ("likelihood", likelihood, Likelihood),
+            ("posterior", posterior, Posterior),
+        ):
+            if not isinstance(part, base):
+                raise ValueError(f"'{name}' must be a {base.__name__}, got {type(part).__name__}.")
+        self.prior, self.likelihood, self.posterior = prior, likelihood, posterior
+        self.context_dim = context_dim
+        self._check_parts()
+        self._store_name = unique_name(self)
+
+    @property
+    def latent_dim(self) -> int:
+        """The number D of latent dimensions."""
+        return self.prior.latent_dim
+
+    @property
+    def x_shape(self) -> torch.Size:
+        """The shape of one row of data."""
+        return self.likelihood.x_shape
+
+    def model(
+        self,
+        x: Tensor | None = None,
+        y: Tensor | None = None,
+        *,
+        num_rows: int | None = None,
+        size: int | None = None,
+        kl_weight: float | Tensor = 1.0,
+    ) -> Tensor:
+        """The Pyro program p(z) p(x | z), with sites `"z"` and `"x"` in a plate `"data"`; returns x.
+
+        Arguments:
+            x: observed rows, `(B, *x_shape)`; drawn when omitted.
+            y: the context of each row, `(B, Y)`.
+            num_rows: how many rows to draw when neither x nor y tells.
+            size: the rows of the whole data set, when x is a minibatch that stands for it.
+            kl_weight: the weight of the KL term, greater than 0 (the β of a β-VAE), in model and guide alike.
+
+        Raises:
+            ValueError: x of another shape, or outside the likelihood's support; a call inside a row plate.
+
+        """
+        self._register(self.prior, self.likelihood)
+        with self._row_plate(x, y, num_rows, size):
+            with _weighted(kl_weight):
+                z = pyro.sample("z", self.prior(y))
+            return pyro.sample("x", self.likelihood(z, y), obs=x)
+
+    def guide(
+        self,
+        x: Tensor,
+        y: Tensor | None = None,
+        *,
+        num_rows: int | None = None,
+        size: int | None = None,
+        kl_weight: float | Tensor = 1.0,
+    ) -> Tensor:
+        """The Pyro program q(z | x), with site `"z"` in a plate `"data"`; returns z. Arguments as for `model`."""
+        self._register(self.posterior)
+        with self._row_plate(x, y, num_rows, size), _weighted(kl_weight):
+            return pyro.sample("z", self.posterior(x, y))
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> TorchDistribution:
+        """q(z | x), with batch shape `(*)` for x of shape `(*, *x_shape)`."""
+        self._check_shape(x)
+        return self.posterior(x, y)
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> TorchDistribution:
+        """p(x | z), with batch shape `(*)` for z of shape `(*, D)`."""
+        return self.likelihood(z, y)
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """E[x′ | z] at z = E_q[z | x], with the shape of x."""
+        return self.decode(latent_mean(self.encode(x, y)), y).mean
+
+    @torch.no_grad()
+    def sample(self, num_rows: int, y: Tensor | None = None) -> Tensor:
+        """Rows drawn from p(z) p(x | z), `(num_rows, *x_shape)`; for their means, decode draws from the prior."""
+        z = self.prior(y).expand(torch.Size([num_rows])).sample()
+        return self.decode(z, y).sample()
+
+    def elbo(self, x: Tensor, y: Tensor | None = None, *, num_samples: int = 1) -> Tensor:
+        """A lower bound on log p(x) for each row, E_q[log p(x | z) + log p(z) − log q(z | x)], by Monte Carlo.
+
+        Arguments:
+            x: rows, `(B, *x_shape)`.
+            y: the context of each row, `(B, Y)`.
+            num_samples: the number S of draws that are averaged.
+
+        Returns:
+            The estimate in nats, `(B,)`; differentiable.
+
+        """
+        q_z, p_z = self.encode(x, y), self.prior(y)
+        draw = q_z.rsample if q_z.has_rsample else q_z.sample
+        z = draw(torch.Size([num_samples]))
+        return (self.decode(z, y).log_prob(x) + p_z.log_prob(z) - q_z.log_prob(z)).mean(0)
+
+    def _row_plate(self, x: Tensor | None, y: Tensor | None, num_rows: int | None, size: int | None) -> pyro.plate:
+        if any(isinstance(messenger, IndepMessenger) and messenger.dim == -1 for messenger in _PYRO_STACK):
+            raise ValueError(
+                "vae.model and vae.guide bring their own row plate, so they cannot be called inside another plate at "
+                "dim -1: use vae.prior(), vae.likelihood(z) and vae.posterior(x) there."
+            )
+        if x is not None:
+            self._check_shape(x)
+            if poutine.is_validation_enabled():
+                self.likelihood.check(x)
+            rows = x.shape[-1 - len(self.x_shape)]
+        elif y is not None:
+            rows = y.shape[-2]
+        else:
+            (rows,) = as_shape(1 if num_rows is None else num_rows, "num_rows")
+        if num_rows not in (None, rows):
+            raise ValueError(
+                f"'num_rows' must be omitted or equal to the number of rows given, {rows}, got {num_rows}."
+            )
+        if size is None:
+            return pyro.plate("data", rows, dim=-1)
+        # Not subsample_size: that would draw a random permutation.
+        return pyro.plate("data", size, subsample=torch.arange(rows), dim=-1)
+
+    def _check_shape(self, x: Tensor) -> None:
+        if len(x.shape) <= len(self.x_shape) or x.shape[-len(self.x_shape) :] != self.x_shape:
+            raise ValueError(
+                f"'x' must have the shape (rows, {', '.join(map(str, self.x_shape))}), got {tuple(x.shape)}."
+            )
+
+    def _check_parts(self) -> None:
+        """Two rows of zeros through each part: the sizes fit, or one sentence says which does not."""
+        if self.posterior.x_shape != self.likelihood.x_shape:
+            expected, received = tuple(self.likelihood.x_shape), tuple(self.posterior.x_shape)
+            raise ValueError(f"'posterior' must have the likelihood's x_shape {expected}, got {received}.")
+        z_shape = torch.Size([self.latent_dim])
+        for name, part, in_shape, event_shape in (
+            ("likelihood", self.likelihood, z_shape, self.x_shape),
+            ("posterior", self.posterior, self.x_shape, z_shape),
+        ):
+            like = next(part.parameters(), torch.zeros(()))
+            y = like.new_zeros(2, self.context_dim) if self.context_dim else None
+            try:
+                with torch.no_grad(), evaluating(part):
+                    distribution = part(like.new_zeros(2, *in_shape), y)
+            except (RuntimeError, ValueError) as error:
+                raise ValueError(
+                    f"'{name}' must turn rows of shape {tuple(in_shape)} into a distribution: {error}"
+                ) from error
+            if (distribution.batch_shape, distribution.event_shape) != (torch.Size([2]), event_shape):
+                raise ValueError(
+                    f"'{name}' must return a distribution with batch shape (2,) and event shape {tuple(event_shape)} for "
+                    f"2 rows, got {tuple(distribution.batch_shape)} and {tuple(distribution.event_shape)}."
+                )
+
+    def _register(self, *parts: nn.Module) -> None:
+        """Show the parameters of these parts to Pyro; a tensor that two parts share has one name."""
+        names = {parameter: f"{self._store_name}.{name}" for name, parameter in self.named_parameters()}
+        show((names[parameter], parameter) for part in parts for parameter in part.parameters())
+
+    def __getstate__(self) -> dict[str, Any]:
+        make_picklable(self.parameters())
+        return self.__dict__.copy()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A deep copy and an unpickled VAE pass here: with the old name they would train the original.
+        super().__setstate__(state)
+        self._store_name = unique_name(self)
+
+
+def _weighted(kl_weight: float | Tensor) -> ScaleMessenger:
+    if not isinstance(kl_weight, Tensor) and not kl_weight > 0:
+        raise ValueError(f"'kl_weight' must be greater than 0, got {kl_weight}.")
+    return ScaleMessenger(scale=kl_weight)
