@@ -1,0 +1,187 @@
+"""Rows of data in memory as they came, and the batches that are taken from them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_vae.parts import as_shape
+from pyro_vae.transforms import Identity, Transform
+
+# Rows that are converted at a time where a whole data set is passed over: bounds the memory.
+_BLOCK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of data as they are stored, with the transform that makes them x.
+
+    Arguments:
+        levels: `(N, *x_shape)`, of any real dtype.
+        transform: makes x from levels.
+        max_level: the highest level there can be: 255 for 8-bit images, 1 for real numbers.
+        labels: one whole number for each row, `(N,)`, if the data have them.
+
+    Raises:
+        ValueError: levels without rows, not of real numbers, or with NaN or infinity.
+
+    Example:
+        >>> rows = Rows(torch.arange(6, dtype=torch.uint8).reshape(3, 2), UnitInterval(), max_level=5)
+        >>> rows.batch(torch.tensor([2, 0]))
+        tensor([[0.8000, 1.0000],
+                [0.0000, 0.2000]])
+
+    """
+
+    levels: Tensor
+    transform: Transform
+    max_level: float = 1.0
+    labels: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        levels = self.levels
+        if levels.dim() < 2 or levels.numel() == 0:
+            raise ValueError(
+                f"'data' must have the shape (rows, ...) with at least one row, got {tuple(levels.shape)}."
+            )
+        if levels.is_complex():
+            raise ValueError(f"'data' must hold real numbers, got {levels.dtype}.")
+        if levels.is_floating_point() and not torch.isfinite(levels).all():
+            bad = int((~torch.isfinite(levels)).flatten(1).any(1).sum())
+            raise ValueError(f"'data' must be finite, got NaN or infinity in {bad} of {len(self)} rows.")
+
+    def __len__(self) -> int:
+        return self.levels.shape[0]
+
+    @property
+    def x_shape(self) -> torch.Size:
+        """The shape of one row."""
+        return self.levels.shape[1:]
+
+    def batch(self, index: Tensor | slice) -> Tensor:
+        """X of the rows at `index`, in torch's default dtype."""
+        return self.transform(self.levels[index].to(torch.get_default_dtype()), self.max_level)
+
+    def blocks(self, num_rows: int = _BLOCK_ROWS) -> Iterator[slice]:
+        """The rows in slices of at most `num_rows`."""
+        return (slice(start, start + num_rows) for start in range(0, len(self), num_rows))
+
+    def mean(self) -> Tensor:
+        """The mean of x over the rows, `x_shape`, with random transforms at their expectation."""
+        dtype = torch.get_default_dtype()
+        sums = [self.transform.mean(self.levels[block].to(dtype), self.max_level).sum(0) for block in self.blocks()]
+        return torch.stack(sums).sum(0) / len(self)
+
+    def check_varied(self) -> None:
+        """Refuse rows that are all the same, from which nothing can be learnt.
+
+        Raises:
+            ValueError: every row is the same.
+
+        """
+        if all(bool((self.levels[block] == self.levels[0]).all()) for block in self.blocks()):
+            raise ValueError(f"'data' must vary from row to row, got {len(self)} equal rows.")
+
+    def to(self, device: torch.device | str) -> "Rows":
+        """The same rows, stored on a device."""
+        return replace(self, levels=self.levels.to(device))
+
+    def take(self, index: Tensor | slice) -> "Rows":
+        """The rows at `index`."""
+        return replace(self, levels=self.levels[index], labels=None if self.labels is None else self.labels[index])
+
+    def content_order(self) -> Tensor:
+        """An order of the rows, `(N,)`, that depends on what they hold and not on how they are arranged."""
+        rows = np.ascontiguousarray(self.levels.cpu().numpy()).reshape(len(self), -1).view(np.uint8)
+        words = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8))).view(np.uint64)
+        keys = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64) * 2 + 1
+        return torch.from_numpy(np.argsort(words @ keys, kind="stable"))
+
+
+def as_rows(data: Rows | Tensor | np.ndarray) -> Rows:
+    """Rows of data that are x already; numpy's unsigned integers that torch cannot compute with become wider ones."""
+    if isinstance(data, Rows):
+        return data
+    if isinstance(data, np.ndarray) and data.dtype.kind == "u" and data.dtype.itemsize > 1:
+        data = data.astype(np.int64)
+    return Rows(torch.as_tensor(data), Identity())
+
+
+class Batches(ABC):
+    """How the rows of one epoch are dealt into batches.
+
+    A subclass defines `num_batches` and `indices`.
+
+    Arguments:
+        size: the rows of a batch.
+
+    """
+
+    def __init__(self, size: int) -> None:
+        (self.size,) = as_shape(size, "size")
+
+    @abstractmethod
+    def num_batches(self, num_rows: int) -> int:
+        """How many batches an epoch has."""
+
+    def num_dealt(self, num_rows: int) -> int:
+        """How many rows an epoch deals out, the repeated ones included."""
+        return self.num_batches(num_rows) * self.size
+
+    @abstractmethod
+    def indices(self, num_rows: int) -> Iterator[Tensor]:
+        """The row numbers of each batch of one epoch, drawn from torch's default generator."""
+
+
+class Shuffled(Batches):
+    """Every row once an epoch, in a random order.
+
+    Arguments:
+        size: the rows of a batch.
+        drop_last: leave out a last batch that is shorter.
+
+    Example:
+        >>> [len(index) for index in Shuffled(size=4).indices(10)]
+        [4, 4, 2]
+
+    """
+
+    def __init__(self, size: int = 128, drop_last: bool = False) -> None:
+        super().__init__(size)
+        self.drop_last = drop_last
+
+    def num_batches(self, num_rows: int) -> int:
+        return num_rows // self.size if self.drop_last else -(-num_rows // self.size)
+
+    def num_dealt(self, num_rows: int) -> int:
+        return min(num_rows, super().num_dealt(num_rows))
+
+    def indices(self, num_rows: int) -> Iterator[Tensor]:
+        return iter(torch.randperm(num_rows).split(self.size)[: self.num_batches(num_rows)])
+
+
+class WithReplacement(Batches):
+    """A fixed number of batches an epoch, each row of each drawn from all rows alike.
+
+    Arguments:
+        size: the rows of a batch.
+        batches: the number of batches an epoch.
+
+    Example:
+        >>> [len(index) for index in WithReplacement(size=4, batches=3).indices(10)]
+        [4, 4, 4]
+
+    """
+
+    def __init__(self, size: int, batches: int) -> None:
+        super().__init__(size)
+        (self.batches,) = as_shape(batches, "batches")
+
+    def num_batches(self, num_rows: int) -> int:
+        return self.batches
+
+    def indices(self, num_rows: int) -> Iterator[Tensor]:
+        return iter(torch.randint(num_rows, (self.batches, self.size)))

@@ -1,0 +1,236 @@
+"""Data sets by name: the ones that ship with a dependency, torchvision's, and the user's own arrays."""
+
+import os
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from pyro_vae.data import Rows, as_rows
+from pyro_vae.streams import stream_seed
+from pyro_vae.transforms import Identity, Transform
+
+
+class Splits(NamedTuple):
+    """The rows to train on, to stop or choose by (if any), and to report on."""
+
+    train: Rows
+    validation: Rows | None
+    test: Rows
+
+
+class Source(ABC):
+    """Where data come from.
+
+    A subclass defines `read`.
+    """
+
+    @abstractmethod
+    def read(self) -> tuple[Rows, Rows]:
+        """The training rows and the test rows, as they are stored."""
+
+
+class OneHot(Source):
+    """The unit vectors of a small space, each the same number of times; the test rows are the same vectors.
+
+    Arguments:
+        num_classes: the number of unit vectors, and their size.
+        rows_per_class: how often each is there.
+
+    """
+
+    def __init__(self, num_classes: int = 4, rows_per_class: int = 500) -> None:
+        self.num_classes, self.rows_per_class = num_classes, rows_per_class
+
+    def read(self) -> tuple[Rows, Rows]:
+        labels = torch.arange(self.num_classes).repeat_interleave(self.rows_per_class)
+        rows = Rows(torch.eye(self.num_classes, dtype=torch.uint8)[labels], Identity(), 1.0, labels)
+        return rows, rows
+
+
+class Digits(Source):
+    """scikit-learn's 1,797 handwritten digits of 8 × 8 pixels with levels 0 … 16; a stratified 297 are the test rows.
+
+    References:
+        Optical recognition of handwritten digits, Alpaydin and Kaynak, 1998.
+
+    """
+
+    def read(self) -> tuple[Rows, Rows]:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
+        images, labels = load_digits(return_X_y=True)
+        train, test = train_test_split(np.arange(len(labels)), test_size=297, stratify=labels, random_state=0)
+        rows = Rows(
+            torch.from_numpy(images.astype(np.uint8)).reshape(-1, 1, 8, 8), Identity(), 16.0, torch.from_numpy(labels)
+        )
+        return rows.take(torch.from_numpy(train)), rows.take(torch.from_numpy(test))
+
+
+class TorchvisionImages(Source):
+    """One of torchvision's data sets of 28 × 28 grey images, 60,000 to train and 10,000 to test.
+
+    The files lie under `$PYRO_VAE_DATA`, or in a cache folder of the user's; torchvision downloads them when absent.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name of torchvision's class, and of the folder."""
+
+    def read(self) -> tuple[Rows, Rows]:
+        return self._read(train=True), self._read(train=False)
+
+    def _read(self, train: bool) -> Rows:
+        from torchvision import datasets
+
+        raw = data_folder() / self.name / "raw"
+        try:
+            images = getattr(datasets, self.name)(data_folder(), train=train, download=True)
+            return Rows(images.data.unsqueeze(1), Identity(), 255.0, images.targets)
+        except Exception as error:
+            for folder in (raw, raw.parent):
+                with suppress(OSError):
+                    folder.rmdir()  # leaves no trace of a failed download; a folder that holds anything stays
+            state = (
+                "are truncated or of another format: replace them"
+                if raw.exists()
+                else "are absent and cannot be downloaded"
+            )
+            raise ValueError(
+                f"The {self.name} files {state}; train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte "
+                f"and t10k-labels-idx1-ubyte belong in {raw} (another place: set PYRO_VAE_DATA): {_one_line(error)}"
+            ) from error
+
+
+class MNIST(TorchvisionImages):
+    """Handwritten digits.
+
+    References:
+        Gradient-based learning applied to document recognition, LeCun et al., 1998.
+
+    """
+
+    name = "MNIST"
+
+
+class FashionMNIST(TorchvisionImages):
+    """Photographs of clothes.
+
+    References:
+        Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms, Xiao et al., 2017.
+
+    """
+
+    name = "FashionMNIST"
+
+
+class KMNIST(TorchvisionImages):
+    """Handwritten Japanese characters.
+
+    References:
+        Deep learning for classical Japanese literature, Clanuwat et al., 2018.
+
+    """
+
+    name = "KMNIST"
+
+
+class ArrayFile(Source):
+    """The user's own array in a `.npy` file, or in a `.npz` file under the name x (with labels under the name y, if any).
+
+    The highest level is 255 for uint8 and 65,535 for uint16, the highest number there is for other whole numbers, and 1
+    for real numbers and booleans.
+
+    Arguments:
+        path: the file; the array has the shape (rows, ...).
+        test_fraction: the share of rows that are set apart for the test.
+        seed: the draw of those rows.
+
+    """
+
+    def __init__(self, path: str, test_fraction: float = 0.2, seed: int = 0) -> None:
+        self.path, self.test_fraction, self.seed = path, test_fraction, seed
+
+    def read(self) -> tuple[Rows, Rows]:
+        return split(read_array(self.path), self.test_fraction, self.seed, "test_fraction")
+
+
+def data_folder() -> Path:
+    """`$PYRO_VAE_DATA`, or the user's cache folder."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("PYRO_VAE_DATA") or cache / "pyro_vae")
+
+
+def read_array(path: str) -> Rows:
+    """All rows of a `.npy` or `.npz` file.
+
+    Raises:
+        ValueError: no such file, another format, no array `x`, or rows that `Rows` refuses.
+
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"x": loaded}
+    except Exception as error:
+        raise ValueError(f"'path' must be a .npy or .npz file of numbers, got {path}: {_one_line(error)}") from error
+    if "x" not in arrays:
+        raise ValueError(f"'path' must hold an array named x, got {', '.join(arrays) or 'none'} in {path}.")
+    x, labels = arrays["x"], arrays.get("y")
+    if x.dtype.kind not in "buif":
+        raise ValueError(f"'path' must hold an array of real numbers, got {x.dtype} in {path}.")
+    if labels is not None and labels.shape != x.shape[:1]:
+        raise ValueError(
+            f"'path' must hold one label y for each of {len(x)} rows, got the shape {labels.shape} in {path}."
+        )
+    rows = as_rows(x)
+    max_level = 1.0
+    if x.dtype.kind in "ui":
+        max_level = float(np.iinfo(x.dtype).max if x.dtype in (np.uint8, np.uint16) else max(1, x.max()))
+    return Rows(rows.levels, rows.transform, max_level, None if labels is None else torch.as_tensor(labels))
+
+
+def split(rows: Rows, fraction: float, seed: int, name: str) -> tuple[Rows, Rows]:
+    """The rows in two parts at random, the second with this fraction of them; `name` is the argument an error speaks of."""
+    second = round(len(rows) * fraction)
+    if not 0 < second < len(rows):
+        raise ValueError(f"'{name}' must leave rows on both sides of a split of {len(rows)}, got {fraction}.")
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(stream_seed(seed)))
+    return rows.take(order[second:]), rows.take(order[:second])
+
+
+def load_splits(source: Source, transform: Transform, validation_fraction: float = 0.0, seed: int = 0) -> Splits:
+    """Read a source, set validation rows apart from the training rows, and give every part its transform.
+
+    Arguments:
+        source: where the data come from.
+        transform: makes x from the stored levels.
+        validation_fraction: the share of the training rows to validate on; 0 for none.
+        seed: the draw of those rows.
+
+    Raises:
+        ValueError: unusable data, or a fraction that leaves a part empty.
+
+    """
+    train, test = source.read()
+    train.check_varied()
+    validation = None
+    if validation_fraction != 0:
+        train, validation = split(train, validation_fraction, seed, "validation_fraction")
+    held_out = None if validation is None else transformed(validation, transform, 1)
+    return Splits(transformed(train, transform, 0), held_out, transformed(test, transform, 2))
+
+
+def transformed(rows: Rows, transform: Transform, part: int) -> Rows:
+    """The rows with a transform; `part` is 0 for training, 1 for validation and 2 for test rows."""
+    transform.check(rows.levels, rows.max_level)
+    levels, max_level = transform.prepare(rows.levels, rows.max_level, part)
+    return Rows(levels, transform, max_level, rows.labels)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,111 @@
+"""Transforms: what turns the stored levels of a batch into the x that the model sees, binarisation included."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from pyro_vae.streams import stream_seed
+
+
+class Transform(ABC):
+    """What turns stored levels into x.
+
+    A subclass defines `__call__`, and `prepare` where something is done once, when the data are loaded.
+    """
+
+    @abstractmethod
+    def __call__(self, levels: Tensor, max_level: float) -> Tensor:
+        """X from levels of the same shape in 0 … max_level; random draws come from torch's default generator."""
+
+    def check(self, levels: Tensor, max_level: float) -> None:
+        """Raise a `ValueError` of one sentence when levels lie outside 0 … max_level."""
+        if levels.min() < 0 or levels.max() > max_level:
+            raise ValueError(
+                f"'data' must lie in 0 ... {max_level:g} for the transform {self!r}, "
+                f"got values from {levels.min().item():g} to {levels.max().item():g}."
+            )
+
+    def mean(self, levels: Tensor, max_level: float) -> Tensor:
+        """E[x] given the levels."""
+        return self(levels, max_level)
+
+    def prepare(self, levels: Tensor, max_level: float, part: int) -> tuple[Tensor, float]:
+        """The levels to store instead, and their maximum; `part` numbers the training, validation and test rows 0, 1, 2."""
+        return levels, max_level
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
+
+
+class Identity(Transform):
+    """The stored levels as they are: whole numbers for a Binomial, real numbers for a Normal."""
+
+    def check(self, levels: Tensor, max_level: float) -> None:
+        """Any levels will do."""
+
+    def __call__(self, levels: Tensor, max_level: float) -> Tensor:
+        return levels
+
+
+class UnitInterval(Transform):
+    """Grey levels in [0, 1]: levels divided by the highest."""
+
+    def __call__(self, levels: Tensor, max_level: float) -> Tensor:
+        return levels / max_level
+
+
+class Threshold(Transform):
+    """Binary x: 1 where the grey level is greater than a threshold.
+
+    Arguments:
+        threshold: in [0, 1).
+
+    """
+
+    def __init__(self, threshold: float = 0.5) -> None:
+        if not 0 <= threshold < 1:
+            raise ValueError(f"'threshold' must lie in [0, 1), got {threshold}.")
+        self.threshold = threshold
+
+    def __call__(self, levels: Tensor, max_level: float) -> Tensor:
+        return (levels > self.threshold * max_level).to(levels.dtype)
+
+
+class FixedDraw(Transform):
+    """Binary x, drawn once with the grey levels as probabilities; the test rows have a random stream of their own.
+
+    Arguments:
+        seed: the draw.
+
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def __call__(self, levels: Tensor, max_level: float) -> Tensor:
+        return levels
+
+    def prepare(self, levels: Tensor, max_level: float, part: int) -> tuple[Tensor, float]:
+        generator = torch.Generator().manual_seed(stream_seed(self.seed, part))
+        drawn = [
+            torch.bernoulli(block.float() / max_level, generator=generator).to(torch.uint8)
+            for block in levels.split(4096)
+        ]
+        return torch.cat(drawn), 1.0
+
+
+class DynamicDraw(Transform):
+    """Binary x, drawn afresh in every batch with the grey levels as probabilities.
+
+    References:
+        On the quantitative analysis of deep belief networks, Salakhutdinov and Murray, 2008.
+
+    """
+
+    def __call__(self, levels: Tensor, max_level: float) -> Tensor:
+        return torch.bernoulli(levels / max_level)
+
+    def mean(self, levels: Tensor, max_level: float) -> Tensor:
+        return levels / max_level
