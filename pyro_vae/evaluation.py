@@ -1,0 +1,305 @@
+"""What a VAE is worth on given rows: ELBO, rate, distortion and log p(x), in nats per row and with their errors."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from pyro.distributions import Independent, TorchDistribution
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from pyro_vae.data import Rows, as_rows
+from pyro_vae.importance import log_weights
+from pyro_vae.parts import as_shape, evaluating, latent_mean
+from pyro_vae.store import store_as_found
+from pyro_vae.streams import stream
+from pyro_vae.vae import VAE
+
+# Random draws belong to blocks of this many rows, so that no batch size of the user's can change them.
+BLOCK_ROWS = 200
+# Draws times rows that pass through the networks at once: bounds the memory.
+_CHUNK = 5_000
+# A latent dimension is active when the variance over rows of E_q[z_d | x] exceeds this (Burda et al., 2015).
+ACTIVE_VARIANCE = 0.01
+
+T = TypeVar("T")
+
+
+class Estimate(NamedTuple):
+    """A mean over rows with its two errors, in nats per row unless its name says otherwise.
+
+    Arguments:
+        mean: the estimate.
+        monte_carlo_error: its standard error from the draws of z; None when one draw a row cannot tell.
+        row_error: its standard error from the choice of rows; None for a single row.
+        num_samples: the draws of z for each row; 0 where the value is exact.
+        num_rows: the rows.
+
+    """
+
+    mean: float
+    monte_carlo_error: float | None
+    row_error: float | None
+    num_samples: int
+    num_rows: int
+
+
+class Evaluation(NamedTuple):
+    """What `evaluate` returns: lower is better for all but `log_marginal`.
+
+    Arguments:
+        negative_elbo: −ELBO = rate + distortion.
+        rate: KL(q(z | x) ‖ p(z)).
+        distortion: −E_q[log p(x | z)].
+        log_marginal: log p(x) by importance sampling; a lower bound in expectation, tight for many samples.
+        bits_per_dim: −log p(x) in bits for each element of x, where x is discrete.
+        rate_by_dim: KL of each latent dimension, where posterior and prior factorise.
+        active_variance: Var_x E_q[z_d | x] for each latent dimension.
+        active_units: how many of these exceed 0.01.
+        transform: how x was made from the stored levels, the binarisation included.
+
+    """
+
+    negative_elbo: Estimate
+    rate: Estimate
+    distortion: Estimate
+    log_marginal: Estimate | None
+    bits_per_dim: Estimate | None
+    rate_by_dim: list[Estimate] | None
+    active_variance: list[float]
+    active_units: int
+    transform: str
+
+    def to_json(self) -> str:
+        """All of it, the errors and counts included."""
+        fields = {
+            name: value._asdict() if isinstance(value, Estimate) else value for name, value in self._asdict().items()
+        }
+        if self.rate_by_dim is not None:
+            fields["rate_by_dim"] = [estimate._asdict() for estimate in self.rate_by_dim]
+        return json.dumps(fields, indent=2)
+
+    def table(self) -> str:
+        """The estimates with their errors, one a line."""
+        titles = {
+            "negative_elbo": "-ELBO (nats)",
+            "rate": "rate, KL (nats)",
+            "distortion": "distortion (nats)",
+            "log_marginal": "log p(x) (nats)",
+            "bits_per_dim": "-log p(x) (bits/dim)",
+        }
+        lines = [f"{'':<22}{'mean':>12}{'MC error':>12}{'row error':>12}{'samples':>9}{'rows':>8}"]
+        for name, title in titles.items():
+            estimate = getattr(self, name)
+            if estimate is not None:
+                errors = "".join(f"{'-' if error is None else f'{error:.4f}':>12}" for error in estimate[1:3])
+                samples = estimate.num_samples or "exact"
+                lines.append(f"{title:<22}{estimate.mean:>12.4f}{errors}{samples:>9}{estimate.num_rows:>8}")
+        lines.append(
+            f"{self.active_units} of {len(self.active_variance)} latent dimensions are active; data: {self.transform}"
+        )
+        return "\n".join(lines)
+
+
+class _RowMeans(NamedTuple):
+    """A mean over draws of z for each row: the mean and its Monte Carlo variance, `(B,)`, from `num_samples` draws."""
+
+    mean: Tensor
+    variance: Tensor
+    num_samples: int
+
+
+class _Block(NamedTuple):
+    """What is known of one block of rows."""
+
+    negative_elbo: _RowMeans
+    rate: _RowMeans
+    distortion: _RowMeans
+    log_marginal: _RowMeans | None
+    rate_by_dim: Tensor | None
+    latent_mean: Tensor
+    is_discrete: bool
+
+
+@torch.no_grad()
+def evaluate(
+    vae: VAE,
+    data: Rows | Tensor | np.ndarray,
+    *,
+    num_samples: int = 10,
+    num_importance_samples: int = 100,
+    seed: int = 0,
+) -> Evaluation:
+    """Evaluate a VAE on all rows, in evaluation mode.
+
+    The result does not depend on the order of the rows, and the caller's random state stays as it is.
+
+    Arguments:
+        vae: the VAE.
+        data: rows, `(N, *x_shape)`.
+        num_samples: the draws of z for each row, for −ELBO, rate and distortion.
+        num_importance_samples: the draws of z for each row, for log p(x); 0 leaves it out.
+        seed: names the random stream.
+
+    Raises:
+        ValueError: rows of another shape or outside the likelihood's support; a count that is too small.
+
+    """
+    as_shape(num_samples, "num_samples")
+    rows = as_rows(data)
+    check_data(vae, rows)
+    blocks = _by_block(vae, rows, seed, partial(_evaluate_block, vae, num_samples, num_importance_samples))
+    marginals = [block.log_marginal for block in blocks if block.log_marginal is not None]
+    log_marginal = _estimate(marginals) if marginals else None
+    is_discrete = all(block.is_discrete for block in blocks)
+    variance = torch.cat([block.latent_mean for block in blocks]).var(0, correction=0)
+    return Evaluation(
+        negative_elbo=_estimate([block.negative_elbo for block in blocks]),
+        rate=_estimate([block.rate for block in blocks]),
+        distortion=_estimate([block.distortion for block in blocks]),
+        log_marginal=log_marginal,
+        bits_per_dim=_bits_per_dim(log_marginal, rows.x_shape.numel()) if log_marginal and is_discrete else None,
+        rate_by_dim=_by_dim([block.rate_by_dim for block in blocks]),
+        active_variance=variance.tolist(),
+        active_units=int((variance > ACTIVE_VARIANCE).sum()),
+        transform=repr(rows.transform),
+    )
+
+
+@torch.no_grad()
+def negative_elbo(vae: VAE, data: Rows | Tensor | np.ndarray, *, num_samples: int = 1, seed: int = 0) -> float:
+    """−ELBO in nats per row over all rows, as `evaluate` gives it, at the price of one pass for each draw."""
+    blocks = _by_block(vae, as_rows(data), seed, lambda x: _draws(vae, x, vae.encode(x), num_samples)[0])
+    return torch.cat([draws.mean(0) for draws in blocks]).mean().item()
+
+
+@torch.no_grad()
+def check_data(vae: VAE, rows: Rows) -> None:
+    """Refuse rows that the VAE cannot score, before any work is done.
+
+    Raises:
+        ValueError: rows of another shape, or outside the likelihood's support.
+
+    """
+    if rows.x_shape != vae.x_shape:
+        raise ValueError(f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}.")
+    with stream(0, device=rows.levels.device):
+        for block in rows.blocks():
+            vae.likelihood.check(rows.batch(block))
+
+
+def _by_block(vae: VAE, rows: Rows, seed: int, function: Callable[[Tensor], T]) -> list[T]:
+    """The function of x, block by block in an order that the rows' contents decide, each with a random stream of its own."""
+    device = next((parameter.device for parameter in vae.parameters()), rows.levels.device)
+    results = []
+    with evaluating(vae), store_as_found():
+        for number, index in enumerate(rows.content_order().split(BLOCK_ROWS)):
+            with stream(seed, number, device=device):
+                results.append(function(rows.batch(index).to(device)))
+    return results
+
+
+def _evaluate_block(vae: VAE, num_samples: int, num_importance_samples: int, x: Tensor) -> _Block:
+    q_z, p_z = vae.encode(x), vae.prior()
+    negative_elbo, rate, distortion = _draws(vae, x, q_z, num_samples)
+    return _Block(
+        negative_elbo=_row_means(negative_elbo),
+        rate=_row_means(rate, is_exact=_kl(q_z, p_z) is not None),
+        distortion=_row_means(distortion),
+        log_marginal=_log_marginal(vae, x, num_importance_samples) if num_importance_samples else None,
+        rate_by_dim=_kl_by_dim(q_z, p_z),
+        latent_mean=latent_mean(q_z).double(),
+        is_discrete=_is_discrete(vae.decode(latent_mean(q_z)), x),
+    )
+
+
+def _draws(vae: VAE, x: Tensor, q_z: TorchDistribution, num_samples: int) -> tuple[Tensor, Tensor, Tensor]:
+    """−ELBO, rate and distortion at each draw of z, `(S, B)`; the rate in closed form where there is one."""
+    p_z = vae.prior()
+    rates, distortions = [], []
+    for count in _chunks(num_samples):
+        z = q_z.sample(torch.Size([count]))
+        kl = _kl(q_z, p_z)
+        rates.append(q_z.log_prob(z) - p_z.log_prob(z) if kl is None else kl.expand(count, -1))
+        distortions.append(-vae.decode(z).log_prob(x))
+    rate, distortion = torch.cat(rates).double(), torch.cat(distortions).double()
+    return rate + distortion, rate, distortion
+
+
+def _log_marginal(vae: VAE, x: Tensor, num_samples: int) -> _RowMeans:
+    """Log of the mean importance weight, with the variance that the delta method gives it; chunk by chunk."""
+    log_sum = log_square_sum = x.new_full(x.shape[:1], -math.inf, dtype=torch.float64)
+    for count in _chunks(num_samples):
+        weights = log_weights(vae.model, vae.guide, x, num_samples=count).double()
+        log_sum = torch.logaddexp(log_sum, weights.logsumexp(0))
+        log_square_sum = torch.logaddexp(log_square_sum, (2 * weights).logsumexp(0))
+    variance = ((log_square_sum - 2 * log_sum).exp() - 1 / num_samples) * num_samples / max(1, num_samples - 1)
+    return _RowMeans(log_sum - math.log(num_samples), variance.clamp(min=0), num_samples)
+
+
+def _chunks(num_samples: int) -> list[int]:
+    """The draws, split so that no more than `_CHUNK` rows times draws pass through the networks at once."""
+    size = max(1, _CHUNK // BLOCK_ROWS)
+    return [min(size, num_samples - start) for start in range(0, num_samples, size)]
+
+
+def _kl(q_z: TorchDistribution, p_z: TorchDistribution) -> Tensor | None:
+    try:
+        return kl_divergence(q_z, p_z)
+    except NotImplementedError:
+        return None
+
+
+def _kl_by_dim(q_z: TorchDistribution, p_z: TorchDistribution) -> Tensor | None:
+    """KL of each dimension, `(B, D)`, where both distributions are products over the dimensions."""
+    if not all(isinstance(part, Independent) and part.base_dist.event_dim == 0 for part in (q_z, p_z)):
+        return None
+    kl = _kl(q_z.base_dist, p_z.base_dist)
+    return None if kl is None else kl.double()
+
+
+def _is_discrete(p_x: TorchDistribution, x: Tensor) -> bool:
+    """Whether x are values of a discrete distribution, and not grey levels that it scores improperly."""
+    support = p_x.support
+    return support is not None and support.is_discrete and bool(support.check(x).all())
+
+
+def _row_means(draws: Tensor, is_exact: bool = False) -> _RowMeans:
+    if is_exact:
+        return _RowMeans(draws[0], torch.zeros_like(draws[0]), 0)
+    spread = draws - draws.mean(0)
+    return _RowMeans(draws.mean(0), (spread**2).sum(0) / len(draws) / max(1, len(draws) - 1), len(draws))
+
+
+def _estimate(blocks: Sequence[_RowMeans]) -> Estimate:
+    mean, variance = (torch.cat(parts) for parts in ([b.mean for b in blocks], [b.variance for b in blocks]))
+    num_samples, num_rows = blocks[0].num_samples, len(mean)
+    return Estimate(
+        mean=mean.mean().item(),
+        monte_carlo_error=None if num_samples == 1 else variance.sum().sqrt().item() / num_rows,
+        row_error=None if num_rows == 1 else (mean.std() / num_rows**0.5).item(),
+        num_samples=num_samples,
+        num_rows=num_rows,
+    )
+
+
+def _by_dim(blocks: Sequence[Tensor | None]) -> list[Estimate] | None:
+    known = [block for block in blocks if block is not None]
+    if not known:
+        return None
+    columns = torch.cat(known).unbind(1)
+    return [_estimate([_RowMeans(column, torch.zeros_like(column), 0)]) for column in columns]
+
+
+def _bits_per_dim(log_marginal: Estimate, num_elements: int) -> Estimate:
+    unit = 1 / (num_elements * math.log(2))
+    monte_carlo_error, row_error = (
+        None if error is None else error * unit for error in (log_marginal.monte_carlo_error, log_marginal.row_error)
+    )
+    return log_marginal._replace(
+        mean=-log_marginal.mean * unit, monte_carlo_error=monte_carlo_error, row_error=row_error
+    )

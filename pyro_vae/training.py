@@ -1,0 +1,294 @@
+"""fit: train a VAE for some epochs, and say what happened."""
+
+import copy
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import pyro
+import torch
+from pyro.infer import ELBO, TraceMeanField_ELBO
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from tqdm import tqdm
+
+from pyro_vae.data import Batches, Rows, Shuffled, as_rows
+from pyro_vae.evaluation import check_data, negative_elbo
+from pyro_vae.objectives import ConstantKL, KLSchedule
+from pyro_vae.streams import stream
+from pyro_vae.svi import SVI
+from pyro_vae.vae import VAE
+
+# Losses are read from the device this many steps at a time: a read waits for all work that is under way.
+_READ_EVERY = 50
+
+OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
+SchedulerFactory: TypeAlias = Callable[[Optimizer], LRScheduler]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train.
+
+    Arguments:
+        epochs: how many epochs in all.
+        batches: how rows are dealt into batches.
+        optimizer: makes a torch optimiser from parameters; the loss is the mean over the rows of a batch.
+        scheduler: makes a learning-rate scheduler, stepped once an epoch; none by default.
+        objective: the Pyro ELBO that is minimised.
+        kl_schedule: the weight of the KL term as a function of time.
+        clip_norm: the largest norm of all gradients together, in nats per row; none by default.
+        patience: stop after this many epochs without a better validation ELBO; never by default.
+        seed: names the random streams of batches, binarisation and draws of z; each epoch has one of its own.
+
+    """
+
+    epochs: int = 10
+    batches: Batches = field(default_factory=Shuffled)
+    optimizer: OptimizerFactory = torch.optim.Adam
+    scheduler: SchedulerFactory | None = None
+    objective: ELBO = field(default_factory=lambda: TraceMeanField_ELBO(max_plate_nesting=1))
+    kl_schedule: KLSchedule = field(default_factory=ConstantKL)
+    clip_norm: float | None = None
+    patience: int | None = None
+    seed: int = 0
+
+
+class Epoch(NamedTuple):
+    """One row of the history; the losses are in nats per row, and None where nothing was there to measure them on.
+
+    Arguments:
+        epoch: its number, from 1.
+        learning_rate: the optimiser's, during the epoch.
+        kl_weight: the weight of the KL term, in the last batch.
+        train_loss: the objective, averaged over the rows as they were trained on.
+        validation_loss: −ELBO of the validation rows, after the epoch.
+        test_loss: −ELBO of the test rows, after the epoch.
+        seconds: the time it took, evaluation included.
+
+    """
+
+    epoch: int
+    learning_rate: float
+    kl_weight: float
+    train_loss: float
+    validation_loss: float | None
+    test_loss: float | None
+    seconds: float
+
+
+class Fit(NamedTuple):
+    """Where training has got to; handed to `on_epoch` after each epoch, returned at the end, and enough to resume from.
+
+    Arguments:
+        history: the epochs so far.
+        weights: the VAE's state dict after the last whole epoch.
+        best_weights: the state dict of the epoch with the best validation ELBO; `weights` itself without validation rows.
+        optimizer: the optimiser's state dict.
+        scheduler: the scheduler's state dict, or None.
+        outcome: "finished", "stopped early" or "interrupted"; "running" between epochs.
+
+    """
+
+    history: list[Epoch]
+    weights: dict[str, Tensor]
+    best_weights: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any] | None
+    outcome: str
+
+
+class NonFiniteLossError(ValueError):
+    """The loss became NaN or infinite; the VAE has its last good weights again."""
+
+
+def fit(
+    vae: VAE,
+    data: Rows | Tensor | np.ndarray,
+    training: Training | None = None,
+    *,
+    validation: Rows | Tensor | np.ndarray | None = None,
+    test: Rows | Tensor | np.ndarray | None = None,
+    resume: Fit | None = None,
+    on_epoch: Callable[[Fit], None] | None = None,
+    progress: bool = False,
+) -> Fit:
+    """Train a VAE in place; at the end it has the weights that were reached.
+
+    The caller's random state, Pyro's param store and its validation flags stay as they are. Interrupted with Ctrl-C, it
+    returns what was reached. The same seed gives the same losses, and a resumed run those of an uninterrupted one.
+
+    Arguments:
+        vae: the VAE; trained on the device where its parameters are.
+        data: the rows to train on, `(N, *x_shape)`.
+        training: how to train; by default as `Training()` says.
+        validation: rows for early stopping and for the choice of the best weights.
+        test: rows whose −ELBO goes into the history, and decides nothing.
+        resume: what an earlier `fit` returned, to go on from.
+        on_epoch: called before the first and after each epoch, for instance to save a checkpoint.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: unusable data or settings, before any work is done.
+        NonFiniteLossError: the loss became NaN or infinite.
+
+    """
+    run = _Run(vae, as_rows(data), training or Training(), validation, test, resume)
+    report = on_epoch or (lambda reached: None)
+    try:
+        with run.progress_bar(progress) as bar:
+            report(run.reached)
+            while run.goes_on():
+                run.epoch(bar)
+                report(run.reached)
+    except KeyboardInterrupt:
+        return run.reached._replace(outcome="interrupted")
+    return run.reached._replace(outcome="finished" if run.is_complete() else "stopped early")
+
+
+class _Run:
+    """One call of `fit`: what stays the same over its epochs, and what they have reached."""
+
+    def __init__(
+        self, vae: VAE, train: Rows, training: Training, validation: Any, test: Any, resume: Fit | None
+    ) -> None:
+        self.device = next(vae.parameters()).device
+        self.vae, self.training, self.train = vae, training, train.to(self.device)
+        self.validation, self.test = (None if part is None else as_rows(part) for part in (validation, test))
+        self._check()
+        parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+        self.optimizer = training.optimizer(parameters)
+        self.scheduler = None if training.scheduler is None else training.scheduler(self.optimizer)
+        self.svi = SVI(vae.model, vae.guide, self.optimizer, training.objective, rows=lambda x, **_: len(x))
+        self.reached = self._snapshot([], None) if resume is None else self._resumed(resume)
+
+    def is_complete(self) -> bool:
+        """Whether all epochs are done."""
+        return len(self.reached.history) >= self.training.epochs
+
+    def goes_on(self) -> bool:
+        """Whether there is another epoch to run: neither all are done nor patience has run out."""
+        history, patience = self.reached.history, self.training.patience
+        has_patience = patience is None or len(history) - _best_epoch(history) < patience
+        return has_patience and not self.is_complete()
+
+    def progress_bar(self, is_shown: bool) -> tqdm:
+        """One bar over the rows of all epochs; it starts where a resumed run goes on."""
+        size = self.training.batches.num_dealt(len(self.train))
+        total, initial = size * self.training.epochs, size * len(self.reached.history)
+        return tqdm(
+            total=total, initial=initial, unit=" rows", unit_scale=True, disable=not is_shown, dynamic_ncols=True
+        )
+
+    def epoch(self, bar: tqdm) -> None:
+        """Train on one epoch of batches, measure, and note what was reached."""
+        started = time.perf_counter()
+        number = len(self.reached.history) + 1
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        self.vae.train()
+        with stream(self.training.seed, number, device=self.device), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Encountered ")  # Pyro's word on NaN, which is raised here
+            train_loss, kl_weight = self._train(number, bar)
+        validation_loss, test_loss = (
+            None if part is None else negative_elbo(self.vae, part) for part in (self.validation, self.test)
+        )
+        self._step_scheduler(train_loss if validation_loss is None else validation_loss)
+        seconds = time.perf_counter() - started
+        row = Epoch(number, learning_rate, kl_weight, train_loss, validation_loss, test_loss, seconds)
+        self.reached = self._snapshot([*self.reached.history, row], self.reached.best_weights)
+
+    def _train(self, number: int, bar: tqdm) -> tuple[float, float]:
+        """The mean loss of the epoch's rows, and the KL weight of its last batch."""
+        batches, size = self.training.batches, len(self.train)
+        num_batches = batches.num_batches(size)
+        unread: list[Tensor] = []
+        loss_sum, rows_seen, kl_weight = 0.0, 0, 1.0
+        for step, index in enumerate(batches.indices(size), start=1):
+            kl_weight = self.training.kl_schedule(number - 1 + (step - 1) / num_batches)
+            unread.append(self._step(self.train.batch(index), kl_weight, is_first=number == step == 1))
+            rows_seen += len(index)
+            bar.update(len(index))
+            if len(unread) == _READ_EVERY or step == num_batches:
+                loss_sum += self._read(unread, number, step)
+                unread.clear()
+                bar.set_postfix(epoch=f"{number}/{self.training.epochs}", loss=f"{loss_sum / rows_seen:.2f}")
+        return loss_sum / rows_seen, kl_weight
+
+    def _step(self, x: Tensor, kl_weight: float, is_first: bool) -> Tensor:
+        # Validation costs a tenth of a step or more: the first one tells.
+        with pyro.validation_enabled(is_first):
+            loss = self.svi.backward(x, kl_weight=kl_weight)
+        if self.training.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.vae.parameters(), self.training.clip_norm)
+        self.optimizer.step()
+        return loss
+
+    def _read(self, losses: list[Tensor], number: int, step: int) -> float:
+        """The sum of losses; at a non-finite one, or with weights that are not finite, the run ends here."""
+        values = torch.stack(losses).double()
+        finite = torch.isfinite(values)
+        weights_finite = all(bool(torch.isfinite(parameter).all()) for parameter in self.vae.parameters())
+        if finite.all() and weights_finite:
+            return values.sum().item()
+        at = step if finite.all() else step - len(losses) + 1 + int((~finite).int().argmax())
+        self.vae.load_state_dict(self.reached.weights)
+        raise NonFiniteLossError(
+            f"The loss became NaN or infinite in epoch {number} at step {at}, and the VAE has the weights of the end of "
+            f"epoch {number - 1} again: try a lower learning rate, 'clip_norm', or a larger 'min_scale'."
+        )
+
+    def _step_scheduler(self, loss: float) -> None:
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(loss)
+        elif self.scheduler is not None:
+            self.scheduler.step()
+
+    def _snapshot(self, history: list[Epoch], best_weights: dict[str, Tensor] | None) -> Fit:
+        weights = copy.deepcopy(self.vae.state_dict())
+        is_best = self.validation is None or not history or _best_epoch(history) == len(history)
+        scheduler = None if self.scheduler is None else copy.deepcopy(self.scheduler.state_dict())
+        return Fit(
+            history=history,
+            weights=weights,
+            best_weights=weights if is_best or best_weights is None else best_weights,
+            optimizer=copy.deepcopy(self.optimizer.state_dict()),
+            scheduler=scheduler,
+            outcome="running",
+        )
+
+    def _resumed(self, fit: Fit) -> Fit:
+        self.vae.load_state_dict(fit.weights)
+        self.optimizer.load_state_dict(fit.optimizer)
+        if self.scheduler is not None and fit.scheduler is not None:
+            self.scheduler.load_state_dict(fit.scheduler)
+        return fit
+
+    def _check(self) -> None:
+        training, num_rows = self.training, len(self.train)
+        if training.epochs < 1:
+            raise ValueError(f"'epochs' must be 1 or more, got {training.epochs}.")
+        if training.patience is not None and (training.patience < 1 or self.validation is None):
+            raise ValueError(
+                f"'patience' must be 1 or more epochs and needs validation rows, got {training.patience} "
+                f"with{'out' if self.validation is None else ''} validation rows."
+            )
+        if training.clip_norm is not None and not training.clip_norm > 0:
+            raise ValueError(f"'clip_norm' must be greater than 0, got {training.clip_norm}.")
+        if num_rows < training.batches.size:
+            raise ValueError(
+                f"'data' must have at least one batch of {training.batches.size} rows, got {num_rows} rows."
+            )
+        self.train.check_varied()
+        for part in (self.train, self.validation, self.test):
+            if part is not None:
+                check_data(self.vae, part)
+
+
+def _best_epoch(history: list[Epoch]) -> int:
+    """The number of the epoch with the lowest validation loss; the last one without validation rows, and 0 before any."""
+    validated = [(row.validation_loss, row.epoch) for row in history if row.validation_loss is not None]
+    return min(validated)[1] if validated else len(history)
