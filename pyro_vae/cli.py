@@ -1,0 +1,111 @@
+"""What the command lines share: errors that are one sentence, with the nearest known name."""
+
+import difflib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, get_args, get_type_hints
+
+from jsonargparse import ArgumentParser
+from torch import nn
+
+
+class SentenceParser(ArgumentParser):
+    """A jsonargparse parser whose errors are one sentence: the setting, what it accepts, and what it got.
+
+    Raises:
+        ValueError: in place of printing its usage and leaving the process.
+
+    """
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise ValueError(self._explain(_one_line(message))) from ex
+
+    def _explain(self, message: str) -> str:
+        """One sentence for what jsonargparse has to say."""
+        if match := re.search(r"unrecognized arguments: ([^\s=]+)", message):
+            return f"'{match[1]}' is no setting{nearest(match[1], self._options())}."
+        if match := re.search(r"^(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", message):
+            name = ".".join(filter(None, match.groups()))
+            return f"'{name}' is no setting{nearest(name, [option.removeprefix('--') for option in self._options()])}."
+        if match := re.search(r'^Parser key "([\w.]+)": (.*)$', message):
+            return self._explain_value(*match.groups())
+        return message
+
+    def _explain_value(self, key: str, reason: str) -> str:
+        if match := re.search(
+            r"'([\w.]+)' ((?:accepts|is no setting|must be)\b.*?)(?: Got value: Namespace.*)?$", reason
+        ):
+            return f"'{key}.{match[1]}' {match[2]}"  # an argument of the class, already explained
+        action = next((action for action in self._actions if action.dest == key), None)
+        bases = list(_class_types(getattr(action, "_typehint", None)))
+        known = [subclass for base in bases for subclass in _known_subclasses(base)]
+        if match := re.search(r"Option '(\w+)' is not accepted", reason):
+            parameters = [name for subclass in known for name in inspect.signature(subclass).parameters]
+            return f"'{key}.{match[1]}' is no setting{nearest(match[1], parameters)}."
+        received = re.split(r"[Vv]alue: |string: ", reason)[-1]
+        if (bases and " class" in reason) or "import path" in reason:
+            names = sorted({subclass.__name__ for subclass in known})
+            base = " or ".join(base.__name__ for base in bases)
+            accepted = ", ".join([*names, "or an import path"])
+            return f"'{key}' accepts a subclass of {base} ({accepted}), got {received}{nearest(received, names)}."
+        accepted = " or ".join(dict.fromkeys(re.findall(r"Expected .*?<class '([\w.]+)'>", reason))).replace(
+            "NoneType", "null"
+        )
+        return f"'{key}' accepts {accepted}, got {received}." if accepted else f"'{key}' must be valid: {reason}"
+
+    def _options(self) -> list[str]:
+        return [option for action in self._actions for option in action.option_strings]
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`"; the nearest is …"` for the known name most like this one in any case of letters, or nothing."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f"; the nearest is '{by_lower[close[0]]}'" if close else ""
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Run a script; a user's mistake ends it with one sentence on standard error."""
+    try:
+        sys.exit(main() or 0)
+    except (ValueError, OSError) as error:
+        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _class_types(annotation: Any) -> Iterator[type]:
+    """The classes whose subclasses a setting accepts."""
+    if inspect.isclass(annotation) and getattr(annotation, "_is_protocol", False):
+        annotation = get_type_hints(annotation.__call__)["return"]
+    arguments = get_args(annotation)
+    if arguments and isinstance(arguments[0], list):  # a Callable: what it returns
+        arguments = arguments[1:]
+    for argument in arguments or (annotation,):
+        if inspect.isclass(argument) and argument is not type(None) and argument.__module__ != "builtins":
+            yield argument
+        elif get_args(argument):
+            yield from _class_types(argument)
+
+
+def _known_subclasses(base: type) -> list[type]:
+    """The final classes to name for a base: torch's own modules are too many, the package's networks will do."""
+    package = "pyro_vae.nets" if base is nn.Module else base.__module__.split(".")[0] + "."
+    found = (
+        cls for cls in _subclasses(base) if cls.__module__.startswith(package) and not cls.__name__.startswith("_")
+    )
+    return [cls for cls in found if not inspect.isabstract(cls)]
+
+
+def _subclasses(base: type[Any]) -> Iterator[type]:
+    subclass: type[Any]
+    for subclass in base.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())

@@ -1,0 +1,249 @@
+"""Settings: one typed tree that YAML files and command lines fill in, and the VAE that it describes."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import yaml
+from torch import nn
+
+# Imported for their names: what stands here can be called by its class name alone.
+from pyro_vae import likelihoods, nets, objectives, posteriors, priors, sources, transforms  # noqa: F401
+from pyro_vae.checkpoint import RunFolder
+from pyro_vae.parts import Likelihood, Network, Posterior, Prior, Shape
+from pyro_vae.training import Training
+from pyro_vae.vae import VAE
+
+if TYPE_CHECKING:
+    from pyro_vae.cli import SentenceParser
+
+# The packages whose classes a run folder may name without being asked for.
+TRUSTED = ("pyro_vae", "pyro", "torch", "zuko")
+_PRESETS = resources.files("pyro_vae") / "presets"
+_DEFAULT_PRESET = "digits"
+
+
+class PriorFactory(Protocol):
+    """A Prior class, but for what the settings decide elsewhere."""
+
+    def __call__(self, *, latent_dim: int) -> Prior: ...
+
+
+class LikelihoodFactory(Protocol):
+    """A Likelihood class, but for its network and the shape of the data."""
+
+    def __call__(self, *, network: Network, x_shape: Shape) -> Likelihood: ...
+
+
+class PosteriorFactory(Protocol):
+    """A Posterior class, but for its network, the shape of the data and the latent dimension."""
+
+    def __call__(self, *, network: Network, x_shape: Shape, latent_dim: int) -> Posterior: ...
+
+
+class NetworkFactory(Protocol):
+    """A network class, but for the shapes of its inputs and outputs."""
+
+    def __call__(self, *, in_shape: Shape, out_shape: Shape) -> nn.Module: ...
+
+
+@dataclass
+class ModelSettings:
+    """The VAE.
+
+    Arguments:
+        latent_dim: the number D of latent dimensions.
+        prior: p(z), a Prior class.
+        likelihood: p(x | z), a Likelihood class.
+        posterior: q(z | x), a Posterior class.
+        decoder: the likelihood's network, a class of network.
+        encoder: the posterior's network, a class of network.
+        initialize_bias: start the likelihood's output bias at the mean of the training data.
+
+    """
+
+    latent_dim: int
+    prior: PriorFactory
+    likelihood: LikelihoodFactory
+    posterior: PosteriorFactory
+    decoder: NetworkFactory
+    encoder: NetworkFactory
+    initialize_bias: bool = False
+
+
+@dataclass
+class DataSettings:
+    """The data.
+
+    Arguments:
+        source: where they come from, a Source class.
+        transform: what makes x from the stored levels, binarisation included, a Transform class.
+        validation_fraction: the share of the training rows that is set apart, to stop early and to choose by.
+        seed: the draw of those rows.
+
+    """
+
+    source: sources.Source
+    transform: transforms.Transform
+    validation_fraction: float = 0.0
+    seed: int = 0
+
+
+@dataclass
+class Settings:
+    """All settings of a run.
+
+    Arguments:
+        vae: the VAE.
+        data: the data.
+        training: how to train.
+        device: where to train: cpu, cuda, or auto for cuda where there is one.
+
+    """
+
+    vae: ModelSettings
+    data: DataSettings
+    training: Training
+    device: str = "auto"
+
+
+def build_vae(model: ModelSettings, x_shape: Shape) -> VAE:
+    """The VAE that settings describe, with fresh weights from torch's default generator."""
+    latent_dim = model.latent_dim
+    return VAE(
+        prior=model.prior(latent_dim=latent_dim),
+        likelihood=model.likelihood(
+            network=lambda out_shape: model.decoder(in_shape=(latent_dim,), out_shape=out_shape), x_shape=x_shape
+        ),
+        posterior=model.posterior(
+            network=lambda out_shape: model.encoder(in_shape=x_shape, out_shape=out_shape),
+            x_shape=x_shape,
+            latent_dim=latent_dim,
+        ),
+    )
+
+
+def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> VAE:
+    """The VAE of a run folder, on the CPU and in evaluation mode.
+
+    No code of the folder's is run: a class from outside pyro_vae, pyro, torch and zuko is refused before it is imported.
+
+    Arguments:
+        run: the folder.
+        weights: `"best"` or `"last"`.
+        allow: further packages whose classes the settings may name.
+
+    Raises:
+        ValueError: a file is missing, damaged, of a newer format, or names a class that is not allowed.
+
+    """
+    folder = RunFolder(run)
+    info = folder.info()
+    vae = build_vae(load_settings(run, allow).vae, info.x_shape)
+    try:
+        vae.load_state_dict(folder.weights(weights))
+    except RuntimeError as error:
+        raise ValueError(
+            f"{folder.path / weights}.pt must hold the weights of this VAE, but does not: {_one_line(error)}"
+        ) from error
+    return vae.eval()
+
+
+def load_settings(run: str | Path, allow: Sequence[str] = ()) -> Settings:
+    """The settings of a run folder; see `load`."""
+    text = RunFolder(run).read_text("settings.yaml")
+    tree = _read_yaml(text, f"{run}/settings.yaml")
+    check_trusted(tree, (*TRUSTED, *allow))
+    parser = settings_parser()
+    return instantiate(parser, parser.parse_object(tree))
+
+
+def check_trusted(tree: Any, packages: Sequence[str]) -> None:
+    """Refuse settings that name anything importable outside these packages; nothing is imported.
+
+    Raises:
+        ValueError: they do.
+
+    """
+    for name in _importable(tree):
+        if name.split(".")[0] not in packages:
+            raise ValueError(
+                f"settings may name classes of {', '.join(packages)}, got {name}: allow {name.split('.')[0]} by name "
+                "if you trust it."
+            )
+
+
+def _importable(tree: Any) -> Iterator[str]:
+    """Every text in a tree of settings that a parser could take for an import path."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            if key != "path":  # a file's name; no setting of this name takes a class
+                yield from _importable(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _importable(value)
+    elif isinstance(tree, str) and re.fullmatch(r"\s*[^\W\d]\w*(\s*\.\s*[^\W\d]\w*)+\s*", tree):
+        yield tree.strip()
+
+
+def read_preset(preset: str) -> dict[str, Any]:
+    """The settings of a preset, or of a YAML file of the user's; what a file leaves out is as in the default preset.
+
+    Raises:
+        ValueError: no such preset and no such file, or a file that is not a tree of settings.
+
+    """
+    from pyro_vae.cli import nearest
+
+    names = sorted(file.name.removesuffix(".yaml") for file in _PRESETS.iterdir() if file.name.endswith(".yaml"))
+    if preset in names:
+        return yaml.safe_load((_PRESETS / f"{preset}.yaml").read_text())
+    if not Path(preset).is_file():
+        raise ValueError(
+            f"'preset' must be one of {', '.join(names)}, or a YAML file, got {preset}{nearest(preset, names)}."
+        )
+    return _overlay(read_preset(_DEFAULT_PRESET), _read_yaml(Path(preset).read_text(encoding="utf-8"), preset))
+
+
+def settings_parser() -> "SentenceParser":
+    """A parser for `Settings`; its option `--config` reads YAML."""
+    from pyro_vae.cli import SentenceParser
+
+    parser = SentenceParser()
+    parser.add_argument(
+        "--config", action="config", help="a YAML file, or YAML itself, with some or all of the settings"
+    )
+    parser.add_class_arguments(Settings)
+    return parser
+
+
+def instantiate(parser: "SentenceParser", namespace: Any) -> Settings:
+    """The settings that a parser has read; other arguments of the parser are left aside."""
+    fields = parser.instantiate(namespace)
+    return Settings(**{name: fields[name] for name in Settings.__dataclass_fields__})
+
+
+def _overlay(base: Any, over: Any) -> Any:
+    """The settings of `over`, and those of `base` that it leaves out; another class brings its own arguments."""
+    if not isinstance(base, dict) or not isinstance(over, dict):
+        return over
+    if over.get("class_path", base.get("class_path")) != base.get("class_path"):
+        return over
+    return base | {key: _overlay(base.get(key), value) for key, value in over.items()}
+
+
+def _read_yaml(text: str, name: str) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name} must be YAML, but is damaged: {_one_line(error)}") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{name} must hold a tree of settings, got {type(tree).__name__}.")
+    return tree
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,67 @@
+"""Evaluate a run: -ELBO, rate, distortion and log p(x) in nats per row with their errors, and active units."""
+
+import sys
+
+from pyro_vae import cli, evaluate, load
+from pyro_vae.checkpoint import RunFolder
+from pyro_vae.config import load_settings
+from pyro_vae.data import Rows
+from pyro_vae.sources import load_splits, read_array, transformed
+
+
+def main() -> int:
+    parser = cli.SentenceParser(description=__doc__)
+    parser.add_argument("run", type=str, help="the run folder")
+    parser.add_argument(
+        "--split",
+        type=str,
+        choices=("train", "validation", "test"),
+        default="test",
+        help="which rows of the run's data",
+    )
+    parser.add_argument(
+        "--data", type=str | None, default=None, help="a .npy or .npz file of other rows, made x as the run's are"
+    )
+    parser.add_argument("--num_rows", type=int | None, default=None, help="only the first rows; all when omitted")
+    parser.add_argument("--num_samples", type=int, default=10, help="draws of z a row for -ELBO, rate and distortion")
+    parser.add_argument(
+        "--num_importance_samples", type=int, default=100, help="draws of z a row for log p(x); 0 leaves it out"
+    )
+    parser.add_argument(
+        "--weights", type=str, choices=("best", "last"), default="best", help="which weights of the run"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="names the random stream")
+    parser.add_argument(
+        "--allow", type=list[str], default=[], help="packages of your own whose classes the run may name"
+    )
+    options = parser.parse_args(sys.argv[1:])
+    if options.allow:
+        sys.path.append("")
+    vae = load(options.run, options.weights, options.allow)
+    rows = read_rows(options.run, options.split, options.data, options.allow).take(slice(options.num_rows))
+    evaluation = evaluate(
+        vae,
+        rows,
+        num_samples=options.num_samples,
+        num_importance_samples=options.num_importance_samples,
+        seed=options.seed,
+    )
+    if options.data is None and options.num_rows is None and options.split == "test":
+        RunFolder(options.run).save_metrics(evaluation)
+    print(evaluation.table())
+    return 0
+
+
+def read_rows(run: str, split: str, path: str | None, allow: list[str]) -> Rows:
+    """The rows of a split of the run's data, or of a file."""
+    data = load_settings(run, allow).data
+    if path is not None:
+        return transformed(read_array(path), data.transform, 2)
+    rows = getattr(load_splits(data.source, data.transform, data.validation_fraction, data.seed), split)
+    if rows is None:
+        raise ValueError("'split' must be train or test, since the run set no validation rows apart, got validation.")
+    return rows
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,94 @@
+"""Look at a run: prior samples, reconstructions, an interpolation, and a manifold where z is a plane (PNG and .npy)."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pyro_vae import VAE, Rows, cli, load
+from pyro_vae.config import load_settings
+from pyro_vae.figures import image_grid, manifold, manifold_grid
+from pyro_vae.parts import latent_mean
+from pyro_vae.sources import load_splits
+from pyro_vae.streams import stream
+
+
+def main() -> int:
+    parser = cli.SentenceParser(description=__doc__)
+    parser.add_argument("run", type=str, help="the run folder")
+    parser.add_argument(
+        "--out", type=str | None, default=None, help="where to write; the run folder's samples/ when omitted"
+    )
+    parser.add_argument(
+        "--num_rows", type=int, default=10, help="how many rows to reconstruct, and to draw squared from the prior"
+    )
+    parser.add_argument("--start", type=int, default=0, help="the test row that the interpolation starts from")
+    parser.add_argument("--end", type=int, default=1, help="the test row that it ends at")
+    parser.add_argument("--steps", type=int, default=9, help="the points of the interpolation, both ends included")
+    parser.add_argument(
+        "--weights", type=str, choices=("best", "last"), default="best", help="which weights of the run"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="names the random stream")
+    parser.add_argument(
+        "--allow", type=list[str], default=[], help="packages of your own whose classes the run may name"
+    )
+    options = parser.parse_args(sys.argv[1:])
+    if options.allow:
+        sys.path.append("")
+    vae = load(options.run, options.weights, options.allow)
+    data = load_settings(options.run, options.allow).data
+    rows = load_splits(data.source, data.transform, data.validation_fraction, data.seed).test
+    for name in ("start", "end"):
+        if not 0 <= options[name] < len(rows):
+            raise ValueError(f"'{name}' must be a test row from 0 to {len(rows) - 1}, got {options[name]}.")
+    folder = Path(options.out or Path(options.run) / "samples")
+    folder.mkdir(parents=True, exist_ok=True)
+    with stream(options.seed), torch.no_grad():
+        draw_prior(vae, options.num_rows, folder)
+        draw_reconstructions(vae, rows, options.num_rows, folder)
+        draw_interpolation(vae, rows.batch(torch.tensor([options.start, options.end])), options.steps, folder)
+        if vae.latent_dim == 2:
+            grid = manifold_grid()
+            save(folder, "manifold", means := vae.decode(grid).mean, manifold(means, grid))
+    print(f"Wrote {', '.join(sorted(file.name for file in folder.iterdir()))} to {folder}.")
+    return 0
+
+
+def draw_prior(vae: VAE, side: int, folder: Path) -> None:
+    """The means E[x | z] and draws of x at z from the prior."""
+    p_x = vae.decode(vae.prior().sample(torch.Size([side * side])))
+    save(folder, "prior_means", p_x.mean, image_grid(p_x.mean.split(side), "Means E[x | z] at z from the prior"))
+    x = p_x.sample()
+    save(folder, "prior_samples", x, image_grid(x.split(side), "Draws from p(z) p(x | z)"))
+
+
+def draw_reconstructions(vae: VAE, rows: Rows, num_rows: int, folder: Path) -> None:
+    """Test rows over their reconstructions."""
+    x = rows.batch(slice(num_rows))
+    pairs = torch.stack([x, vae.reconstruct(x)])
+    save(
+        folder,
+        "reconstructions",
+        pairs,
+        image_grid(list(pairs), "Test rows and their reconstructions", ("x", "E[x | z]")),
+    )
+
+
+def draw_interpolation(vae: VAE, ends: Tensor, steps: int, folder: Path) -> None:
+    """The decoded means on the straight line between the latent means of two rows."""
+    first, last = latent_mean(vae.encode(ends))
+    means = vae.decode(torch.lerp(first, last, torch.linspace(0, 1, steps).unsqueeze(1))).mean
+    save(folder, "interpolation", means, image_grid([means], "From one test row to another on a straight line in z"))
+
+
+def save(folder: Path, name: str, values: Tensor, figure: Figure) -> None:
+    """The numbers as .npy and the figure as PNG."""
+    np.save(folder / f"{name}.npy", values.numpy())
+    figure.savefig(folder / f"{name}.png", dpi=120)
+
+
+if __name__ == "__main__":
+    cli.run(main)
