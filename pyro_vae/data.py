@@ -62,7 +62,7 @@ class Rows:
         return self.levels.shape[1:]
 
     def batch(self, index: Tensor | slice) -> Tensor:
-        """X of the rows at `index`, in torch's default dtype."""
+        """x of the rows at `index`, in torch's default dtype."""
         return self.transform(self.levels[index].to(torch.get_default_dtype()), self.max_level)
 
     def blocks(self, num_rows: int = _BLOCK_ROWS) -> Iterator[slice]:

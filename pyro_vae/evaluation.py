@@ -15,7 +15,6 @@ from torch.distributions import kl_divergence
 from pyro_vae.data import Rows, as_rows
 from pyro_vae.importance import log_weights
 from pyro_vae.parts import as_shape, evaluating, latent_mean
-from pyro_vae.store import store_as_found
 from pyro_vae.streams import stream
 from pyro_vae.vae import VAE
 
@@ -196,7 +195,7 @@ def _by_block(vae: VAE, rows: Rows, seed: int, function: Callable[[Tensor], T]) 
     """The function of x, block by block in an order that the rows' contents decide, each with a random stream of its own."""
     device = next((parameter.device for parameter in vae.parameters()), rows.levels.device)
     results = []
-    with evaluating(vae), store_as_found():
+    with evaluating(vae):
         for number, index in enumerate(rows.content_order().split(BLOCK_ROWS)):
             with stream(seed, number, device=device):
                 results.append(function(rows.batch(index).to(device)))
@@ -231,7 +230,7 @@ def _draws(vae: VAE, x: Tensor, q_z: TorchDistribution, num_samples: int) -> tup
 
 
 def _log_marginal(vae: VAE, x: Tensor, num_samples: int) -> _RowMeans:
-    """Log of the mean importance weight, with the variance that the delta method gives it; chunk by chunk."""
+    """log of the mean importance weight, with the variance that the delta method gives it; chunk by chunk."""
     log_sum = log_square_sum = x.new_full(x.shape[:1], -math.inf, dtype=torch.float64)
     for count in _chunks(num_samples):
         weights = log_weights(vae.model, vae.guide, x, num_samples=count).double()

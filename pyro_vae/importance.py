@@ -9,9 +9,11 @@ from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
+from pyro_vae.store import store_as_found
+
 
 def log_weights(model: Callable, guide: Callable, *args: Any, num_samples: int, **kwargs: Any) -> Tensor:
-    """Log p(x, z) − log q(z | x) at draws z ~ q(z | x), for each sample and each row.
+    """log p(x, z) − log q(z | x) at draws z ~ q(z | x), for each sample and each row.
 
     It takes any Pyro model and guide whose sites all lie in one row plate at dim -1. Scales (of a subsampled plate, of a
     KL weight) do not enter; masks do. All samples are one vectorised pass.
@@ -30,14 +32,14 @@ def log_weights(model: Callable, guide: Callable, *args: Any, num_samples: int, 
         ValueError: a site lies outside the row plate.
 
     """
-    with pyro.plate("pyro_vae.samples", num_samples, dim=-2):
+    with store_as_found(), pyro.plate("pyro_vae.samples", num_samples, dim=-2):
         guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
     return _log_prob_by_row(model_trace) - _log_prob_by_row(guide_trace)
 
 
 def log_mean_exp(log_values: Tensor, dim: int = 0) -> Tensor:
-    """Log of the mean of exp(log_values) along `dim`: of log-weights `(S, B)` the importance-weighted bound L_S, `(B,)`."""
+    """log of the mean of exp(log_values) along `dim`: of log-weights `(S, B)` the importance-weighted bound L_S, `(B,)`."""
     return log_values.logsumexp(dim) - torch.tensor(log_values.shape[dim]).log().to(log_values)
 
 

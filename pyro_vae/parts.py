@@ -7,6 +7,7 @@ Axes, the same letters everywhere: `S` samples, `B` rows of a batch, `D` latent 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import TypeAlias
 
 import torch
@@ -24,7 +25,7 @@ def as_shape(shape: Shape, name: str) -> torch.Size:
         ValueError: a size is not a positive whole number.
 
     """
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
     if not all(isinstance(size, int) and size > 0 for size in sizes):
         raise ValueError(f"'{name}' must hold positive whole numbers, got {shape!r}.")
     return torch.Size(sizes)
@@ -83,16 +84,17 @@ class _Amortised(nn.Module):
 
     def call_network(self, inputs: Tensor, y: Tensor | None = None) -> Tensor:
         """The network's output with shape `(*, *out_shape)`; the network itself sees one flat batch of rows."""
+        # Not .numel(): the tensors that draw Pyro's model diagrams have plain tuples for shapes.
         batch_shape = inputs.shape[: inputs.dim() - self._in_dims]
-        rows = inputs.reshape(batch_shape.numel(), *inputs.shape[len(batch_shape) :])
+        rows = inputs.reshape(prod(batch_shape), *inputs.shape[len(batch_shape) :])
         if y is None:
             outputs = self.network(rows)
         else:
             outputs = self.network(rows, y.expand(*batch_shape, y.shape[-1]).reshape(len(rows), -1))
-        if outputs.shape[1:].numel() != self.out_shape.numel():
+        if prod(outputs.shape[1:]) != self.out_shape.numel():
             raise ValueError(
                 f"'network' of {type(self).__name__} must give {self.out_shape.numel()} numbers for each row "
-                f"(shape {tuple(self.out_shape)}), got {outputs.shape[1:].numel()}."
+                f"(shape {tuple(self.out_shape)}), got {prod(outputs.shape[1:])}."
             )
         return outputs.reshape(*batch_shape, *self.out_shape)
 

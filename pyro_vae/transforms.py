@@ -16,7 +16,7 @@ class Transform(ABC):
 
     @abstractmethod
     def __call__(self, levels: Tensor, max_level: float) -> Tensor:
-        """X from levels of the same shape in 0 … max_level; random draws come from torch's default generator."""
+        """x from levels of the same shape in 0 … max_level; random draws come from torch's default generator."""
 
     def check(self, levels: Tensor, max_level: float) -> None:
         """Raise a `ValueError` of one sentence when levels lie outside 0 … max_level."""
