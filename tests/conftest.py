@@ -1,0 +1,35 @@
+import gc
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import infer, poutine
+
+
+def global_state():
+    flags = dist.is_validation_enabled(), infer.is_validation_enabled(), poutine.is_validation_enabled()
+    store = set(pyro.get_param_store().keys())
+    return flags, store, torch.get_default_dtype(), torch.is_grad_enabled(), pyro.settings.get()
+
+
+@pytest.fixture(autouse=True)
+def _global_state_is_left_as_found(request):
+    before = global_state()
+    yield
+    request.node.funcargs.clear()  # pytest would keep the VAEs of fixtures alive
+    if global_state() != before:
+        gc.collect()  # what a VAE showed to the param store goes with the VAE
+    assert global_state() == before
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
