@@ -28,7 +28,6 @@ class RunInfo(NamedTuple):
         x_shape: the shape of one row of data.
         format: the version of the folder's layout.
         versions: of Python and of the packages that wrote it.
-
     """
 
     x_shape: tuple[int, ...]
@@ -43,7 +42,6 @@ class RunFolder:
 
     Arguments:
         path: the folder.
-
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -54,7 +52,6 @@ class RunFolder:
 
         Raises:
             ValueError: it holds a run and may not be overwritten, or nothing can be written there.
-
         """
         if not overwrite and self.path.is_dir() and any(self.path.iterdir()):
             raise ValueError(
@@ -94,7 +91,6 @@ class RunFolder:
 
         Raises:
             ValueError: it is missing, damaged, or of a newer format.
-
         """
         try:
             info = RunInfo(**json.loads(self.read_text("run.json")))
@@ -122,7 +118,6 @@ class RunFolder:
 
         Raises:
             ValueError: the file is missing, truncated or holds something else.
-
         """
         path = self.path / f"{name}.pt"
         self._require(path)
@@ -141,7 +136,6 @@ class RunFolder:
 
         Raises:
             ValueError: it is missing.
-
         """
         self._require(self.path / name)
         return (self.path / name).read_text(encoding="utf-8")

@@ -16,7 +16,6 @@ class SentenceParser(ArgumentParser):
 
     Raises:
         ValueError: in place of printing its usage and leaving the process.
-
     """
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

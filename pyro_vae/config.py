@@ -62,7 +62,6 @@ class ModelSettings:
         decoder: the likelihood's network, a class of network.
         encoder: the posterior's network, a class of network.
         initialize_bias: start the likelihood's output bias at the mean of the training data.
-
     """
 
     latent_dim: int
@@ -83,7 +82,6 @@ class DataSettings:
         transform: what makes x from the stored levels, binarisation included, a Transform class.
         validation_fraction: the share of the training rows that is set apart, to stop early and to choose by.
         seed: the draw of those rows.
-
     """
 
     source: sources.Source
@@ -101,7 +99,6 @@ class Settings:
         data: the data.
         training: how to train.
         device: where to train: cpu, cuda, or auto for cuda where there is one.
-
     """
 
     vae: ModelSettings
@@ -138,7 +135,6 @@ def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> V
 
     Raises:
         ValueError: a file is missing, damaged, of a newer format, or names a class that is not allowed.
-
     """
     folder = RunFolder(run)
     info = folder.info()
@@ -166,7 +162,6 @@ def check_trusted(tree: Any, packages: Sequence[str]) -> None:
 
     Raises:
         ValueError: they do.
-
     """
     for name in _importable(tree):
         if name.split(".")[0] not in packages:
@@ -194,7 +189,6 @@ def read_preset(preset: str) -> dict[str, Any]:
 
     Raises:
         ValueError: no such preset and no such file, or a file that is not a tree of settings.
-
     """
     from pyro_vae.cli import nearest
 

@@ -33,7 +33,6 @@ class Rows:
         >>> rows.batch(torch.tensor([2, 0]))
         tensor([[0.8000, 1.0000],
                 [0.0000, 0.2000]])
-
     """
 
     levels: Tensor
@@ -80,7 +79,6 @@ class Rows:
 
         Raises:
             ValueError: every row is the same.
-
         """
         if all(bool((self.levels[block] == self.levels[0]).all()) for block in self.blocks()):
             raise ValueError(f"'data' must vary from row to row, got {len(self)} equal rows.")
@@ -117,7 +115,6 @@ class Batches(ABC):
 
     Arguments:
         size: the rows of a batch.
-
     """
 
     def __init__(self, size: int) -> None:
@@ -146,7 +143,6 @@ class Shuffled(Batches):
     Example:
         >>> [len(index) for index in Shuffled(size=4).indices(10)]
         [4, 4, 2]
-
     """
 
     def __init__(self, size: int = 128, drop_last: bool = False) -> None:
@@ -173,7 +169,6 @@ class WithReplacement(Batches):
     Example:
         >>> [len(index) for index in WithReplacement(size=4, batches=3).indices(10)]
         [4, 4, 4]
-
     """
 
     def __init__(self, size: int, batches: int) -> None:

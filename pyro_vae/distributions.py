@@ -36,7 +36,6 @@ class ContinuousBernoulli(TorchDistribution):
     Example:
         >>> ContinuousBernoulli(logits=torch.zeros(3)).log_prob(torch.full((3,), 0.2))
         tensor([0., 0., 0.])
-
     """
 
     arg_constraints = {"logits": constraints.real}  # noqa: RUF012

@@ -37,7 +37,6 @@ class Estimate(NamedTuple):
         row_error: its standard error from the choice of rows; None for a single row.
         num_samples: the draws of z for each row; 0 where the value is exact.
         num_rows: the rows.
-
     """
 
     mean: float
@@ -60,7 +59,6 @@ class Evaluation(NamedTuple):
         active_variance: Var_x E_q[z_d | x] for each latent dimension.
         active_units: how many of these exceed 0.01.
         transform: how x was made from the stored levels, the binarisation included.
-
     """
 
     negative_elbo: Estimate
@@ -146,7 +144,6 @@ def evaluate(
 
     Raises:
         ValueError: rows of another shape or outside the likelihood's support; a count that is too small.
-
     """
     as_shape(num_samples, "num_samples")
     rows = as_rows(data)
@@ -182,7 +179,6 @@ def check_data(vae: VAE, rows: Rows) -> None:
 
     Raises:
         ValueError: rows of another shape, or outside the likelihood's support.
-
     """
     if rows.x_shape != vae.x_shape:
         raise ValueError(f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}.")

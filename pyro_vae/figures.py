@@ -33,7 +33,6 @@ def image_grid(
 
     Returns:
         The figure.
-
     """
     images = [as_images(row.detach().cpu().float()) for row in rows]
     high = max(float(row.max()) for row in images) if max_level is None else max_level
@@ -72,7 +71,6 @@ def manifold(means: Tensor, grid: Tensor) -> Figure:
     Arguments:
         means: E[x | z] at each point of the grid, `(side, side, *x_shape)`.
         grid: the points, `(side, side, 2)`, as `manifold_grid` gives them.
-
     """
     side = grid.shape[0]
     # A margin of one pixel keeps neighbours apart where the data fill their frame.

@@ -30,7 +30,6 @@ def log_weights(model: Callable, guide: Callable, *args: Any, num_samples: int, 
 
     Raises:
         ValueError: a site lies outside the row plate.
-
     """
     with store_as_found(), pyro.plate("pyro_vae.samples", num_samples, dim=-2):
         guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)

@@ -39,7 +39,6 @@ class BernoulliLikelihood(Likelihood):
         >>> p_x = BernoulliLikelihood(nn.Linear(2, 64), x_shape=(1, 8, 8))(torch.zeros(5, 2))
         >>> p_x.log_prob(torch.ones(5, 1, 8, 8)).shape
         torch.Size([5])
-
     """
 
     def __init__(self, network: Network, x_shape: Shape, relaxed: bool = False) -> None:
@@ -78,7 +77,6 @@ class ContinuousBernoulliLikelihood(Likelihood):
         >>> p_x = ContinuousBernoulliLikelihood(nn.Linear(2, 64), x_shape=(1, 8, 8))(torch.zeros(5, 2))
         >>> p_x.event_shape
         torch.Size([1, 8, 8])
-
     """
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
@@ -104,7 +102,6 @@ class Scale(nn.Module, ABC):
 
     Arguments:
         num_outputs: how many numbers for each element of x it takes from the network.
-
     """
 
     def __init__(self, num_outputs: int = 0) -> None:
@@ -125,7 +122,6 @@ class FixedScale(Scale):
     Example:
         >>> FixedScale(0.1)
         FixedScale(value=0.1)
-
     """
 
     def __init__(self, value: float = 1.0) -> None:
@@ -152,7 +148,6 @@ class LearnedScale(Scale):
     Example:
         >>> LearnedScale(shape=(1, 8, 8), init=0.5)().shape
         torch.Size([1, 8, 8])
-
     """
 
     def __init__(self, shape: tuple[int, ...] = (), init: float = 1.0, min_scale: float = 1e-3) -> None:
@@ -178,7 +173,6 @@ class NetworkScale(Scale):
     Example:
         >>> NetworkScale(min_scale=0.1)(torch.zeros(2))
         tensor([1.1000, 1.1000])
-
     """
 
     def __init__(self, min_scale: float = 1e-3) -> None:
@@ -207,7 +201,6 @@ class NormalLikelihood(Likelihood):
         >>> p_x = NormalLikelihood(nn.Linear(2, 64), x_shape=64, scale=0.1)(torch.zeros(5, 2))
         >>> p_x.log_prob(torch.ones(5, 64)).shape
         torch.Size([5])
-
     """
 
     def __init__(self, network: Network, x_shape: Shape, scale: float | Scale = 1.0) -> None:
@@ -238,7 +231,6 @@ class BinomialLikelihood(Likelihood):
         >>> p_x = BinomialLikelihood(nn.Linear(2, 64), x_shape=(1, 8, 8), total_count=16)(torch.zeros(5, 2))
         >>> p_x.mean.shape
         torch.Size([5, 1, 8, 8])
-
     """
 
     def __init__(self, network: Network, x_shape: Shape, total_count: int) -> None:
@@ -273,7 +265,6 @@ class OneHotCategoricalLikelihood(Likelihood):
         >>> p_x = OneHotCategoricalLikelihood(nn.Linear(2, 4), x_shape=4)(torch.zeros(5, 2))
         >>> p_x.log_prob(torch.eye(4)[0])
         tensor([-1.3863, -1.3863, -1.3863, -1.3863, -1.3863])
-
     """
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:

@@ -25,7 +25,6 @@ class MLP(nn.Module):
     Example:
         >>> MLP(784, [400], (2, 20))(torch.zeros(5, 1, 28, 28)).shape
         torch.Size([5, 2, 20])
-
     """
 
     def __init__(

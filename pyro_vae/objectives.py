@@ -26,7 +26,6 @@ class ConstantKL(KLSchedule):
     Example:
         >>> ConstantKL(4.0)(epoch=0.5)
         4.0
-
     """
 
     def __init__(self, weight: float = 1.0) -> None:
@@ -51,7 +50,6 @@ class LinearWarmup(KLSchedule):
     Example:
         >>> LinearWarmup(epochs=10, start=0.1)(epoch=5)
         0.55
-
     """
 
     def __init__(self, epochs: float, start: float = 0.01) -> None:

@@ -23,7 +23,6 @@ def as_shape(shape: Shape, name: str) -> torch.Size:
 
     Raises:
         ValueError: a size is not a positive whole number.
-
     """
     sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
     if not all(isinstance(size, int) and size > 0 for size in sizes):
@@ -58,7 +57,6 @@ class Prior(nn.Module, ABC):
 
     Arguments:
         latent_dim: the number D of latent dimensions.
-
     """
 
     def __init__(self, latent_dim: int) -> None:
@@ -110,7 +108,6 @@ class Likelihood(_Amortised, ABC):
         network: a module that maps z, `(N, D)`, to `(N, *out_shape)`; or a function that makes one from `out_shape`.
         x_shape: the shape of one row of data.
         out_shape: the shape of the numbers that the network gives for one row; `x_shape` when omitted.
-
     """
 
     def __init__(self, network: Network, x_shape: Shape, out_shape: Shape | None = None) -> None:
@@ -139,7 +136,6 @@ class Likelihood(_Amortised, ABC):
 
         Raises:
             ValueError: the network offers no `output_bias` with one number for each output.
-
         """
         bias = getattr(self.network, "output_bias", None)
         if bias is None or bias.numel() != self.out_shape.numel():
@@ -162,7 +158,6 @@ class Posterior(_Amortised, ABC):
         x_shape: the shape of one row of data.
         latent_dim: the number D of latent dimensions.
         out_shape: the shape of the numbers that the network gives for one row; `(D,)` when omitted.
-
     """
 
     def __init__(self, network: Network, x_shape: Shape, latent_dim: int, out_shape: Shape | None = None) -> None:

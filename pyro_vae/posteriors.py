@@ -22,7 +22,6 @@ class DiagNormalPosterior(Posterior):
         >>> q_z = DiagNormalPosterior(nn.Linear(64, 4), x_shape=64, latent_dim=2)
         >>> q_z(torch.zeros(5, 64))
         Independent(Normal(loc: torch.Size([5, 2]), scale: torch.Size([5, 2])), 1)
-
     """
 
     def __init__(self, network: Network, x_shape: Shape, latent_dim: int, min_scale: float = 1e-6) -> None:

@@ -19,7 +19,6 @@ class StandardNormalPrior(Prior):
     Example:
         >>> StandardNormalPrior(latent_dim=20)().event_shape
         torch.Size([20])
-
     """
 
     loc: Tensor

@@ -39,7 +39,6 @@ class OneHot(Source):
     Arguments:
         num_classes: the number of unit vectors, and their size.
         rows_per_class: how often each is there.
-
     """
 
     def __init__(self, num_classes: int = 4, rows_per_class: int = 500) -> None:
@@ -56,7 +55,6 @@ class Digits(Source):
 
     References:
         Optical recognition of handwritten digits, Alpaydin and Kaynak, 1998.
-
     """
 
     def read(self) -> tuple[Rows, Rows]:
@@ -112,7 +110,6 @@ class MNIST(TorchvisionImages):
 
     References:
         Gradient-based learning applied to document recognition, LeCun et al., 1998.
-
     """
 
     name = "MNIST"
@@ -123,7 +120,6 @@ class FashionMNIST(TorchvisionImages):
 
     References:
         Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms, Xiao et al., 2017.
-
     """
 
     name = "FashionMNIST"
@@ -134,7 +130,6 @@ class KMNIST(TorchvisionImages):
 
     References:
         Deep learning for classical Japanese literature, Clanuwat et al., 2018.
-
     """
 
     name = "KMNIST"
@@ -150,7 +145,6 @@ class ArrayFile(Source):
         path: the file; the array has the shape (rows, ...).
         test_fraction: the share of rows that are set apart for the test.
         seed: the draw of those rows.
-
     """
 
     def __init__(self, path: str, test_fraction: float = 0.2, seed: int = 0) -> None:
@@ -171,7 +165,6 @@ def read_array(path: str) -> Rows:
 
     Raises:
         ValueError: no such file, another format, no array `x`, or rows that `Rows` refuses.
-
     """
     try:
         loaded = np.load(path, allow_pickle=False)
@@ -214,7 +207,6 @@ def load_splits(source: Source, transform: Transform, validation_fraction: float
 
     Raises:
         ValueError: unusable data, or a fraction that leaves a part empty.
-
     """
     train, test = source.read()
     train.check_varied()

@@ -34,7 +34,6 @@ class SVI:
         >>> svi = SVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=1e-3), Trace_ELBO())
         >>> svi.step(vae.sample(5)).shape
         torch.Size([])
-
     """
 
     def __init__(
@@ -73,7 +72,6 @@ class SVI:
 
         Returns:
             The loss (the negative ELBO, summed over rows) in nats, detached.
-
         """
         loss = self.backward(*args, **kwargs)
         self.optim.step()

@@ -1,6 +1,7 @@
 """fit: train a VAE for some epochs, and say what happened."""
 
 import copy
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -44,7 +45,6 @@ class Training:
         clip_norm: the largest norm of all gradients together, in nats per row; none by default.
         patience: stop after this many epochs without a better validation ELBO; never by default.
         seed: names the random streams of batches, binarisation and draws of z; each epoch has one of its own.
-
     """
 
     epochs: int = 10
@@ -69,7 +69,6 @@ class Epoch(NamedTuple):
         validation_loss: −ELBO of the validation rows, after the epoch.
         test_loss: −ELBO of the test rows, after the epoch.
         seconds: the time it took, evaluation included.
-
     """
 
     epoch: int
@@ -91,7 +90,6 @@ class Fit(NamedTuple):
         optimizer: the optimiser's state dict.
         scheduler: the scheduler's state dict, or None.
         outcome: "finished", "stopped early" or "interrupted"; "running" between epochs.
-
     """
 
     history: list[Epoch]
@@ -135,7 +133,6 @@ def fit(
     Raises:
         ValueError: unusable data or settings, before any work is done.
         NonFiniteLossError: the loss became NaN or infinite.
-
     """
     run = _Run(vae, as_rows(data), training or Training(), validation, test, resume)
     report = on_epoch or (lambda reached: None)
@@ -180,8 +177,9 @@ class _Run:
         """One bar over the rows of all epochs; it starts where a resumed run goes on."""
         size = self.training.batches.num_dealt(len(self.train))
         total, initial = size * self.training.epochs, size * len(self.reached.history)
+        seconds = 0.5 if sys.stderr.isatty() else 30.0  # a log file keeps every line
         return tqdm(
-            total=total, initial=initial, unit=" rows", unit_scale=True, disable=not is_shown, dynamic_ncols=True
+            total=total, initial=initial, unit=" rows", unit_scale=True, disable=not is_shown, mininterval=seconds
         )
 
     def epoch(self, bar: tqdm) -> None:
@@ -215,7 +213,8 @@ class _Run:
             if len(unread) == _READ_EVERY or step == num_batches:
                 loss_sum += self._read(unread, number, step)
                 unread.clear()
-                bar.set_postfix(epoch=f"{number}/{self.training.epochs}", loss=f"{loss_sum / rows_seen:.2f}")
+                postfix = {"epoch": f"{number}/{self.training.epochs}", "loss": f"{loss_sum / rows_seen:.2f}"}
+                bar.set_postfix(postfix, refresh=False)
         return loss_sum / rows_seen, kl_weight
 
     def _step(self, x: Tensor, kl_weight: float, is_first: bool) -> Tensor:

@@ -61,7 +61,6 @@ class Threshold(Transform):
 
     Arguments:
         threshold: in [0, 1).
-
     """
 
     def __init__(self, threshold: float = 0.5) -> None:
@@ -78,7 +77,6 @@ class FixedDraw(Transform):
 
     Arguments:
         seed: the draw.
-
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -101,7 +99,6 @@ class DynamicDraw(Transform):
 
     References:
         On the quantitative analysis of deep belief networks, Salakhutdinov and Murray, 2008.
-
     """
 
     def __call__(self, levels: Tensor, max_level: float) -> Tensor:

@@ -41,7 +41,6 @@ class VAE(nn.Module):
         ... )
         >>> vae.elbo(vae.sample(5)).shape
         torch.Size([5])
-
     """
 
     def __init__(self, prior: Prior, likelihood: Likelihood, posterior: Posterior, context_dim: int = 0) -> None:
@@ -88,7 +87,6 @@ class VAE(nn.Module):
 
         Raises:
             ValueError: x of another shape, or outside the likelihood's support; a call inside a row plate.
-
         """
         self._register(self.prior, self.likelihood)
         with self._row_plate(x, y, num_rows, size):
@@ -140,7 +138,6 @@ class VAE(nn.Module):
 
         Returns:
             The estimate in nats, `(B,)`; differentiable.
-
         """
         q_z, p_z = self.encode(x, y), self.prior(y)
         draw = q_z.rsample if q_z.has_rsample else q_z.sample
