@@ -1,0 +1,48 @@
+"""What the README shows runs, in the order in which it is shown."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = re.findall(r"^python scripts/(\w+)\.py ([^#\n]*)", README, flags=re.MULTILINE)
+
+
+def test_the_python_blocks_run_one_after_the_other(capsys):
+    names = {}
+    for block in BLOCKS:
+        exec(compile(block, "README.md", "exec"), names)
+    assert "log p(x)" in capsys.readouterr().out
+    assert names["images"].shape == (16, 1, 8, 8)
+    likelihood = names["LaplaceLikelihood"](names["MLP"](2, [4], 3), 3)
+    assert likelihood(names["torch"].zeros(5, 2)).event_shape == (3,)
+
+
+def test_the_python_example_has_at_most_fifteen_lines():
+    assert len([line for line in BLOCKS[0].splitlines() if line.strip()]) <= 15
+
+
+@pytest.mark.parametrize("arguments", [arguments for script, arguments in COMMANDS if script == "train"])
+def test_the_training_commands_are_accepted(arguments, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    from train import read_settings
+
+    preset, *rest = [*shlex.split(arguments)]
+    preset, rest = (preset, rest) if not preset.startswith("-") else ("digits", [preset, *rest])
+    settings, text, _ = read_settings(preset, rest)
+    assert settings.training.epochs >= 1
+    assert "class_path" in text
+
+
+def test_every_public_part_is_in_the_table():
+    import pyro_vae
+
+    for name in pyro_vae.__all__:
+        if name.endswith(("Likelihood", "Prior", "Posterior")) and name not in ("Likelihood", "Prior", "Posterior"):
+            assert f"`{name}`" in README
