@@ -18,6 +18,24 @@ class SentenceParser(ArgumentParser):
         ValueError: in place of printing its usage and leaving the process.
     """
 
+    def set_nested_defaults(self, tree: dict[str, Any], prefix: str = "") -> None:
+        """Defaults from a tree of settings, which help then shows."""
+        known = {action.dest for action in self._actions}
+        for name, value in tree.items():
+            if isinstance(value, dict) and "class_path" not in value or prefix + name not in known:
+                self.set_nested_defaults(value, f"{prefix}{name}.")
+            else:
+                self.set_defaults({prefix + name: value})
+
+    def format_help(self) -> str:
+        """The help of every setting; where a class is wanted, with the names that are known."""
+        for action in self._actions:
+            bases = [base for base in _class_types(getattr(action, "_typehint", None)) if base.__module__ != "typing"]
+            names = ", ".join(sorted(cls.__name__ for base in bases for cls in _known_subclasses(base)))
+            if names and names not in (action.help or ""):
+                action.help = f"{action.help} Known: {names}; or the import path of another."
+        return super().format_help()
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise ValueError(self._explain(_one_line(message))) from ex
 

@@ -184,33 +184,34 @@ def _importable(tree: Any) -> Iterator[str]:
         yield tree.strip()
 
 
-def read_preset(preset: str) -> dict[str, Any]:
-    """The settings of a preset, or of a YAML file of the user's; what a file leaves out is as in the default preset.
+def read_preset(preset: str) -> tuple[dict[str, Any], list[str]]:
+    """The settings of a preset; for a YAML file of the user's, those of the default, and the arguments to lay the file over.
 
     Raises:
-        ValueError: no such preset and no such file, or a file that is not a tree of settings.
+        ValueError: no such preset and no such file.
     """
     from pyro_vae.cli import nearest
 
     names = sorted(file.name.removesuffix(".yaml") for file in _PRESETS.iterdir() if file.name.endswith(".yaml"))
-    if preset in names:
-        return yaml.safe_load((_PRESETS / f"{preset}.yaml").read_text())
-    if not Path(preset).is_file():
-        raise ValueError(
-            f"'preset' must be one of {', '.join(names)}, or a YAML file, got {preset}{nearest(preset, names)}."
-        )
-    return _overlay(read_preset(_DEFAULT_PRESET), _read_yaml(Path(preset).read_text(encoding="utf-8"), preset))
+    if preset not in names and not Path(preset).is_file():
+        known = ", ".join(names)
+        raise ValueError(f"'preset' must be one of {known}, or a YAML file, got {preset}{nearest(preset, names)}.")
+    name, arguments = (preset, []) if preset in names else (_DEFAULT_PRESET, ["--config", preset])
+    return yaml.safe_load((_PRESETS / f"{name}.yaml").read_text(encoding="utf-8")), arguments
 
 
-def settings_parser() -> "SentenceParser":
-    """A parser for `Settings`; its option `--config` reads YAML."""
+def settings_parser(defaults: dict[str, Any] | None = None) -> "SentenceParser":
+    """A parser for `Settings`; its option `--config` reads YAML.
+
+    Arguments:
+        defaults: the settings where nothing else is said, as `read_preset` gives them; none by default.
+    """
     from pyro_vae.cli import SentenceParser
 
     parser = SentenceParser()
-    parser.add_argument(
-        "--config", action="config", help="a YAML file, or YAML itself, with some or all of the settings"
-    )
+    parser.add_argument("--config", action="config", help="a YAML file, or YAML itself, with some or all of the settings")
     parser.add_class_arguments(Settings)
+    parser.set_nested_defaults(defaults or {})
     return parser
 
 
@@ -218,15 +219,6 @@ def instantiate(parser: "SentenceParser", namespace: Any) -> Settings:
     """The settings that a parser has read; other arguments of the parser are left aside."""
     fields = parser.instantiate(namespace)
     return Settings(**{name: fields[name] for name in Settings.__dataclass_fields__})
-
-
-def _overlay(base: Any, over: Any) -> Any:
-    """The settings of `over`, and those of `base` that it leaves out; another class brings its own arguments."""
-    if not isinstance(base, dict) or not isinstance(over, dict):
-        return over
-    if over.get("class_path", base.get("class_path")) != base.get("class_path"):
-        return over
-    return base | {key: _overlay(base.get(key), value) for key, value in over.items()}
 
 
 def _read_yaml(text: str, name: str) -> dict[str, Any]:

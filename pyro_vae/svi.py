@@ -52,6 +52,8 @@ class SVI:
             )
         if not isinstance(optim, Optimizer) and not callable(optim):
             raise ValueError(f"'optim' must be a torch optimiser or a function from parameters to one, got {optim!r}.")
+        if isinstance(optim, torch.optim.LBFGS):
+            raise ValueError("'optim' must take one gradient a step, got LBFGS, which evaluates the loss many times.")
         if not isinstance(loss, ELBO):
             raise ValueError(f"'loss' must be a pyro.infer.ELBO, got {loss!r}.")
         self.model, self.guide, self.rows = model, guide, rows

@@ -6,7 +6,6 @@ Presets: digits (the default), onehot, mnist-20d, mnist-2d, mnist-dynamic-2d, mn
 import sys
 
 import torch
-import yaml
 from jsonargparse import Namespace
 
 from pyro_vae import cli, evaluate, fit
@@ -32,14 +31,16 @@ def main() -> int:
 
 def read_settings(preset: str, arguments: list[str]) -> tuple[Settings, str, Namespace]:
     """The settings, the same as YAML, and this script's own options."""
-    parser = settings_parser()
+    defaults, overlay = read_preset(preset)
+    parser = settings_parser(defaults)
+    parser.usage = "train.py [PRESET or YAML file] [--any.setting value] [--run RUN] [--overwrite] [--resume]"
     parser.description = __doc__
     parser.add_argument("--run", type=str | None, default=None, help="the run folder; runs/PRESET when omitted")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that the folder holds")
     parser.add_argument("--resume", action="store_true", help="go on with the run that the folder holds")
-    namespace = parser.parse_args(["--config", yaml.safe_dump(read_preset(preset)), *arguments])
-    tree = {name: namespace[name] for name in Settings.__dataclass_fields__}
-    return instantiate(parser, namespace), settings_parser().dump(Namespace(tree)), namespace
+    namespace = parser.parse_args([*overlay, *arguments])
+    tree = Namespace({name: namespace[name] for name in Settings.__dataclass_fields__})
+    return instantiate(parser, namespace), settings_parser().dump(tree, skip_none=False), namespace
 
 
 def train(settings: Settings, text: str, folder: RunFolder, resume: bool) -> int:

@@ -1,0 +1,186 @@
+"""Rows in memory, and the batches that are dealt from them."""
+
+import numpy as np
+import pytest
+import torch
+
+from pyro_vae import DynamicDraw, Identity, Rows, Shuffled, Threshold, UnitInterval, WithReplacement, load_splits
+from pyro_vae.data import as_rows
+from pyro_vae.sources import Source
+from pyro_vae.streams import stream
+
+BLOCK_ROWS = 4096  # what Rows converts at a time; tests go past it
+
+
+def grey_rows(num_rows, transform, seed=0):
+    levels = torch.randint(256, (num_rows, 2, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return Rows(levels, transform, 255.0, torch.arange(num_rows))
+
+
+@pytest.fixture(params=[torch.float32, torch.float64], ids=str)
+def default_dtype(request):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(request.param)
+    yield request.param
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.int64, torch.float32, torch.float64], ids=str)
+def test_a_batch_has_the_default_dtype_whatever_is_stored(dtype, default_dtype):
+    batch = Rows(torch.eye(3).to(dtype), Identity()).batch(torch.tensor([2, 0]))
+    assert batch.dtype == default_dtype
+    assert torch.equal(batch, torch.eye(3)[[2, 0]])
+
+
+@pytest.mark.parametrize("transform", [Identity(), UnitInterval(), Threshold(), DynamicDraw()], ids=repr)
+def test_bytes_stay_bytes_in_memory(transform):
+    class Bytes(Source):
+        def read(self):
+            return grey_rows(20, Identity()), grey_rows(10, Identity(), seed=1)
+
+    splits = load_splits(Bytes(), transform, validation_fraction=0.25)
+    parts = [*splits, splits.train.to("cpu"), splits.train.take(slice(3))]
+    assert [rows.levels.dtype for rows in parts] == [torch.uint8] * 5
+
+
+def test_rows_taken_keep_their_labels_and_their_transform():
+    rows = grey_rows(6, Threshold(0.3)).take(torch.tensor([4, 1]))
+    assert rows.labels.tolist() == [4, 1]
+    assert (len(rows), rows.x_shape, rows.max_level, rows.transform.threshold) == (2, (2, 3), 255.0, 0.3)
+
+
+@pytest.mark.parametrize("transform", [Identity(), UnitInterval(), Threshold()], ids=repr)
+@pytest.mark.parametrize("num_rows", [1, BLOCK_ROWS, BLOCK_ROWS + 900])
+def test_the_mean_of_rows_is_the_plain_mean(transform, num_rows):
+    rows = grey_rows(num_rows, transform)
+    expected = rows.batch(slice(None)).double().mean(0)
+    torch.testing.assert_close(rows.mean().double(), expected, rtol=1e-5, atol=0)
+
+
+def test_the_mean_of_a_random_transform_is_its_expectation():
+    assert torch.equal(grey_rows(500, DynamicDraw()).mean(), grey_rows(500, UnitInterval()).mean())
+
+
+@pytest.mark.parametrize("num_rows", [1, 7, 8, 20])
+def test_blocks_cover_every_row_once_and_in_order(num_rows):
+    rows = grey_rows(num_rows, Identity())
+    assert torch.equal(torch.cat([rows.labels[block] for block in rows.blocks(8)]), torch.arange(num_rows))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32, torch.float64], ids=str)
+def test_content_order_does_not_depend_on_the_arrangement(dtype):
+    generator = torch.Generator().manual_seed(0)
+    levels = torch.randint(256, (300, 1, 5), generator=generator).to(dtype)
+    levels[10] = levels[20]  # equal rows may change places, since nobody can tell them apart
+    shuffled = levels[torch.randperm(300, generator=generator)]
+    first, second = (rows.levels[rows.content_order()] for rows in (as_rows(levels), as_rows(shuffled)))
+    assert torch.equal(first, second)
+    assert torch.equal(as_rows(levels).content_order().sort().values, torch.arange(300))
+
+
+def test_content_order_reads_the_rows_and_not_their_place_in_memory():
+    levels = torch.arange(60, dtype=torch.uint8).reshape(6, 10)
+    strided = levels.t().contiguous().t()
+    assert torch.equal(as_rows(levels).content_order(), as_rows(strided).content_order())
+
+
+@pytest.mark.parametrize(
+    ("levels", "sentence"),
+    [
+        (torch.zeros(0, 3), r"'data' must have the shape \(rows, ...\) with at least one row, got \(0, 3\)"),
+        (torch.zeros(3, 0), r"'data' must have the shape \(rows, ...\) with at least one row, got \(3, 0\)"),
+        (torch.zeros(5), r"'data' must have the shape \(rows, ...\) with at least one row, got \(5,\)"),
+        (torch.zeros(()), r"'data' must have the shape \(rows, ...\) with at least one row, got \(\)"),
+        (torch.tensor([[0.0, 1.0], [torch.nan, 1.0]]), r"'data' must be finite, got NaN or infinity in 1 of 2 rows"),
+        (torch.tensor([[-torch.inf, torch.nan], [torch.inf, 1.0]]), r"in 2 of 2 rows"),
+        (torch.zeros(2, 2, dtype=torch.complex64), r"'data' must hold real numbers, got torch.complex64"),
+    ],
+)
+def test_unusable_data_are_refused_with_one_sentence(levels, sentence):
+    with pytest.raises(ValueError, match=sentence) as caught:
+        as_rows(levels)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, BLOCK_ROWS + 4])
+def test_constant_data_are_refused(num_rows):
+    with pytest.raises(ValueError, match=f"'data' must vary from row to row, got {num_rows} equal rows"):
+        as_rows(torch.arange(3).expand(num_rows, 3)).check_varied()
+
+
+def test_one_row_that_differs_late_is_variation_enough():
+    levels = torch.zeros(BLOCK_ROWS + 4, 3)
+    levels[-1, 2] = 1
+    as_rows(levels).check_varied()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.int32, np.float32, np.float64, np.bool_])
+def test_numpy_arrays_become_rows_that_torch_computes_with(dtype):
+    rows = as_rows(np.eye(3, dtype=dtype))
+    assert (rows.levels.sum(0) == 1).all()
+    assert torch.equal(rows.batch(slice(None)), torch.eye(3))
+
+
+def test_rows_pass_through_as_they_are():
+    rows = grey_rows(3, Threshold())
+    assert as_rows(rows) is rows
+
+
+# Batches
+
+
+@pytest.mark.parametrize(("num_rows", "size"), [(10, 4), (8, 4), (3, 3), (3, 5)])
+def test_shuffled_deals_each_row_once(num_rows, size):
+    batches = Shuffled(size)
+    with stream(0):
+        dealt = list(batches.indices(num_rows))
+    assert torch.equal(torch.cat(dealt).sort().values, torch.arange(num_rows))
+    assert (len(dealt), batches.num_dealt(num_rows)) == (batches.num_batches(num_rows), num_rows)
+    assert all(len(index) == size for index in dealt[:-1])
+
+
+@pytest.mark.parametrize(("num_rows", "size", "num_batches"), [(10, 4, 2), (8, 4, 2), (3, 5, 0)])
+def test_shuffled_can_leave_out_a_short_last_batch(num_rows, size, num_batches):
+    batches = Shuffled(size, drop_last=True)
+    with stream(0):
+        dealt = list(batches.indices(num_rows))
+    assert [len(index) for index in dealt] == [size] * num_batches
+    assert (batches.num_batches(num_rows), batches.num_dealt(num_rows)) == (num_batches, num_batches * size)
+    assert len({int(row) for index in dealt for row in index}) == num_batches * size
+
+
+def test_shuffled_has_another_order_in_each_epoch_and_the_same_one_from_the_same_stream():
+    def orders():
+        with stream(3):
+            return [torch.cat(list(Shuffled(8).indices(100))).tolist() for _ in range(2)]
+
+    first, second = orders()
+    assert first != second
+    assert orders() == [first, second]
+
+
+def test_a_short_last_batch_left_out_is_another_one_in_each_epoch():
+    with stream(0):
+        left_out = [set(range(11)) - set(torch.cat(list(Shuffled(5, True).indices(11))).tolist()) for _ in range(50)]
+    assert len({row for rows in left_out for row in rows}) > 1
+
+
+def test_with_replacement_deals_its_number_of_full_batches_from_all_rows_alike():
+    batches = WithReplacement(size=50, batches=200)
+    with stream(0):
+        dealt = list(batches.indices(4))
+    assert (batches.num_batches(4), batches.num_dealt(4)) == (200, 10_000)
+    assert [len(index) for index in dealt] == [50] * 200
+    counts = torch.cat(dealt).bincount(minlength=5)
+    assert counts[4:].sum() == 0
+    # Each count is Binomial(10000, 1/4): five standard errors fail with probability 4 * 5.7e-7.
+    assert ((counts[:4] - 2500).abs() < 5 * (10_000 * 0.25 * 0.75) ** 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(lambda: Shuffled(0), "size"), (lambda: Shuffled(2.5), "size"), (lambda: WithReplacement(5, 0), "batches")],
+)
+def test_batches_refuse_what_is_no_positive_whole_number(make, name):
+    with pytest.raises(ValueError, match=f"'{name}' must hold positive whole numbers"):
+        make()

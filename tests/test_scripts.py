@@ -1,0 +1,337 @@
+"""The command lines end to end: what they write, how they end, and what they say to a mistake."""
+
+import contextlib
+import io
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from pyro_vae import load
+from pyro_vae.checkpoint import RunFolder
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+# A small network on scikit-learn's digits, with all the state there is to resume: validation rows and a schedule.
+SMALL = (
+    *("--vae.decoder.hidden", "[16]", "--vae.encoder.hidden", "[16]", "--training.batches.size", "500"),
+    *("--data.validation_fraction", "0.2", "--training.scheduler", "StepLR", "--training.scheduler.step_size", "2"),
+    *("--device", "cpu"),
+)
+EPOCHS = 4
+RUN_FILES = [
+    "best.pt",
+    "history.csv",
+    "last.pt",
+    "manifold.png",
+    "metrics.json",
+    "run.json",
+    "settings.yaml",
+    "state.pt",
+]
+SAMPLES = ["interpolation", "manifold", "prior_means", "prior_samples", "reconstructions"]
+
+
+class Ended(NamedTuple):
+    """How a script ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def call(folder, script, *arguments):
+    """Run a script in this process, in a folder, as its own command line would; nothing of it stays."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        patch.setattr(sys, "path", list(sys.path))
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
+    return Ended(caught.value.code or 0, out.getvalue(), err.getvalue())
+
+
+def contents(folder):
+    return {file.relative_to(folder): file.read_bytes() for file in Path(folder).rglob("*") if file.is_file()}
+
+
+def assert_same_run(first, second):
+    """Two runs reached the same, bit for bit; only the time they took differs."""
+    first, second = RunFolder(first), RunFolder(second)
+    assert [row[:-1] for row in first.fit().history] == [row[:-1] for row in second.fit().history]
+    for name in ("best", "last"):
+        weights, others = first.weights(name), second.weights(name)
+        assert list(weights) == list(others)
+        assert all(torch.equal(weights[key], others[key]) for key in weights)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with an uninterrupted run of a few epochs, and how its training ended."""
+    folder = tmp_path_factory.mktemp("scripts")
+    return folder, call(folder, "train", *SMALL, "--training.epochs", EPOCHS, "--run", "run")
+
+
+# Training
+
+
+def test_training_writes_a_run_folder_and_reports_the_test_rows(trained):
+    folder, ended = trained
+    assert ended.code == 0
+    assert sorted(file.name for file in (folder / "run").iterdir() if file.is_file()) == RUN_FILES
+    assert f"Finished after {EPOCHS} epochs; the run is in run." in ended.out
+    assert "-ELBO (nats)" in ended.out
+    assert load(folder / "run").x_shape == (1, 8, 8)
+    assert [row.epoch for row in RunFolder(folder / "run").fit().history] == [1, 2, 3, 4]
+
+
+def test_the_run_folder_is_named_after_the_preset_when_no_other_name_is_given(tmp_path):
+    few = ("--data.source.rows_per_class=10", "--training.epochs=1", "--training.batches.batches=3")
+    assert call(tmp_path, "train", "onehot", *few).code == 0
+    assert (tmp_path / "runs" / "onehot" / "metrics.json").is_file()
+
+
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(trained, tmp_path):
+    assert call(tmp_path, "train", *SMALL, "--training.epochs", 2, "--run", "run").code == 0
+    ended = call(tmp_path, "train", *SMALL, "--training.epochs", EPOCHS, "--run", "run", "--resume")
+    assert ended.code == 0
+    assert_same_run(tmp_path / "run", trained[0] / "run")
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == json.loads(
+        (trained[0] / "run" / "metrics.json").read_text()
+    )
+
+
+def test_the_state_of_the_callers_random_numbers_does_not_matter(trained, tmp_path):
+    torch.rand(17)
+    np.random.default_rng().random()
+    assert call(tmp_path, "train", *SMALL, "--training.epochs", EPOCHS, "--run", "run").code == 0
+    assert_same_run(tmp_path / "run", trained[0] / "run")
+
+
+def test_a_run_is_kept_unless_it_may_be_overwritten(tmp_path):
+    short = ("train", *SMALL, "--training.epochs", 1, "--run", "run")
+    assert call(tmp_path, *short).code == 0
+    before = contents(tmp_path)
+    ended = call(tmp_path, *short, "--training.seed", 3)
+    assert ended.code == 2
+    assert ended.err.startswith("error: 'run' must be a new or empty folder, got run, which holds files")
+    assert contents(tmp_path) == before
+    assert call(tmp_path, *short, "--training.seed", 3, "--overwrite").code == 0
+    assert contents(tmp_path)[Path("run/best.pt")] != before[Path("run/best.pt")]
+
+
+@pytest.mark.parametrize("resumed", ["--vae.latent_dim=3", "--vae.decoder.hidden=[17]", "--training.optimizer=SGD"])
+def test_a_run_is_not_resumed_with_other_parts(trained, tmp_path, resumed):
+    before = contents(trained[0] / "run")
+    ended = call(trained[0], "train", *SMALL, "--training.epochs", 9, "--run", "run", "--resume", resumed)
+    assert (ended.code, len(ended.err.splitlines())) == (2, 1)
+    assert ended.err.startswith("error: ")
+    assert contents(trained[0] / "run") == before
+
+
+def epochs_on_disk(run):
+    with contextlib.suppress(OSError):
+        return len((run / "history.csv").read_text().splitlines()) - 1
+    return 0
+
+
+def test_ctrl_c_leaves_a_run_that_loads_and_is_finished_by_resuming(tmp_path):
+    run = tmp_path / "run"
+    endless = [sys.executable, SCRIPTS / "train.py", *SMALL, "--training.epochs", "1000000", "--run", "run"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    # A shell that starts the tests in the background would have them ignore the signal, and their children too.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+        process = subprocess.Popen(endless, cwd=tmp_path, stdout=out, stderr=err, env=environment)
+    signal.signal(signal.SIGINT, handler)
+    while process.poll() is None and epochs_on_disk(run) < 1:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130, (tmp_path / "err").read_text()
+    assert "Traceback" not in (tmp_path / "err").read_text()
+    reached = len(RunFolder(run).fit().history)
+    assert reached == epochs_on_disk(run) >= 1
+    assert (tmp_path / "out").read_text() == f"Interrupted after {reached} epochs; the run is in run.\n"
+    for weights in ("best", "last"):
+        assert load(run, weights).sample(2).shape == (2, 1, 8, 8)
+    finish = ("train", *SMALL, "--training.epochs", reached + 2)
+    assert call(tmp_path, *finish, "--run", "run", "--resume").code == 0
+    assert call(tmp_path, *finish, "--run", "uninterrupted").code == 0
+    assert_same_run(run, tmp_path / "uninterrupted")
+
+
+# Evaluation and samples
+
+
+def test_evaluating_the_test_rows_repeats_the_metrics_of_training(trained):
+    folder, ended = trained
+    before = json.loads((folder / "run" / "metrics.json").read_text())
+    again = call(folder, "evaluate", "run")
+    assert (again.code, again.err) == (0, "")
+    assert again.out in ended.out
+    assert json.loads((folder / "run" / "metrics.json").read_text()) == before
+
+
+def test_evaluating_other_rows_leaves_the_metrics_alone(trained, tmp_path):
+    folder, _ = trained
+    before = contents(folder)
+    rows = np.random.default_rng(0).integers(17, size=(7, 1, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "rows.npy", rows)
+    for arguments, num_rows in (
+        (["--split", "train", "--num_rows", 50], 50),
+        (["--split", "validation"], 300),
+        (["--data", tmp_path / "rows.npy", "--weights", "last"], 7),
+        (["--num_rows", 9], 9),
+    ):
+        ended = call(folder, "evaluate", "run", *arguments, "--num_samples", 2, "--num_importance_samples", 0)
+        assert ended.code == 0, ended.err
+        table = ended.out.splitlines()
+        assert table[1].split()[-2:] == ["2", str(num_rows)]
+        assert "log p(x)" not in ended.out
+    assert contents(folder) == before
+
+
+def test_sampling_writes_pictures_and_their_numbers(trained, tmp_path):
+    folder, _ = trained
+    before = contents(folder)
+    ended = call(folder, "sample", "run", "--out", tmp_path / "a", "--num_rows", 3, "--steps", 5)
+    assert (ended.code, ended.err) == (0, "")
+    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == sorted(
+        f"{name}{suffix}" for name in SAMPLES for suffix in (".npy", ".png")
+    )
+    shapes = {name: np.load(tmp_path / "a" / f"{name}.npy").shape for name in SAMPLES}
+    assert shapes == {
+        "interpolation": (5, 1, 8, 8),
+        "manifold": (20, 20, 1, 8, 8),
+        "prior_means": (9, 1, 8, 8),
+        "prior_samples": (9, 1, 8, 8),
+        "reconstructions": (2, 3, 1, 8, 8),
+    }
+    draws = np.load(tmp_path / "a" / "prior_samples.npy")
+    assert np.array_equal(draws, draws.round())
+    assert 0 <= draws.min() <= draws.max() <= 16
+    assert contents(folder) == before
+    call(folder, "sample", "run", "--out", tmp_path / "b", "--num_rows", 3, "--steps", 5)
+    assert np.array_equal(np.load(tmp_path / "b" / "prior_samples.npy"), draws)
+
+
+def test_a_class_of_the_users_own_is_trained_and_must_be_allowed_to_be_loaded(tmp_path):
+    (tmp_path / "my_prior.py").write_text(
+        "from pyro_vae import StandardNormalPrior\nclass MyPrior(StandardNormalPrior): pass\n"
+    )
+    arguments = ("train", *SMALL, "--training.epochs", 1, "--run", "run", "--vae.prior", "my_prior.MyPrior")
+    assert call(tmp_path, *arguments).code == 0
+    refused = call(tmp_path, "evaluate", "run")
+    assert refused.code == 2
+    assert "got my_prior.MyPrior: allow my_prior by name if you trust it" in refused.err
+    assert call(tmp_path, "evaluate", "run", "--allow", '["my_prior"]', "--num_rows", 20).code == 0
+    sys.modules.pop("my_prior")
+
+
+# Mistakes
+
+MISTAKES = [
+    (["mnist20d"], "'preset' must be one of .*; the nearest is 'mnist-20d'"),
+    (["no/such/file.yaml"], "'preset' must be one of"),
+    (["--vae.latent_dims", "3"], "'--vae.latent_dims' is no setting; the nearest is '--vae.latent_dim'"),
+    (["--training.epochs", "many"], "'training.epochs' accepts int, got many"),
+    (["--training.epochs", "0"], "'epochs' must be 1 or more, got 0"),
+    (["--vae.latent_dim", "0"], "'latent_dim' must hold positive whole numbers, got 0"),
+    (["--vae.prior", "NormalLikelihood"], "'vae.prior' accepts a subclass of Prior"),
+    (["--vae.likelihood", "BernouliLikelihood"], "the nearest is 'BernoulliLikelihood'"),
+    (["--vae.decoder", "torch.nn.Linear"], "'vae.decoder'"),
+    (["--training.batches.size", "1501"], "'data' must have at least one batch of 1501 rows, got 1500 rows"),
+    (
+        ["--vae.likelihood", "BernoulliLikelihood"],
+        "'x' must be 0 or 1 for BernoulliLikelihood, got values from 0 to 16",
+    ),
+    (["--vae.likelihood.total_count", "15"], "'x' must hold whole levels from 0 to total_count = 15"),
+    (["--training.patience", "3"], "'patience' must be 1 or more epochs and needs validation rows"),
+    (["--data.validation_fraction", "1"], "'validation_fraction' must leave rows on both sides of a split of 1500"),
+    (["--data.source", "ArrayFile", "--data.source.path", "nan.npy"], "'data' must be finite, got NaN or infinity"),
+    (["--data.source", "ArrayFile", "--data.source.path", "none.npy"], "'path' must be a .npy or .npz file of numbers"),
+    (["--training.optimizer.lr", "-1"], "lr|learning rate"),
+    (["--device", "gpu"], "'device'"),
+    (["--config", "none.yaml"], "'config' must be valid"),
+    (["--run", "nan.npy"], "'run' must be a folder that can be written, got nan.npy"),
+    (["--run", "nan.npy/run", "--overwrite"], "'run' must be a folder that can be written, got nan.npy/run"),
+    (["--run", "none", "--resume"], "'run' must be the folder of a run, got none, which does not exist"),
+]
+
+
+def assert_one_error(ended, sentence):
+    (line,) = ended.err.splitlines()
+    assert line.startswith("error: ")
+    with pytest.raises(ValueError, match=sentence):
+        raise ValueError(line)
+    assert (ended.code, ended.out) == (2, "")
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
+def test_a_mistake_ends_training_with_one_sentence_and_nothing_is_written(tmp_path, arguments, sentence):
+    np.save(tmp_path / "nan.npy", np.full((600, 1, 8, 8), np.nan))
+    before = contents(tmp_path)
+    assert_one_error(call(tmp_path, "train", *arguments), sentence)
+    assert contents(tmp_path) == before
+    assert [file.name for file in tmp_path.iterdir()] == ["nan.npy"]
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "sentence"),
+    [
+        ("evaluate", ["none"], "'run' must be the folder of a run, got none, which does not exist"),
+        ("evaluate", ["run", "--data", "none.npy"], "'path' must be a .npy or .npz file of numbers"),
+        ("evaluate", ["run", "--data", "flat.npy"], r"'data' must have rows of the shape \(1, 8, 8\), got \(64,\)"),
+        ("evaluate", ["run", "--num_samples", "0"], "'num_samples' must hold positive whole numbers, got 0"),
+        ("evaluate", ["run", "--num_importance_samples", "-1"], "'num_importance_samples'"),
+        ("evaluate", ["run", "--num_rows", "0"], "'(num_rows|data)' must"),
+        ("evaluate", ["run", "--split", "tests"], "split"),
+        ("evaluate", ["run", "--num_row", "3"], "'--num_row' is no setting; the nearest is '--num_rows'"),
+        ("evaluate", [], "run"),
+        ("sample", ["none"], "'run' must be the folder of a run, got none, which does not exist"),
+        ("sample", ["run", "--start", "297"], "'start' must be a test row from 0 to 296, got 297"),
+        ("sample", ["run", "--end", "-1"], "'end' must be a test row from 0 to 296, got -1"),
+        ("sample", ["run", "--num_rows", "0"], "'num_rows' must"),
+        ("sample", ["run", "--steps", "0"], "'steps' must"),
+        ("sample", ["run", "--out", "flat.npy"], "flat.npy"),
+    ],
+    ids=str,
+)
+def test_a_mistake_ends_the_other_scripts_with_one_sentence_and_nothing_is_written(
+    trained, script, arguments, sentence
+):
+    folder, _ = trained
+    np.save(folder / "flat.npy", np.zeros((5, 64)))
+    before = sorted(folder.rglob("*")), contents(folder)
+    assert_one_error(call(folder, script, *arguments), sentence)
+    assert (sorted(folder.rglob("*")), contents(folder)) == before
+
+
+def test_a_run_without_validation_rows_has_none_to_evaluate(tmp_path):
+    assert call(tmp_path, "train", *SMALL, "--data.validation_fraction=0", "--training.epochs=1", "--run=run").code == 0
+    assert_one_error(call(tmp_path, "evaluate", "run", "--split", "validation"), "'split' must be train or test")
+
+
+@pytest.mark.parametrize("script", ["train", "evaluate", "sample"])
+def test_help_explains_every_option(tmp_path, script):
+    ended = call(tmp_path, script, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert runpy.run_path(str(SCRIPTS / f"{script}.py"))["__doc__"].split()[0] in ended.out
+    assert "run" in ended.out
+
+
+def test_a_mistake_in_a_process_of_its_own_is_one_line_and_exit_code_2(tmp_path):
+    command = [sys.executable, SCRIPTS / "train.py", "--training.epochs", "many"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: 'training.epochs' accepts int, got many.\n"
+    assert list(tmp_path.iterdir()) == []
