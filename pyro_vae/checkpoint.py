@@ -92,16 +92,18 @@ class RunFolder:
         Raises:
             ValueError: it is missing, damaged, or of a newer format.
         """
+        text = self.read_text("run.json")
         try:
-            info = RunInfo(**json.loads(self.read_text("run.json")))
-        except (TypeError, json.JSONDecodeError) as error:
+            info = RunInfo(**json.loads(text))
+            info = RunInfo(tuple(info.x_shape), int(info.format), dict(info.versions))
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{self.path / 'run.json'} must describe a run, but is damaged: {error}.") from error
         if info.format > FORMAT:
             raise ValueError(
                 f"{self.path} must have a run format up to {FORMAT}, got {info.format}: it was written by a newer pyro_vae "
                 f"({info.versions.get('pyro_vae')})."
             )
-        return info._replace(x_shape=tuple(info.x_shape))
+        return info
 
     def fit(self) -> Fit:
         """Read what a resumed run goes on from."""
@@ -135,10 +137,13 @@ class RunFolder:
         """Read one of the text files.
 
         Raises:
-            ValueError: it is missing.
+            ValueError: it is missing or damaged.
         """
         self._require(self.path / name)
-        return (self.path / name).read_text(encoding="utf-8")
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.path / name} must be text, but is damaged: {error}.") from error
 
     def _require(self, path: Path) -> None:
         if not self.path.is_dir():

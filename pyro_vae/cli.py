@@ -5,10 +5,13 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, set_parsing_settings
 from torch import nn
+
+# What jsonargparse denies to settings (os, subprocess and the like) is an error, as from its next major version on.
+set_parsing_settings(import_path_denylist=[])
 
 
 class SentenceParser(ArgumentParser):
@@ -18,23 +21,26 @@ class SentenceParser(ArgumentParser):
         ValueError: in place of printing its usage and leaving the process.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
     def set_nested_defaults(self, tree: dict[str, Any], prefix: str = "") -> None:
         """Defaults from a tree of settings, which help then shows."""
         known = {action.dest for action in self._actions}
         for name, value in tree.items():
-            if isinstance(value, dict) and "class_path" not in value or prefix + name not in known:
+            if prefix + name not in known or (isinstance(value, dict) and "class_path" not in value):
                 self.set_nested_defaults(value, f"{prefix}{name}.")
             else:
                 self.set_defaults({prefix + name: value})
 
-    def format_help(self) -> str:
+    def format_help(self, formatter: Any = None) -> str:
         """The help of every setting; where a class is wanted, with the names that are known."""
         for action in self._actions:
             bases = [base for base in _class_types(getattr(action, "_typehint", None)) if base.__module__ != "typing"]
             names = ", ".join(sorted(cls.__name__ for base in bases for cls in _known_subclasses(base)))
             if names and names not in (action.help or ""):
                 action.help = f"{action.help} Known: {names}; or the import path of another."
-        return super().format_help()
+        return super().format_help(formatter)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise ValueError(self._explain(_one_line(message))) from ex
@@ -56,7 +62,8 @@ class SentenceParser(ArgumentParser):
         ):
             return f"'{key}.{match[1]}' {match[2]}"  # an argument of the class, already explained
         action = next((action for action in self._actions if action.dest == key), None)
-        bases = list(_class_types(getattr(action, "_typehint", None)))
+        hint = getattr(action, "_typehint", None)
+        bases = list(_class_types(hint))
         known = [subclass for base in bases for subclass in _known_subclasses(base)]
         if match := re.search(r"Option '(\w+)' is not accepted", reason):
             parameters = [name for subclass in known for name in inspect.signature(subclass).parameters]
@@ -66,6 +73,8 @@ class SentenceParser(ArgumentParser):
             names = sorted({subclass.__name__ for subclass in known})
             base = " or ".join(base.__name__ for base in bases)
             accepted = ", ".join([*names, "or an import path"])
+            if get_origin(hint) is type:
+                return f"'{key}' accepts the import path of a subclass of {base}, got {received}."
             return f"'{key}' accepts a subclass of {base} ({accepted}), got {received}{nearest(received, names)}."
         accepted = " or ".join(dict.fromkeys(re.findall(r"Expected .*?<class '([\w.]+)'>", reason))).replace(
             "NoneType", "null"

@@ -152,6 +152,10 @@ def load_settings(run: str | Path, allow: Sequence[str] = ()) -> Settings:
     """The settings of a run folder; see `load`."""
     text = RunFolder(run).read_text("settings.yaml")
     tree = _read_yaml(text, f"{run}/settings.yaml")
+    # A parser takes the name of a file in place of a group of settings, and reads it.
+    for name, value in tree.items():
+        if name not in Settings.__dataclass_fields__ or (name != "device" and not isinstance(value, dict)):
+            raise ValueError(f"settings may hold groups of settings, but '{name}' is no setting or no group.")
     check_trusted(tree, (*TRUSTED, *allow))
     parser = settings_parser()
     return instantiate(parser, parser.parse_object(tree))
@@ -160,28 +164,35 @@ def load_settings(run: str | Path, allow: Sequence[str] = ()) -> Settings:
 def check_trusted(tree: Any, packages: Sequence[str]) -> None:
     """Refuse settings that name anything importable outside these packages; nothing is imported.
 
+    A parser also takes YAML inside a text: a text that is no plain name or number is refused too.
+
     Raises:
         ValueError: they do.
     """
-    for name in _importable(tree):
-        if name.split(".")[0] not in packages:
-            raise ValueError(
-                f"settings may name classes of {', '.join(packages)}, got {name}: allow {name.split('.')[0]} by name "
-                "if you trust it."
-            )
+    for text in _texts(tree):
+        name = "".join(text.split())
+        if re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", name):
+            package = name.split(".")[0]
+            if package not in packages:
+                raise ValueError(
+                    f"settings may name classes of {', '.join(packages)}, got {name}: allow {package} by name "
+                    "if you trust it."
+                )
+        elif not re.fullmatch(r"[\w.:+-]*", text):
+            raise ValueError(f"settings may hold names and numbers, got the text {' '.join(text.split())!r}.")
 
 
-def _importable(tree: Any) -> Iterator[str]:
-    """Every text in a tree of settings that a parser could take for an import path."""
+def _texts(tree: Any) -> Iterator[str]:
+    """Every text in a tree of settings but the names of files; no setting called path takes a class."""
     if isinstance(tree, dict):
         for key, value in tree.items():
-            if key != "path":  # a file's name; no setting of this name takes a class
-                yield from _importable(value)
+            if key != "path" or not isinstance(value, str):
+                yield from _texts(value)
     elif isinstance(tree, list):
         for value in tree:
-            yield from _importable(value)
-    elif isinstance(tree, str) and re.fullmatch(r"\s*[^\W\d]\w*(\s*\.\s*[^\W\d]\w*)+\s*", tree):
-        yield tree.strip()
+            yield from _texts(value)
+    elif isinstance(tree, str):
+        yield tree
 
 
 def read_preset(preset: str) -> tuple[dict[str, Any], list[str]]:
@@ -197,6 +208,8 @@ def read_preset(preset: str) -> tuple[dict[str, Any], list[str]]:
         known = ", ".join(names)
         raise ValueError(f"'preset' must be one of {known}, or a YAML file, got {preset}{nearest(preset, names)}.")
     name, arguments = (preset, []) if preset in names else (_DEFAULT_PRESET, ["--config", preset])
+    if arguments:
+        _read_yaml(Path(preset).read_text(encoding="utf-8"), preset)
     return yaml.safe_load((_PRESETS / f"{name}.yaml").read_text(encoding="utf-8")), arguments
 
 
@@ -209,7 +222,9 @@ def settings_parser(defaults: dict[str, Any] | None = None) -> "SentenceParser":
     from pyro_vae.cli import SentenceParser
 
     parser = SentenceParser()
-    parser.add_argument("--config", action="config", help="a YAML file, or YAML itself, with some or all of the settings")
+    parser.add_argument(
+        "--config", action="config", help="a YAML file, or YAML itself, with some or all of the settings"
+    )
     parser.add_class_arguments(Settings)
     parser.set_nested_defaults(defaults or {})
     return parser

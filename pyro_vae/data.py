@@ -100,11 +100,12 @@ class Rows:
 
 
 def as_rows(data: Rows | Tensor | np.ndarray) -> Rows:
-    """Rows of data that are x already; numpy's unsigned integers that torch cannot compute with become wider ones."""
+    """Rows of data that are x already; what torch cannot compute with, such as wide unsigned integers, is converted."""
     if isinstance(data, Rows):
         return data
-    if isinstance(data, np.ndarray) and data.dtype.kind == "u" and data.dtype.itemsize > 1:
-        data = data.astype(np.int64)
+    if isinstance(data, np.ndarray):
+        has_wide_unsigned = data.dtype.kind == "u" and data.dtype.itemsize > 1
+        data = data.astype(np.int64 if has_wide_unsigned else data.dtype.newbyteorder("="), copy=False)
     return Rows(torch.as_tensor(data), Identity())
 
 

@@ -34,7 +34,7 @@ class ContinuousBernoulli(TorchDistribution):
         logits: any shape; the batch shape.
 
     Example:
-        >>> ContinuousBernoulli(logits=torch.zeros(3)).log_prob(torch.full((3,), 0.2))
+        >>> ContinuousBernoulli(logits=torch.zeros(3)).log_prob(torch.full((3,), 0.8))
         tensor([0., 0., 0.])
     """
 

@@ -146,6 +146,8 @@ def evaluate(
         ValueError: rows of another shape or outside the likelihood's support; a count that is too small.
     """
     as_shape(num_samples, "num_samples")
+    if num_importance_samples < 0:
+        raise ValueError(f"'num_importance_samples' must be 0 or more, got {num_importance_samples}.")
     rows = as_rows(data)
     check_data(vae, rows)
     blocks = _by_block(vae, rows, seed, partial(_evaluate_block, vae, num_samples, num_importance_samples))

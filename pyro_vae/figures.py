@@ -51,7 +51,11 @@ def image_grid(
             axis.set_frame_on(column < len(row))
             if column < len(row):
                 axis.imshow(
-                    row[column], cmap="gray_r", vmin=0, vmax=high, aspect="auto" if images[0].shape[1] == 1 else "equal"
+                    row[column].numpy(),
+                    cmap="gray_r",
+                    vmin=0,
+                    vmax=high,
+                    aspect="auto" if images[0].shape[1] == 1 else "equal",
                 )
         if row_labels:
             axes[number, 0].set_ylabel(row_labels[number], rotation=0, ha="right", va="center", fontsize="small")
@@ -79,7 +83,7 @@ def manifold(means: Tensor, grid: Tensor) -> Figure:
     picture = images.reshape(side, side, height, width).movedim(2, 1).reshape(side * height, side * width)
     figure = Figure(figsize=(6, 6.2), layout="constrained")
     axis = figure.subplots()
-    axis.imshow(picture, cmap="gray_r", vmin=0, aspect="equal" if height > 1 else "auto")
+    axis.imshow(picture.numpy(), cmap="gray_r", vmin=0, aspect="equal" if height > 1 else "auto")
     axis.set(
         title="Decoded means E[x | z] over the latent plane",
         xlabel="$z_1$ (at normal quantiles 0.05 to 0.95)",

@@ -263,8 +263,8 @@ class OneHotCategoricalLikelihood(Likelihood):
 
     Example:
         >>> p_x = OneHotCategoricalLikelihood(nn.Linear(2, 4), x_shape=4)(torch.zeros(5, 2))
-        >>> p_x.log_prob(torch.eye(4)[0])
-        tensor([-1.3863, -1.3863, -1.3863, -1.3863, -1.3863])
+        >>> p_x.log_prob(torch.eye(4)[0]).shape
+        torch.Size([5])
     """
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:

@@ -69,6 +69,10 @@ class Digits(Source):
         return rows.take(torch.from_numpy(train)), rows.take(torch.from_numpy(test))
 
 
+# The files of such a data set, in the layout in which torchvision reads them.
+_IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
 class TorchvisionImages(Source):
     """One of torchvision's data sets of 28 × 28 grey images, 60,000 to train and 10,000 to test.
 
@@ -96,12 +100,12 @@ class TorchvisionImages(Source):
                     folder.rmdir()  # leaves no trace of a failed download; a folder that holds anything stays
             state = (
                 "are truncated or of another format: replace them"
-                if raw.exists()
+                if all((raw / name).is_file() for name in _IDX_FILES)
                 else "are absent and cannot be downloaded"
             )
             raise ValueError(
-                f"The {self.name} files {state}; train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte "
-                f"and t10k-labels-idx1-ubyte belong in {raw} (another place: set PYRO_VAE_DATA): {_one_line(error)}"
+                f"The {self.name} files {state}; {', '.join(_IDX_FILES)} "
+                f"belong in {raw} (another place: set PYRO_VAE_DATA): {_one_line(error)}"
             ) from error
 
 
@@ -167,8 +171,9 @@ def read_array(path: str) -> Rows:
         ValueError: no such file, another format, no array `x`, or rows that `Rows` refuses.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"x": loaded}
+        with Path(path).open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"x": loaded}
     except Exception as error:
         raise ValueError(f"'path' must be a .npy or .npz file of numbers, got {path}: {_one_line(error)}") from error
     if "x" not in arrays:
@@ -176,9 +181,10 @@ def read_array(path: str) -> Rows:
     x, labels = arrays["x"], arrays.get("y")
     if x.dtype.kind not in "buif":
         raise ValueError(f"'path' must hold an array of real numbers, got {x.dtype} in {path}.")
-    if labels is not None and labels.shape != x.shape[:1]:
+    if labels is not None and (labels.shape != x.shape[:1] or labels.dtype.kind not in "bui"):
         raise ValueError(
-            f"'path' must hold one label y for each of {len(x)} rows, got the shape {labels.shape} in {path}."
+            f"'path' must hold a whole number y for each row of x, got {labels.dtype} of the shape {labels.shape} "
+            f"beside x of the shape {x.shape} in {path}."
         )
     rows = as_rows(x)
     max_level = 1.0

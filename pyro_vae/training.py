@@ -260,10 +260,17 @@ class _Run:
         )
 
     def _resumed(self, fit: Fit) -> Fit:
-        self.vae.load_state_dict(fit.weights)
-        self.optimizer.load_state_dict(fit.optimizer)
-        if self.scheduler is not None and fit.scheduler is not None:
-            self.scheduler.load_state_dict(fit.scheduler)
+        if _kinds(self.optimizer.state_dict(), self.scheduler) != _kinds(fit.optimizer, fit.scheduler):
+            raise ValueError(
+                "'resume' must come from a run with the same kinds of optimizer and scheduler, got others."
+            )
+        try:
+            self.vae.load_state_dict(fit.weights)
+            self.optimizer.load_state_dict(fit.optimizer)
+            if self.scheduler is not None and fit.scheduler is not None:
+                self.scheduler.load_state_dict(fit.scheduler)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(f"'resume' must come from a run of this VAE: {error}") from error
         return fit
 
     def _check(self) -> None:
@@ -291,3 +298,9 @@ def _best_epoch(history: list[Epoch]) -> int:
     """The number of the epoch with the lowest validation loss; the last one without validation rows, and 0 before any."""
     validated = [(row.validation_loss, row.epoch) for row in history if row.validation_loss is not None]
     return min(validated)[1] if validated else len(history)
+
+
+def _kinds(optimizer_state: dict[str, Any], scheduler: Any) -> tuple[set[str], bool]:
+    """What tells kinds of optimiser and scheduler apart: the names of settings, and whether there is a scheduler."""
+    settings = {name for group in optimizer_state["param_groups"] for name in group}
+    return settings - {"initial_lr"}, scheduler is not None

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_vae import VAE, Rows, cli, load
 from pyro_vae.config import load_settings
 from pyro_vae.figures import image_grid, manifold, manifold_grid
-from pyro_vae.parts import latent_mean
+from pyro_vae.parts import as_shape, latent_mean
 from pyro_vae.sources import load_splits
 from pyro_vae.streams import stream
 
@@ -44,6 +44,8 @@ def main() -> int:
     for name in ("start", "end"):
         if not 0 <= options[name] < len(rows):
             raise ValueError(f"'{name}' must be a test row from 0 to {len(rows) - 1}, got {options[name]}.")
+    for name in ("num_rows", "steps"):
+        as_shape(options[name], name)
     folder = Path(options.out or Path(options.run) / "samples")
     folder.mkdir(parents=True, exist_ok=True)
     with stream(options.seed), torch.no_grad():

@@ -40,7 +40,7 @@ def read_settings(preset: str, arguments: list[str]) -> tuple[Settings, str, Nam
     parser.add_argument("--resume", action="store_true", help="go on with the run that the folder holds")
     namespace = parser.parse_args([*overlay, *arguments])
     tree = Namespace({name: namespace[name] for name in Settings.__dataclass_fields__})
-    return instantiate(parser, namespace), settings_parser().dump(tree, skip_none=False), namespace
+    return instantiate(parser, namespace), settings_parser().dump(tree, skip_unset=False), namespace
 
 
 def train(settings: Settings, text: str, folder: RunFolder, resume: bool) -> int:
@@ -84,7 +84,10 @@ def train(settings: Settings, text: str, folder: RunFolder, resume: bool) -> int
 
 def device(name: str) -> torch.device:
     """The device of this name; auto is cuda where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    try:
+        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    except RuntimeError as error:
+        raise ValueError(f"'device' must be auto, or a device of torch's such as cpu or cuda, got {name}.") from error
 
 
 def draw(vae: VAE, folder: RunFolder) -> None:

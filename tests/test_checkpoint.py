@@ -25,7 +25,7 @@ def levels(num_rows=40):
 
 
 def settings_text(**vae):
-    tree = read_preset("digits")
+    tree, _ = read_preset("digits")
     tree["vae"] |= vae
     return yaml.safe_dump(tree)
 

@@ -133,7 +133,7 @@ def test_an_archive_without_x_is_refused_and_says_what_it_holds(tmp_path):
 
 @pytest.mark.parametrize("labels", [np.arange(19), np.zeros((20, 2)), np.array(3)], ids=["short", "2-D", "0-D"])
 def test_labels_of_another_length_are_refused(tmp_path, labels):
-    with pytest.raises(ValueError, match=r"'path' must hold one label y for each of 20 rows, got the shape"):
+    with pytest.raises(ValueError, match=r"'path' must hold a whole number y for each row of x, got"):
         ArrayFile(save(tmp_path / "x.npz", numbered(20), labels)).read()
 
 
