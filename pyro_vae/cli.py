@@ -1,14 +1,15 @@
 """What the command lines share: errors that are one sentence, with the nearest known name."""
 
-import difflib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 from torch import nn
+
+from pyro_vae.errors import nearest, one_line
 
 # What jsonargparse denies to settings (os, subprocess and the like) is an error, as from its next major version on.
 set_parsing_settings(import_path_denylist=[])
@@ -43,7 +44,7 @@ class SentenceParser(ArgumentParser):
         return super().format_help(formatter)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise ValueError(self._explain(_one_line(message))) from ex
+        raise ValueError(self._explain(one_line(message))) from ex
 
     def _explain(self, message: str) -> str:
         """One sentence for what jsonargparse has to say."""
@@ -61,35 +62,20 @@ class SentenceParser(ArgumentParser):
             r"'([\w.]+)' ((?:accepts|is no setting|must be)\b.*?)(?: Got value: Namespace.*)?$", reason
         ):
             return f"'{key}.{match[1]}' {match[2]}"  # an argument of the class, already explained
-        action = next((action for action in self._actions if action.dest == key), None)
-        hint = getattr(action, "_typehint", None)
-        bases = list(_class_types(hint))
-        known = [subclass for base in bases for subclass in _known_subclasses(base)]
+        hint = next((getattr(action, "_typehint", None) for action in self._actions if action.dest == key), None)
+        known = {cls.__name__: cls for base in _class_types(hint) for cls in _known_subclasses(base)}
         if match := re.search(r"Option '(\w+)' is not accepted", reason):
-            parameters = [name for subclass in known for name in inspect.signature(subclass).parameters]
+            parameters = [name for cls in known.values() for name in inspect.signature(cls).parameters]
             return f"'{key}.{match[1]}' is no setting{nearest(match[1], parameters)}."
         received = re.split(r"[Vv]alue: |string: ", reason)[-1]
-        if (bases and " class" in reason) or "import path" in reason:
-            names = sorted({subclass.__name__ for subclass in known})
-            base = " or ".join(base.__name__ for base in bases)
-            accepted = ", ".join([*names, "or an import path"])
-            if get_origin(hint) is type:
-                return f"'{key}' accepts the import path of a subclass of {base}, got {received}."
-            return f"'{key}' accepts a subclass of {base} ({accepted}), got {received}{nearest(received, names)}."
-        accepted = " or ".join(dict.fromkeys(re.findall(r"Expected .*?<class '([\w.]+)'>", reason))).replace(
-            "NoneType", "null"
-        )
+        if known and (" class" in reason or "import path" in reason):
+            return f"'{key}' accepts {_accepted(hint, sorted(known))}, got {received}{nearest(received, known)}."
+        types = dict.fromkeys(re.findall(r"Expected .*?<class '([\w.]+)'>", reason))
+        accepted = " or ".join(types).replace("NoneType", "null")
         return f"'{key}' accepts {accepted}, got {received}." if accepted else f"'{key}' must be valid: {reason}"
 
     def _options(self) -> list[str]:
         return [option for action in self._actions for option in action.option_strings]
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """`"; the nearest is …"` for the known name most like this one in any case of letters, or nothing."""
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
-    return f"; the nearest is '{by_lower[close[0]]}'" if close else ""
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -97,7 +83,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     try:
         sys.exit(main() or 0)
     except (ValueError, OSError) as error:
-        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -117,6 +103,13 @@ def _class_types(annotation: Any) -> Iterator[type]:
             yield from _class_types(argument)
 
 
+def _accepted(hint: Any, names: list[str]) -> str:
+    bases = " or ".join(base.__name__ for base in _class_types(hint))
+    if get_origin(hint) is type:
+        return f"the import path of a subclass of {bases}"
+    return f"a subclass of {bases} ({', '.join(names)}, or an import path)"
+
+
 def _known_subclasses(base: type) -> list[type]:
     """The final classes to name for a base: torch's own modules are too many, the package's networks will do."""
     package = "pyro_vae.nets" if base is nn.Module else base.__module__.split(".")[0] + "."
@@ -131,7 +124,3 @@ def _subclasses(base: type[Any]) -> Iterator[type]:
     for subclass in base.__subclasses__():
         yield subclass
         yield from _subclasses(subclass)
-
-
-def _one_line(message: str) -> str:
-    return " ".join(message.split())

@@ -13,6 +13,7 @@ from torch import nn
 # Imported for their names: what stands here can be called by its class name alone.
 from pyro_vae import likelihoods, nets, objectives, posteriors, priors, sources, transforms  # noqa: F401
 from pyro_vae.checkpoint import RunFolder
+from pyro_vae.errors import nearest, one_line
 from pyro_vae.parts import Likelihood, Network, Posterior, Prior, Shape
 from pyro_vae.training import Training
 from pyro_vae.vae import VAE
@@ -143,7 +144,7 @@ def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> V
         vae.load_state_dict(folder.weights(weights))
     except RuntimeError as error:
         raise ValueError(
-            f"{folder.path / weights}.pt must hold the weights of this VAE, but does not: {_one_line(error)}"
+            f"{folder.path / weights}.pt must hold the weights of this VAE, but does not: {one_line(error)}"
         ) from error
     return vae.eval()
 
@@ -179,7 +180,7 @@ def check_trusted(tree: Any, packages: Sequence[str]) -> None:
                     "if you trust it."
                 )
         elif not re.fullmatch(r"[\w.:+-]*", text):
-            raise ValueError(f"settings may hold names and numbers, got the text {' '.join(text.split())!r}.")
+            raise ValueError(f"settings may hold names and numbers, got the text {one_line(text)!r}.")
 
 
 def _texts(tree: Any) -> Iterator[str]:
@@ -201,8 +202,6 @@ def read_preset(preset: str) -> tuple[dict[str, Any], list[str]]:
     Raises:
         ValueError: no such preset and no such file.
     """
-    from pyro_vae.cli import nearest
-
     names = sorted(file.name.removesuffix(".yaml") for file in _PRESETS.iterdir() if file.name.endswith(".yaml"))
     if preset not in names and not Path(preset).is_file():
         known = ", ".join(names)
@@ -240,11 +239,7 @@ def _read_yaml(text: str, name: str) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"{name} must be YAML, but is damaged: {_one_line(error)}") from error
+        raise ValueError(f"{name} must be YAML, but is damaged: {one_line(error)}") from error
     if not isinstance(tree, dict):
         raise ValueError(f"{name} must hold a tree of settings, got {type(tree).__name__}.")
     return tree
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

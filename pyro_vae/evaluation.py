@@ -191,12 +191,12 @@ def check_data(vae: VAE, rows: Rows) -> None:
 
 def _by_block(vae: VAE, rows: Rows, seed: int, function: Callable[[Tensor], T]) -> list[T]:
     """The function of x, block by block in an order that the rows' contents decide, each with a random stream of its own."""
-    device = next((parameter.device for parameter in vae.parameters()), rows.levels.device)
+    like = next(vae.parameters(), torch.zeros(()))
     results = []
     with evaluating(vae):
         for number, index in enumerate(rows.content_order().split(BLOCK_ROWS)):
-            with stream(seed, number, device=device):
-                results.append(function(rows.batch(index).to(device)))
+            with stream(seed, number, device=like.device):
+                results.append(function(rows.batch(index).to(like)))
     return results
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pyro_vae.data import Rows, as_rows
+from pyro_vae.errors import one_line
 from pyro_vae.streams import stream_seed
 from pyro_vae.transforms import Identity, Transform
 
@@ -105,7 +106,7 @@ class TorchvisionImages(Source):
             )
             raise ValueError(
                 f"The {self.name} files {state}; {', '.join(_IDX_FILES)} "
-                f"belong in {raw} (another place: set PYRO_VAE_DATA): {_one_line(error)}"
+                f"belong in {raw} (another place: set PYRO_VAE_DATA): {one_line(error)}"
             ) from error
 
 
@@ -175,7 +176,7 @@ def read_array(path: str) -> Rows:
             loaded = np.load(file, allow_pickle=False)
             arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"x": loaded}
     except Exception as error:
-        raise ValueError(f"'path' must be a .npy or .npz file of numbers, got {path}: {_one_line(error)}") from error
+        raise ValueError(f"'path' must be a .npy or .npz file of numbers, got {path}: {one_line(error)}") from error
     if "x" not in arrays:
         raise ValueError(f"'path' must hold an array named x, got {', '.join(arrays) or 'none'} in {path}.")
     x, labels = arrays["x"], arrays.get("y")
@@ -228,7 +229,3 @@ def transformed(rows: Rows, transform: Transform, part: int) -> Rows:
     transform.check(rows.levels, rows.max_level)
     levels, max_level = transform.prepare(rows.levels, rows.max_level, part)
     return Rows(levels, transform, max_level, rows.labels)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

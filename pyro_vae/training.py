@@ -153,8 +153,8 @@ class _Run:
     def __init__(
         self, vae: VAE, train: Rows, training: Training, validation: Any, test: Any, resume: Fit | None
     ) -> None:
-        self.device = next(vae.parameters()).device
-        self.vae, self.training, self.train = vae, training, train.to(self.device)
+        self.like = next(vae.parameters())
+        self.vae, self.training, self.train = vae, training, train.to(self.like.device)
         self.validation, self.test = (None if part is None else as_rows(part) for part in (validation, test))
         self._check()
         parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
@@ -188,7 +188,7 @@ class _Run:
         number = len(self.reached.history) + 1
         learning_rate = self.optimizer.param_groups[0]["lr"]
         self.vae.train()
-        with stream(self.training.seed, number, device=self.device), warnings.catch_warnings():
+        with stream(self.training.seed, number, device=self.like.device), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Encountered ")  # Pyro's word on NaN, which is raised here
             train_loss, kl_weight = self._train(number, bar)
         validation_loss, test_loss = (
@@ -207,7 +207,8 @@ class _Run:
         loss_sum, rows_seen, kl_weight = 0.0, 0, 1.0
         for step, index in enumerate(batches.indices(size), start=1):
             kl_weight = self.training.kl_schedule(number - 1 + (step - 1) / num_batches)
-            unread.append(self._step(self.train.batch(index), kl_weight, is_first=number == step == 1))
+            x = self.train.batch(index).to(self.like)
+            unread.append(self._step(x, kl_weight, is_first=number == step == 1))
             rows_seen += len(index)
             bar.update(len(index))
             if len(unread) == _READ_EVERY or step == num_batches:

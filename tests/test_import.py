@@ -28,7 +28,8 @@ PACKAGE = Path(pyro_vae.__file__).parent
 # Each module imports only from those before it.
 # fmt: off
 ORDER = [
-    "streams", "parts", "distributions", "transforms", "data", "nets", "likelihoods", "priors", "posteriors", "store",
+    "errors", "streams", "parts", "distributions", "transforms", "data", "nets", "likelihoods", "priors", "posteriors",
+    "store",
     "vae", "importance", "objectives", "svi", "sources", "evaluation", "training", "checkpoint", "figures", "cli", "config",
 ]
 # fmt: on

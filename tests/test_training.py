@@ -211,6 +211,12 @@ def test_gradients_are_clipped_by_their_common_norm(x):
     assert moved.norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
+def test_a_vae_in_double_precision_is_trained_and_evaluated_in_it(x):
+    vae = fresh_vae().double()
+    result = fit(vae, x, Training(epochs=1, batches=Shuffled(10)), test=x)
+    assert all(value.dtype == torch.float64 for value in result.weights.values())
+
+
 def test_frozen_parameters_stay(x):
     vae = fresh_vae()
     before = [parameter.requires_grad_(False).clone() for parameter in vae.posterior.parameters()]

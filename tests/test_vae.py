@@ -149,6 +149,14 @@ def test_rows_that_stand_for_a_data_set_are_scaled_to_it(vae, x):
         assert objective.loss(vae.model, vae.guide, x, size=60) == pytest.approx(10 * loss, rel=1e-6)
 
 
+def test_subsampled_losses_average_to_the_loss_of_all_rows():
+    vae = binary_vae(FixedNoisePosterior)
+    x = vae.sample(12)
+    whole = Trace_ELBO().loss(vae.model, vae.guide, x)
+    parts = [Trace_ELBO().loss(vae.model, vae.guide, part, size=12) for part in x.split(4)]
+    assert sum(parts) / 3 == pytest.approx(whole, rel=1e-6)
+
+
 def test_duplicated_rows_leave_the_loss_and_gradient_of_a_row_unchanged():
     vae = binary_vae(FixedNoisePosterior)
     x = vae.sample(6)
