@@ -340,6 +340,27 @@ def test_a_copy_trains_itself_and_not_the_original(vae, x, duplicate):
         assert not torch.equal(value, twin.state_dict()[name])
 
 
+def test_a_vae_and_its_copy_train_side_by_side_in_one_model(vae, x):
+    twin = copy.deepcopy(vae)
+    before = [parameter.clone() for parameter in (*vae.parameters(), *twin.parameters())]
+
+    def both(first, second):
+        with scope(prefix="a"):
+            first(x)
+        with scope(prefix="b"):
+            second(x)
+
+    svi = pyro.infer.SVI(
+        lambda: both(vae.model, twin.model),
+        lambda: both(vae.guide, twin.guide),
+        pyro.optim.Adam({"lr": 0.1}),
+        Trace_ELBO(),
+    )
+    svi.step()
+    after = [*vae.parameters(), *twin.parameters()]
+    assert not any(torch.equal(*pair) for pair in zip(before, after, strict=True))
+
+
 def test_what_a_vae_showed_to_the_store_goes_with_it(x):
     store = pyro.get_param_store()
     before = set(store.keys())
