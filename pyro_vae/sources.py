@@ -92,13 +92,14 @@ class TorchvisionImages(Source):
         from torchvision import datasets
 
         raw = data_folder() / self.name / "raw"
+        made = [folder for folder in (raw, raw.parent, data_folder()) if not folder.exists()]
         try:
             images = getattr(datasets, self.name)(data_folder(), train=train, download=True)
             return Rows(images.data.unsqueeze(1), Identity(), 255.0, images.targets)
         except Exception as error:
-            for folder in (raw, raw.parent):
+            for folder in made:
                 with suppress(OSError):
-                    folder.rmdir()  # leaves no trace of a failed download; a folder that holds anything stays
+                    folder.rmdir()  # a failed download leaves no trace; a folder that holds anything stays
             state = (
                 "are truncated or of another format: replace them"
                 if all((raw / name).is_file() for name in _IDX_FILES)
