@@ -15,6 +15,7 @@ from pyro_vae import likelihoods, nets, objectives, posteriors, priors, sources,
 from pyro_vae.checkpoint import RunFolder
 from pyro_vae.errors import nearest, one_line
 from pyro_vae.parts import Likelihood, Network, Posterior, Prior, Shape
+from pyro_vae.streams import stream
 from pyro_vae.training import Training
 from pyro_vae.vae import VAE
 
@@ -122,6 +123,17 @@ def build_vae(model: ModelSettings, x_shape: Shape) -> VAE:
             latent_dim=latent_dim,
         ),
     )
+
+
+def prepare(settings: Settings) -> tuple[VAE, sources.Splits]:
+    """What a run starts from: the VAE with the fresh weights that its seed decides, and the data."""
+    data = settings.data
+    splits = sources.load_splits(data.source, data.transform, data.validation_fraction, data.seed)
+    with stream(settings.training.seed, 0):
+        vae = build_vae(settings.vae, splits.train.x_shape)
+    if settings.vae.initialize_bias:
+        vae.likelihood.initialize_bias(splits.train.mean())
+    return vae, splits
 
 
 def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> VAE:

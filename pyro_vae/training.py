@@ -113,6 +113,7 @@ def fit(
     test: Rows | Tensor | np.ndarray | None = None,
     resume: Fit | None = None,
     on_epoch: Callable[[Fit], None] | None = None,
+    on_step: Callable[[int], None] | None = None,
     progress: bool = False,
 ) -> Fit:
     """Train a VAE in place; at the end it has the weights that were reached.
@@ -128,6 +129,7 @@ def fit(
         test: rows whose −ELBO goes into the history, and decides nothing.
         resume: what an earlier `fit` returned, to go on from.
         on_epoch: called before the first and after each epoch, for instance to save a checkpoint.
+        on_step: called after each step with the number of steps taken since training began, for instance `Snapshots`.
         progress: show a progress bar.
 
     Raises:
@@ -135,6 +137,7 @@ def fit(
         NonFiniteLossError: the loss became NaN or infinite.
     """
     run = _Run(vae, as_rows(data), training or Training(), validation, test, resume)
+    run.on_step = on_step
     report = on_epoch or (lambda reached: None)
     try:
         with run.progress_bar(progress) as bar:
@@ -162,6 +165,7 @@ class _Run:
         self.scheduler = None if training.scheduler is None else training.scheduler(self.optimizer)
         self.svi = SVI(vae.model, vae.guide, self.optimizer, training.objective, rows=lambda x, **_: len(x))
         self.reached = self._snapshot([], None) if resume is None else self._resumed(resume)
+        self.on_step: Callable[[int], None] | None = None
 
     def is_complete(self) -> bool:
         """Whether all epochs are done."""
@@ -209,6 +213,8 @@ class _Run:
             kl_weight = self.training.kl_schedule(number - 1 + (step - 1) / num_batches)
             x = self.train.batch(index).to(self.like)
             unread.append(self._step(x, kl_weight, is_first=number == step == 1))
+            if self.on_step is not None:
+                self.on_step((number - 1) * num_batches + step)
             rows_seen += len(index)
             bar.update(len(index))
             if len(unread) == _READ_EVERY or step == num_batches:

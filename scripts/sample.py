@@ -1,6 +1,7 @@
 """Look at a run: prior samples, reconstructions, an interpolation, and a manifold where z is a plane (PNG and .npy)."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from pyro_vae import VAE, Rows, cli, load
 from pyro_vae.config import load_settings
-from pyro_vae.figures import image_grid, manifold, manifold_grid
+from pyro_vae.figures import image_grid, manifold
+from pyro_vae.latent import in_plane, quantile_grid, spherical_path, straight_path
 from pyro_vae.parts import as_shape, latent_mean
 from pyro_vae.sources import load_splits
 from pyro_vae.streams import stream
@@ -28,6 +30,8 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=0, help="the test row that the interpolation starts from")
     parser.add_argument("--end", type=int, default=1, help="the test row that it ends at")
     parser.add_argument("--steps", type=int, default=9, help="the points of the interpolation, both ends included")
+    parser.add_argument("--spherical", action="store_true", help="interpolate along a great circle")
+    parser.add_argument("--dims", type=list[int], default=[0, 1], help="the two latent dimensions of the manifold")
     parser.add_argument(
         "--weights", type=str, choices=("best", "last"), default="best", help="which weights of the run"
     )
@@ -51,10 +55,10 @@ def main() -> int:
     with stream(options.seed), torch.no_grad():
         draw_prior(vae, options.num_rows, folder)
         draw_reconstructions(vae, rows, options.num_rows, folder)
-        draw_interpolation(vae, rows.batch(torch.tensor([options.start, options.end])), options.steps, folder)
-        if vae.latent_dim == 2:
-            grid = manifold_grid()
-            save(folder, "manifold", means := vae.decode(grid).mean, manifold(means, grid))
+        path = spherical_path if options.spherical else straight_path
+        draw_interpolation(vae, rows.batch(torch.tensor([options.start, options.end])), path, options.steps, folder)
+        if vae.latent_dim > 1:
+            draw_manifold(vae, tuple(options.dims), folder)
     print(f"Wrote {', '.join(sorted(file.name for file in folder.iterdir()))} to {folder}.")
     return 0
 
@@ -79,11 +83,17 @@ def draw_reconstructions(vae: VAE, rows: Rows, num_rows: int, folder: Path) -> N
     )
 
 
-def draw_interpolation(vae: VAE, ends: Tensor, steps: int, folder: Path) -> None:
-    """The decoded means on the straight line between the latent means of two rows."""
-    first, last = latent_mean(vae.encode(ends))
-    means = vae.decode(torch.lerp(first, last, torch.linspace(0, 1, steps).unsqueeze(1))).mean
-    save(folder, "interpolation", means, image_grid([means], "From one test row to another on a straight line in z"))
+def draw_interpolation(vae: VAE, ends: Tensor, path: Callable, steps: int, folder: Path) -> None:
+    """The decoded means on the way between the latent means of two rows."""
+    means = vae.decode(path(*latent_mean(vae.encode(ends)), steps)).mean
+    save(folder, "interpolation", means, image_grid([means], "E[x | z] on the way from one test row to another in z"))
+
+
+def draw_manifold(vae: VAE, dims: tuple[int, int], folder: Path) -> None:
+    """The decoded means over a plane of the latent."""
+    grid = quantile_grid()
+    means = vae.decode(in_plane(grid, vae.latent_dim, dims)).mean
+    save(folder, "manifold", means, manifold(means, grid, dims=dims))
 
 
 def save(folder: Path, name: str, values: Tensor, figure: Figure) -> None:

@@ -10,10 +10,9 @@ from jsonargparse import Namespace
 
 from pyro_vae import cli, evaluate, fit
 from pyro_vae.checkpoint import RunFolder
-from pyro_vae.config import Settings, build_vae, instantiate, read_preset, settings_parser
-from pyro_vae.figures import manifold, manifold_grid
-from pyro_vae.sources import load_splits
-from pyro_vae.streams import stream
+from pyro_vae.config import Settings, instantiate, prepare, read_preset, settings_parser
+from pyro_vae.figures import manifold
+from pyro_vae.latent import quantile_grid
 from pyro_vae.training import Fit
 from pyro_vae.vae import VAE
 
@@ -45,13 +44,7 @@ def read_settings(preset: str, arguments: list[str]) -> tuple[Settings, str, Nam
 
 def train(settings: Settings, text: str, folder: RunFolder, resume: bool) -> int:
     """Train, save after every epoch, evaluate on the test rows, and draw the manifold where there is a plane to draw."""
-    splits = load_splits(
-        settings.data.source, settings.data.transform, settings.data.validation_fraction, settings.data.seed
-    )
-    with stream(settings.training.seed, 0):
-        vae = build_vae(settings.vae, splits.train.x_shape)
-    if settings.vae.initialize_bias:
-        vae.likelihood.initialize_bias(splits.train.mean())
+    vae, splits = prepare(settings)
     earlier = folder.fit() if resume else None
     vae.to(device(settings.device))
 
@@ -93,7 +86,7 @@ def device(name: str) -> torch.device:
 def draw(vae: VAE, folder: RunFolder) -> None:
     """The manifold of a two-dimensional latent, beside the run's other files."""
     if vae.latent_dim == 2 and len(vae.x_shape) == 3:
-        grid = manifold_grid()
+        grid = quantile_grid()
         with torch.no_grad():
             means = vae.decode(grid.to(next(vae.parameters()))).mean
         manifold(means, grid).savefig(folder.path / "manifold.png", dpi=120)

@@ -1,0 +1,52 @@
+"""Score rows by how unlike a run's training data they are, as CSV: `detect.py RUN DATA [--out scores.csv]`."""
+
+import csv
+import sys
+from pathlib import Path
+
+from pyro_vae import cli, load
+from pyro_vae.anomaly import AnomalyScores, anomaly_scores, threshold
+from pyro_vae.config import load_settings
+from pyro_vae.sources import load_splits, read_array, transformed
+
+
+def main() -> int:
+    parser = cli.SentenceParser(description=__doc__)
+    parser.add_argument("run", type=str, help="the run folder")
+    parser.add_argument("data", type=str, help="a .npy or .npz file of rows, made x as the run's are")
+    parser.add_argument("--out", type=str, default="scores.csv", help="the CSV file to write")
+    parser.add_argument(
+        "--score", type=str, choices=AnomalyScores._fields, default="negative_elbo", help="what to flag by"
+    )
+    parser.add_argument(
+        "--false_positive_rate", type=float, default=0.05, help="of the threshold, on the run's test rows"
+    )
+    parser.add_argument(
+        "--allow", type=list[str], default=[], help="packages of your own whose classes the run may name"
+    )
+    options = parser.parse_args(sys.argv[1:])
+    vae = load(options.run, allow=options.allow)
+    data = load_settings(options.run, options.allow).data
+    rows = transformed(read_array(options.data), data.transform, 2)
+    test = load_splits(data.source, data.transform, data.validation_fraction, data.seed).test
+    line = threshold(getattr(anomaly_scores(vae, test), options.score), options.false_positive_rate)
+    scores = anomaly_scores(vae, rows)
+    is_anomalous = [value > line for value in getattr(scores, options.score).tolist()]
+    with Path(options.out).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["row", *AnomalyScores._fields, "is_anomalous"])
+        writer.writerows(enumerate_rows(scores, is_anomalous))
+    print(
+        f"{sum(is_anomalous)} of {len(rows)} rows have {options.score} above {line:.3f}; scores are in {options.out}."
+    )
+    return 0
+
+
+def enumerate_rows(scores: AnomalyScores, is_anomalous: list[bool]) -> list[list[object]]:
+    """One line for each row: its number, its scores, and whether it is flagged."""
+    columns = [column.tolist() for column in scores]
+    return [[number, *values, flag] for number, (*values, flag) in enumerate(zip(*columns, is_anomalous, strict=True))]
+
+
+if __name__ == "__main__":
+    cli.run(main)

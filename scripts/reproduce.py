@@ -1,0 +1,31 @@
+"""Reproduce the reference systems: `reproduce.py [R0 ... R4 | anomaly | all] [--out FOLDER]`."""
+
+import importlib
+import sys
+from pathlib import Path
+
+from reproductions.page import Page
+
+from pyro_vae import cli
+
+SYSTEMS = ("R0", "R1", "R2", "R3", "R4", "anomaly")
+
+
+def main() -> int:
+    parser = cli.SentenceParser(description=__doc__)
+    parser.add_argument("systems", nargs="*", default=["all"], help=f"which: {', '.join(SYSTEMS)}, or all")
+    parser.add_argument("--out", type=str, default="runs/reproduce", help="where to write results.md and the figures")
+    options = parser.parse_args(sys.argv[1:])
+    chosen = SYSTEMS if options.systems == ["all"] else options.systems
+    for system in chosen:
+        if system not in SYSTEMS:
+            raise ValueError(f"'systems' must be of {', '.join(SYSTEMS)}, or all, got {system}.")
+    page = Page(Path(options.out), "The reference systems, published beside reached")
+    for system in chosen:
+        importlib.import_module(f"reproductions.{system.lower()}").reproduce(page)
+        print(f"Wrote {page.write()}.")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
