@@ -22,6 +22,7 @@ from pyro_vae.objectives import ConstantKL, LinearWarmup
 from pyro_vae.parts import Likelihood, Posterior, Prior
 from pyro_vae.posteriors import DiagNormalPosterior
 from pyro_vae.priors import StandardNormalPrior
+from pyro_vae.snapshots import Snapshots
 from pyro_vae.sources import KMNIST, MNIST, ArrayFile, Digits, FashionMNIST, OneHot, Splits, load_splits
 from pyro_vae.svi import SVI
 from pyro_vae.training import Epoch, Fit, NonFiniteLossError, Training, fit
@@ -68,6 +69,7 @@ __all__ = [
     "Prior",
     "Rows",
     "Shuffled",
+    "Snapshots",
     "Splits",
     "StandardNormalPrior",
     "Threshold",

@@ -6,8 +6,11 @@ import numpy as np
 import torch
 from matplotlib.animation import FuncAnimation
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
@@ -115,7 +118,12 @@ def elbo_history(history: Sequence[Epoch], title: str, published: Mapping[int, f
 
 
 def latent_scatter(
-    z: Tensor, labels: Tensor, title: str, axis_labels: tuple[str, str] = ("$z_1$", "$z_2$"), names: Sequence[str] = ()
+    z: Tensor,
+    labels: Tensor,
+    title: str,
+    axis_labels: tuple[str, str] = ("$z_1$", "$z_2$"),
+    names: Sequence[str] = (),
+    colour_bar: bool = False,
 ) -> Figure:
     """Points of a plane by class; each class is also written at its median, so that the figure reads without colours.
 
@@ -125,22 +133,28 @@ def latent_scatter(
         title: the title.
         axis_labels: the names of the axes.
         names: what each class is called; its number when omitted.
+        colour_bar: explain the colours by a bar and not by a legend.
     """
     figure = Figure(figsize=(6.6, 5.4), layout="constrained")
     axis = figure.subplots()
     z, classes = z.detach().cpu(), labels.unique().tolist()
+    names = list(names) or [str(label) for label in classes]
+    colours = [f"C{number % 10}" for number in range(len(classes))]
     size = min(20.0, max(3.0, 8000 / len(z)))
-    for number, label in enumerate(classes):
+    for label, name, colour in zip(classes, names, colours, strict=True):
         points = z[labels == label]
-        name = names[number] if names else str(label)
         first, second = points.T.numpy()
-        axis.scatter(first, second, s=size, color=f"C{number % 10}", alpha=0.5, linewidths=0, label=name)
+        axis.scatter(first, second, s=size, color=colour, alpha=0.5, linewidths=0, label=name)
         middle = tuple(points.median(0).values.tolist())
-        axis.annotate(
-            name, middle, ha="center", va="center", weight="bold", bbox={"fc": "white", "alpha": 0.7, "lw": 0}
-        )
+        outline = [withStroke(linewidth=2.5, foreground="white")]
+        axis.annotate(name, middle, ha="center", va="center", weight="bold", path_effects=outline)
     axis.set(title=title, xlabel=axis_labels[0], ylabel=axis_labels[1])
-    figure.legend(loc="outside right upper", markerscale=2, title="class")
+    if colour_bar:
+        edges = np.arange(len(classes) + 1)
+        mapping = ScalarMappable(BoundaryNorm(edges, len(classes)), ListedColormap(colours))
+        figure.colorbar(mapping, ax=axis, label="class").set_ticks((edges[:-1] + 0.5).tolist(), labels=names)
+    else:
+        figure.legend(loc="outside right upper", markerscale=2, title="class")
     return figure
 
 
@@ -158,8 +172,9 @@ def kl_by_dimension(rates: Sequence[float], is_active: Sequence[bool], title: st
     for name, active, hatch in (("active", True, ""), ("inactive", False, "////")):
         places = [place for place, dim in enumerate(order) if bool(is_active[dim]) is active]
         heights = [rates[order[place]] for place in places]
-        color = "C0" if active else "white"
-        axis.bar(places, heights, color=color, edgecolor="black", hatch=hatch, label=f"{name}: {len(places)}")
+        if places:
+            color = "C0" if active else "white"
+            axis.bar(places, heights, color=color, edgecolor="black", hatch=hatch, label=f"{name}: {len(places)}")
     axis.set_xticks(range(len(order)), [str(dim + 1) for dim in order], fontsize="x-small")
     axis.set(title=title, xlabel="latent dimension", ylabel="KL (nats per row)")
     axis.legend()

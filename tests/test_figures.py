@@ -103,6 +103,14 @@ def test_a_scatter_has_each_class_in_a_colour_of_its_own_and_its_name_at_its_med
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "c"]
 
 
+def test_a_colour_bar_names_the_classes_in_the_colours_of_their_points():
+    labels = torch.arange(60) % 3
+    figure = latent_scatter(torch.randn(60, 2), labels, "title", names=("a", "b", "c"), colour_bar=True)
+    _, bar = figure.axes
+    assert [text.get_text() for text in bar.get_yticklabels()] == ["a", "b", "c"]
+    assert not figure.legends
+
+
 def test_dimensions_stand_by_falling_rate_and_inactive_ones_are_hatched():
     (axis,) = kl_by_dimension([0.5, 3.0, 0.001, 2.0], [True, True, False, True], "title").axes
     assert [text.get_text() for text in axis.get_xticklabels()] == ["2", "4", "1", "3"]

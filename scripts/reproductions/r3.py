@@ -30,4 +30,5 @@ def reproduce(page: Page) -> None:
     embedded = torch.from_numpy(TSNE(random_state=0).fit_transform(z.numpy()))
     labels = test.labels if test.labels is not None else torch.zeros(len(test))
     title = "t-SNE of 1,000 draws of z, by digit"
-    page.figure("tsne", latent_scatter(embedded, labels, title, ("t-SNE 1", "t-SNE 2")), "t-SNE")
+    figure = latent_scatter(embedded, labels, title, ("t-SNE 1", "t-SNE 2"), colour_bar=True)
+    page.figure("tsne", figure, "t-SNE")
