@@ -1,11 +1,14 @@
 """Evaluate a run: -ELBO, rate, distortion and log p(x) in nats per row with their errors, and active units."""
 
 import sys
+from pathlib import Path
 
 from pyro_vae import cli, evaluate, load
 from pyro_vae.checkpoint import RunFolder
 from pyro_vae.config import load_settings
 from pyro_vae.data import Rows
+from pyro_vae.evaluation import ACTIVE_VARIANCE
+from pyro_vae.figures import kl_by_dimension
 from pyro_vae.sources import load_splits, read_array, transformed
 
 
@@ -48,6 +51,11 @@ def main() -> int:
     )
     if options.data is None and options.num_rows is None and options.split == "test":
         RunFolder(options.run).save_metrics(evaluation)
+        if evaluation.rate_by_dim is not None:
+            rates = [estimate.mean for estimate in evaluation.rate_by_dim]
+            is_active = [variance > ACTIVE_VARIANCE for variance in evaluation.active_variance]
+            figure = kl_by_dimension(rates, is_active, "KL by latent dimension, test rows")
+            figure.savefig(Path(options.run) / "kl_by_dimension.png", dpi=120)
     print(evaluation.table())
     return 0
 

@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 from pyro_vae import cli, evaluate, fit
 from pyro_vae.checkpoint import RunFolder
 from pyro_vae.config import Settings, instantiate, prepare, read_preset, settings_parser
-from pyro_vae.figures import manifold
+from pyro_vae.figures import elbo_history, manifold
 from pyro_vae.latent import quantile_grid
 from pyro_vae.training import Fit
 from pyro_vae.vae import VAE
@@ -71,6 +71,7 @@ def train(settings: Settings, text: str, folder: RunFolder, resume: bool) -> int
     evaluation = evaluate(vae, splits.test)
     folder.save_metrics(evaluation)
     print(evaluation.table())
+    elbo_history(result.history, "−ELBO by epoch").savefig(folder.path / "history.png", dpi=120)
     draw(vae, folder)
     return 0
 

@@ -2,11 +2,10 @@
 
 import torch
 
-from pyro_vae import MNIST, Rows, Threshold, Training, fit, load_splits
+from pyro_vae import VAE, Rows, fit
 from pyro_vae.anomaly import AnomalyScores, anomaly_scores, auroc, threshold
-from pyro_vae.config import build_vae, instantiate, read_preset, settings_parser
+from pyro_vae.config import instantiate, prepare, read_preset, settings_parser
 from pyro_vae.figures import score_histogram
-from pyro_vae.streams import stream
 from reproductions.page import Page
 
 EPOCHS, SCORED_ROWS, CALIBRATION_ROWS = 5, 2000, 1000
@@ -38,18 +37,23 @@ def reproduce(page: Page) -> None:
     )
 
 
-def scores_without(digit: int) -> tuple[AnomalyScores, AnomalyScores]:
+def scores_without(digit: int, *changes: str) -> tuple[AnomalyScores, AnomalyScores]:
     """Scores of the other digits and of this one, among test images, by a VAE that never saw it."""
+    vae, _, test = train_without(digit, *changes)
+    normal, anomalous = (of_digit(test, digit, wanted) for wanted in (False, True))
+    return anomaly_scores(vae, normal, num_importance_samples=20), anomaly_scores(
+        vae, anomalous, num_importance_samples=20
+    )
+
+
+def train_without(digit: int, *changes: str) -> tuple[VAE, Rows, Rows]:
+    """A VAE trained without a digit, with some settings of the preset changed; its training images; all test images."""
     parser = settings_parser(read_preset("mnist-20d")[0])
-    settings = instantiate(parser, parser.parse_args([]))
-    splits = load_splits(MNIST(), Threshold())
-    with stream(settings.training.seed, 0):
-        vae = build_vae(settings.vae, splits.train.x_shape)
-    training = Training(epochs=EPOCHS, batches=settings.training.batches, optimizer=settings.training.optimizer)
-    fit(vae, of_digit(splits.train, digit, wanted=False), training, progress=True)
-    test = splits.test.take(slice(SCORED_ROWS))
-    pair = (anomaly_scores(vae, of_digit(test, digit, wanted), num_importance_samples=20) for wanted in (False, True))
-    return tuple(pair)  # type: ignore[return-value]
+    settings = instantiate(parser, parser.parse_args(["--training.epochs", str(EPOCHS), *changes]))
+    vae, splits = prepare(settings)
+    train = of_digit(splits.train, digit, wanted=False)
+    fit(vae, train, settings.training, progress=True)
+    return vae, train, splits.test.take(slice(SCORED_ROWS))
 
 
 def of_digit(rows: Rows, digit: int, wanted: bool) -> Rows:

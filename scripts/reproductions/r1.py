@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae import VAE, Splits
-from pyro_vae.evaluation import evaluate_rows
+from pyro_vae.evaluation import ACTIVE_VARIANCE, evaluate_rows
 from pyro_vae.figures import animation, image_grid, kl_by_dimension, manifold, score_histogram, tiled
 from pyro_vae.latent import quantile_grid
 from pyro_vae.snapshots import Snapshots
@@ -33,7 +33,7 @@ def reproduce(page: Page) -> None:
     page.text("### 784-400-20")
     trained = train("mnist-20d", reconstructions)
     compare(page, "mnist-20d", trained, TRAIN_20D, TEST_20D)
-    is_active = [variance > 0.01 for variance in trained.evaluation.active_variance]
+    is_active = [variance > ACTIVE_VARIANCE for variance in trained.evaluation.active_variance]
     rates = [estimate.mean for estimate in trained.evaluation.rate_by_dim or []]
     page.figure("kl_by_dimension", kl_by_dimension(rates, is_active, "mnist-20d: KL by dimension"), "KL by dimension")
     originals, frames = trained.splits.test.batch(SHOWN), trained.snapshots[0]
