@@ -60,7 +60,7 @@ def anomaly_scores(
     errors = []
     with evaluating(vae), stream(seed, device=like.device):
         for block in rows.blocks():
-            x = rows.batch(block).to(like)
+            x = rows.batch(block, like.dtype).to(like.device)
             errors.append(((x - vae.reconstruct(x)) ** 2).flatten(1).sum(1).cpu())
     return AnomalyScores(terms.rate, terms.negative_elbo, -terms.log_marginal, torch.cat(errors))
 

@@ -18,6 +18,7 @@ from pyro_vae.training import Epoch, Fit
 
 # Raised when a change makes older code misread a folder.
 FORMAT = 1
+_FIGURES = ("history.png", "manifold.png", "kl_by_dimension.png")
 _PACKAGES = ("pyro_vae", "pyro-ppl", "torch", "numpy")
 
 
@@ -62,14 +63,18 @@ class RunFolder:
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise ValueError(f"'run' must be a folder that can be written, got {self.path}.")
 
+    def save_settings(self, settings: str) -> None:
+        """Write the settings as YAML."""
+        self._write_text("settings.yaml", settings)
+
     def begin(self, settings: str, x_shape: tuple[int, ...]) -> None:
         """Write what is known before training, and remove what an earlier run left."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in ("state.pt", "best.pt", "last.pt", "history.csv", "metrics.json"):
+        for name in ("state.pt", "best.pt", "last.pt", "history.csv", "metrics.json", *_FIGURES):
             (self.path / name).unlink(missing_ok=True)
         versions = {"python": platform.python_version()} | {package: version(package) for package in _PACKAGES}
         info = RunInfo(tuple(x_shape), FORMAT, versions)
-        self._write_text("settings.yaml", settings)
+        self.save_settings(settings)
         self._write_text("run.json", json.dumps(info._asdict(), indent=2) + "\n")
 
     def save(self, fit: Fit, weights: dict[str, Tensor]) -> None:
@@ -94,14 +99,17 @@ class RunFolder:
         """
         text = self.read_text("run.json")
         try:
-            info = RunInfo(**json.loads(text))
+            fields = json.loads(text)
+            is_newer = int(fields["format"]) > FORMAT
+            info = RunInfo((), FORMAT, fields.get("versions") or {}) if is_newer else RunInfo(**fields)
             info = RunInfo(tuple(info.x_shape), int(info.format), dict(info.versions))
-        except (TypeError, ValueError) as error:
+        except (KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"{self.path / 'run.json'} must describe a run, but is damaged: {error}.") from error
-        if info.format > FORMAT:
+        if is_newer:
+            writer = info.versions.get("pyro_vae", "of unknown version")
             raise ValueError(
-                f"{self.path} must have a run format up to {FORMAT}, got {info.format}: it was written by a newer pyro_vae "
-                f"({info.versions.get('pyro_vae')})."
+                f"{self.path} must have a run format up to {FORMAT}, got {fields['format']}: it was written by a newer "
+                f"pyro_vae ({writer})."
             )
         return info
 
@@ -129,7 +137,7 @@ class RunFolder:
             raise ValueError(
                 f"{path} must be a file of weights, but is truncated or foreign ({type(error).__name__})."
             ) from error
-        if not isinstance(weights, dict):
+        if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
             raise ValueError(f"{path} must hold a state dict, got {type(weights).__name__}.")
         return weights
 

@@ -3,16 +3,15 @@
 import inspect
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser
 from torch import nn
 
 from pyro_vae.errors import nearest, one_line
-
-# What jsonargparse denies to settings (os, subprocess and the like) is an error, as from its next major version on.
-set_parsing_settings(import_path_denylist=[])
 
 
 class SentenceParser(ArgumentParser):
@@ -24,6 +23,14 @@ class SentenceParser(ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        with _own_words():
+            return super().parse_args(*args, **kwargs)
+
+    def parse_object(self, *args: Any, **kwargs: Any) -> Any:
+        with _own_words():
+            return super().parse_object(*args, **kwargs)
 
     def set_nested_defaults(self, tree: dict[str, Any], prefix: str = "") -> None:
         """Defaults from a tree of settings, which help then shows."""
@@ -76,6 +83,14 @@ class SentenceParser(ArgumentParser):
 
     def _options(self) -> list[str]:
         return [option for action in self._actions for option in action.option_strings]
+
+
+@contextmanager
+def _own_words() -> Iterator[None]:
+    """jsonargparse warns in many lines of what it is going to refuse; here it is refused already, in one sentence."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

@@ -4,9 +4,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 import yaml
 from torch import nn
 
@@ -91,6 +93,12 @@ class DataSettings:
     validation_fraction: float = 0.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(f"'validation_fraction' must lie in [0, 1), got {self.validation_fraction}.")
+        if self.seed < 0:
+            raise ValueError(f"'seed' must be 0 or more, got {self.seed}.")
+
 
 @dataclass
 class Settings:
@@ -127,6 +135,7 @@ def build_vae(model: ModelSettings, x_shape: Shape) -> VAE:
 
 def prepare(settings: Settings) -> tuple[VAE, sources.Splits]:
     """What a run starts from: the VAE with the fresh weights that its seed decides, and the data."""
+    check_settings(settings)
     data = settings.data
     splits = sources.load_splits(data.source, data.transform, data.validation_fraction, data.seed)
     with stream(settings.training.seed, 0):
@@ -134,6 +143,28 @@ def prepare(settings: Settings) -> tuple[VAE, sources.Splits]:
     if settings.vae.initialize_bias:
         vae.likelihood.initialize_bias(splits.train.mean())
     return vae, splits
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse values that cannot work whatever the data are, before any data are read.
+
+    Raises:
+        ValueError: the first of them.
+    """
+    device(settings.device)
+    with stream(0):
+        settings.vae.prior(latent_dim=settings.vae.latent_dim)
+        optimizer = settings.training.optimizer([nn.Parameter(torch.zeros(1))])
+        if settings.training.scheduler is not None:
+            settings.training.scheduler(optimizer)
+
+
+def device(name: str) -> torch.device:
+    """The device of this name; auto is cuda where there is one."""
+    try:
+        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    except RuntimeError as error:
+        raise ValueError(f"'device' must be auto, or a device of torch's such as cpu or cuda, got {name}.") from error
 
 
 def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> VAE:
@@ -151,10 +182,12 @@ def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> V
     """
     folder = RunFolder(run)
     info = folder.info()
-    vae = build_vae(load_settings(run, allow).vae, info.x_shape)
+    settings = load_settings(run, allow)
+    with stream(0):  # fresh weights are drawn and then replaced: the caller's random state has no part in it
+        vae = build_vae(settings.vae, info.x_shape)
     try:
         vae.load_state_dict(folder.weights(weights))
-    except RuntimeError as error:
+    except (AttributeError, RuntimeError) as error:
         raise ValueError(
             f"{folder.path / weights}.pt must hold the weights of this VAE, but does not: {one_line(error)}"
         ) from error
@@ -169,7 +202,8 @@ def load_settings(run: str | Path, allow: Sequence[str] = ()) -> Settings:
     for name, value in tree.items():
         if name not in Settings.__dataclass_fields__ or (name != "device" and not isinstance(value, dict)):
             raise ValueError(f"settings may hold groups of settings, but '{name}' is no setting or no group.")
-    check_trusted(tree, (*TRUSTED, *allow))
+    installed = [package for package in TRUSTED if package in packages_distributions()]
+    check_trusted(tree, (*installed, *allow))
     parser = settings_parser()
     return instantiate(parser, parser.parse_object(tree))
 

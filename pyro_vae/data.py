@@ -60,9 +60,9 @@ class Rows:
         """The shape of one row."""
         return self.levels.shape[1:]
 
-    def batch(self, index: Tensor | slice) -> Tensor:
-        """x of the rows at `index`, in torch's default dtype."""
-        return self.transform(self.levels[index].to(torch.get_default_dtype()), self.max_level)
+    def batch(self, index: Tensor | slice, dtype: torch.dtype | None = None) -> Tensor:
+        """x of the rows at `index`, in this dtype or in torch's default one."""
+        return self.transform(self.levels[index].to(dtype or torch.get_default_dtype()), self.max_level)
 
     def blocks(self, num_rows: int = _BLOCK_ROWS) -> Iterator[slice]:
         """The rows in slices of at most `num_rows`."""
@@ -93,7 +93,7 @@ class Rows:
 
     def content_order(self) -> Tensor:
         """An order of the rows, `(N,)`, that depends on what they hold and not on how they are arranged."""
-        rows = np.ascontiguousarray(self.levels.cpu().numpy()).reshape(len(self), -1).view(np.uint8)
+        rows = self.levels.cpu().contiguous().view(torch.uint8).reshape(len(self), -1).numpy()
         words = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8))).view(np.uint64)
         keys = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64) * 2 + 1
         return torch.from_numpy(np.argsort(words @ keys, kind="stable"))
@@ -103,10 +103,15 @@ def as_rows(data: Rows | Tensor | np.ndarray) -> Rows:
     """Rows of data that are x already; what torch cannot compute with, such as wide unsigned integers, is converted."""
     if isinstance(data, Rows):
         return data
-    if isinstance(data, np.ndarray):
+    if not isinstance(data, Tensor):
+        data = np.asanyarray(data)
+        if data.dtype.kind not in "buif" or data.dtype.itemsize > 8 or isinstance(data, np.ma.MaskedArray):
+            kind = f"{type(data).__name__} of {data.dtype}"
+            raise ValueError(f"'data' must be an array of real numbers without a mask, got {kind}.")
         has_wide_unsigned = data.dtype.kind == "u" and data.dtype.itemsize > 1
-        data = data.astype(np.int64 if has_wide_unsigned else data.dtype.newbyteorder("="), copy=False)
-    return Rows(torch.as_tensor(data), Identity())
+        # A copy: torch shares memory, and can do so neither with read-only arrays nor with reversed ones.
+        data = torch.from_numpy(np.array(data, dtype=np.int64 if has_wide_unsigned else data.dtype.newbyteorder("=")))
+    return Rows(data, Identity())
 
 
 class Batches(ABC):

@@ -9,6 +9,8 @@ from torch.distributions import constraints
 
 # Below this |logit| the closed forms cancel; five terms of each series then leave errors below 1e-11.
 _SERIES_LOGIT = 0.5
+# Below this |logit| a draw is its first-order expansion around the uniform one, to single precision.
+_FLAT_LOGIT = 1e-4
 
 
 def _log_normaliser_shape(logits: Tensor) -> Tensor:
@@ -59,10 +61,11 @@ class ContinuousBernoulli(TorchDistribution):
         """Draws by the inverse distribution function, taken at −|l| where nothing overflows, and mirrored for l > 0."""
         shape = self._extended_shape(torch.Size(sample_shape))
         uniform = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
-        flat = self.logits == 0
-        size = torch.where(flat, 1.0, self.logits).abs()
-        falling = torch.where(flat, uniform, -torch.log1p(uniform * torch.expm1(-size)) / size)
-        return torch.where(self.logits > 0, 1 - falling, falling)
+        near = self.logits.abs() < _FLAT_LOGIT
+        size = torch.where(near, 1.0, self.logits).abs()
+        falling = -torch.log1p(uniform * torch.expm1(-size)) / size
+        far = torch.where(self.logits > 0, 1 - falling, falling)
+        return torch.where(near, uniform + self.logits * uniform * (1 - uniform) / 2, far)
 
     @property
     def mean(self) -> Tensor:

@@ -14,7 +14,7 @@ from torch.distributions import kl_divergence
 
 from pyro_vae.data import Rows, as_rows
 from pyro_vae.importance import log_weights
-from pyro_vae.parts import as_shape, evaluating, latent_mean
+from pyro_vae.parts import as_shape, distribution_mean, evaluating
 from pyro_vae.streams import stream
 from pyro_vae.vae import VAE
 
@@ -54,7 +54,7 @@ class Evaluation(NamedTuple):
         rate: KL(q(z | x) ‖ p(z)).
         distortion: −E_q[log p(x | z)].
         log_marginal: log p(x) by importance sampling; a lower bound in expectation, tight for many samples.
-        bits_per_dim: −log p(x) in bits for each element of x, where x is discrete.
+        bits_per_dim: −log p(x) in bits, divided by the number of elements of x, where x is discrete.
         rate_by_dim: KL of each latent dimension, where posterior and prior factorise.
         active_variance: Var_x E_q[z_d | x] for each latent dimension.
         active_units: how many of these exceed 0.01.
@@ -186,6 +186,7 @@ def evaluate_rows(
     seed: int = 0,
 ) -> RowEvaluation:
     """−ELBO, rate and log p(x) of each row; arguments and errors as for `evaluate`."""
+    as_shape((num_samples, num_importance_samples), "num_samples and num_importance_samples")
     rows = as_rows(data)
     check_data(vae, rows)
     blocks = _by_block(vae, rows, seed, partial(_evaluate_block, vae, num_samples, num_importance_samples))
@@ -208,11 +209,14 @@ def check_data(vae: VAE, rows: Rows) -> None:
     Raises:
         ValueError: rows of another shape, or outside the likelihood's support.
     """
+    if vae.context_dim:
+        raise ValueError("'vae' must need no context y for fit and evaluate: train it with SVI, which passes y on.")
     if rows.x_shape != vae.x_shape:
         raise ValueError(f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}.")
+    dtype = next(vae.parameters(), torch.zeros(())).dtype
     with stream(0, device=rows.levels.device):
         for block in rows.blocks():
-            vae.likelihood.check(rows.batch(block))
+            vae.likelihood.check(rows.batch(block, dtype))
 
 
 def _by_block(vae: VAE, rows: Rows, seed: int, function: Callable[[Tensor], T]) -> list[T]:
@@ -222,7 +226,7 @@ def _by_block(vae: VAE, rows: Rows, seed: int, function: Callable[[Tensor], T]) 
     with evaluating(vae):
         for number, index in enumerate(rows.content_order().split(BLOCK_ROWS)):
             with stream(seed, number, device=like.device):
-                results.append(function(rows.batch(index).to(like)))
+                results.append(function(rows.batch(index, like.dtype).to(like.device)))
     return results
 
 
@@ -235,8 +239,8 @@ def _evaluate_block(vae: VAE, num_samples: int, num_importance_samples: int, x: 
         distortion=_row_means(distortion),
         log_marginal=_log_marginal(vae, x, num_importance_samples) if num_importance_samples else None,
         rate_by_dim=_kl_by_dim(q_z, p_z),
-        latent_mean=latent_mean(q_z).double(),
-        is_discrete=_is_discrete(vae.decode(latent_mean(q_z)), x),
+        latent_mean=distribution_mean(q_z).double(),
+        is_discrete=_is_discrete(vae.decode(distribution_mean(q_z)), x),
     )
 
 
@@ -287,7 +291,10 @@ def _kl_by_dim(q_z: TorchDistribution, p_z: TorchDistribution) -> Tensor | None:
 
 def _is_discrete(p_x: TorchDistribution, x: Tensor) -> bool:
     """Whether x are values of a discrete distribution, and not grey levels that it scores improperly."""
-    support = p_x.support
+    try:
+        support = p_x.support
+    except NotImplementedError:
+        return False
     return support is not None and support.is_discrete and bool(support.check(x).all())
 
 

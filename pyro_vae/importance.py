@@ -1,5 +1,6 @@
 """Importance weights by row: the one estimator that log p(x), bounds and diagnostics share."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,7 @@ def log_weights(model: Callable, guide: Callable, *args: Any, num_samples: int, 
 
 def log_mean_exp(log_values: Tensor, dim: int = 0) -> Tensor:
     """log of the mean of exp(log_values) along `dim`: of log-weights `(S, B)` the importance-weighted bound L_S, `(B,)`."""
-    return log_values.logsumexp(dim) - torch.tensor(log_values.shape[dim]).log().to(log_values)
+    return log_values.logsumexp(dim) - math.log(log_values.shape[dim])
 
 
 def _log_prob_by_row(trace: poutine.Trace) -> Tensor:

@@ -29,7 +29,7 @@ def linear_grid(side: int = 20, extent: float = 4.0) -> Tensor:
 
 def in_plane(grid: Tensor, latent_dim: int, dims: Sequence[int] = (0, 1)) -> Tensor:
     """The points of a grid, `(side, side, 2)`, in a latent of D dimensions, `(side, side, D)`, the others at 0."""
-    first, second = dims
+    first, second = dims if len(dims) == 2 else (-1, -1)
     if not (0 <= first < latent_dim and 0 <= second < latent_dim and first != second):
         raise ValueError(f"'dims' must be two dimensions from 0 to {latent_dim - 1}, got {tuple(dims)}.")
     z = grid.new_zeros(*grid.shape[:-1], latent_dim)

@@ -8,11 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
+
+from pyro_vae.store import make_picklable
 
 Shape: TypeAlias = int | Sequence[int]
 Network: TypeAlias = nn.Module | Callable[[torch.Size], nn.Module]
@@ -31,10 +33,9 @@ def as_shape(shape: Shape, name: str) -> torch.Size:
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode (no dropout, frozen running statistics) for a while; each submodule's own mode comes back."""
+def modes_restored(module: nn.Module) -> Iterator[None]:
+    """Training and evaluation modes may change for a while; each submodule's own mode comes back."""
     modes = {submodule: submodule.training for submodule in module.modules()}
-    module.eval()
     try:
         yield
     finally:
@@ -42,15 +43,31 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             submodule.training = mode
 
 
-def latent_mean(q_z: TorchDistribution, num_samples: int = 100) -> Tensor:
-    """E_q[z], or the average of `num_samples` draws where the family has no closed mean."""
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode (no dropout, frozen running statistics) for a while."""
+    with modes_restored(module):
+        module.eval()
+        yield
+
+
+def distribution_mean(distribution: TorchDistribution, num_samples: int = 100) -> Tensor:
+    """The mean, or the average of `num_samples` draws where the family has no closed one."""
     try:
-        return q_z.mean
+        return distribution.mean
     except NotImplementedError:
-        return q_z.sample(torch.Size([num_samples])).mean(0)
+        return distribution.sample(torch.Size([num_samples])).mean(0)
 
 
-class Prior(nn.Module, ABC):
+class _Part(nn.Module):
+    """What all parts share: they can be pickled after Pyro has trained them."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        make_picklable(self.parameters())
+        return self.__dict__.copy()
+
+
+class Prior(_Part, ABC):
     """p(z), or p(z | y) where a context is given.
 
     A subclass defines `forward`, which returns a distribution with event shape `(D,)`.
@@ -71,7 +88,7 @@ class Prior(nn.Module, ABC):
         return f"latent_dim={self.latent_dim}"
 
 
-class _Amortised(nn.Module):
+class _Amortised(_Part):
     """What a likelihood and a posterior share: a network that turns the condition into a distribution's parameters."""
 
     def __init__(self, network: Network, in_dims: int, out_shape: Shape) -> None:
@@ -127,7 +144,7 @@ class Likelihood(_Amortised, ABC):
     def link(self, mean: Tensor) -> Tensor:
         """The network's output, `out_shape`, at which E[x | z] = mean, `x_shape`."""
         raise ValueError(
-            f"{type(self).__name__} defines no 'link', so its bias cannot start from the mean of the data."
+            f"{type(self).__name__} defines no 'link' for initialize_bias: define it, or leave that at false."
         )
 
     @torch.no_grad()

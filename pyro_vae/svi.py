@@ -6,7 +6,7 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import ELBO
+from pyro.infer import ELBO, JitTrace_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_ELBO
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -54,6 +54,8 @@ class SVI:
             raise ValueError(f"'optim' must be a torch optimiser or a function from parameters to one, got {optim!r}.")
         if isinstance(optim, torch.optim.LBFGS):
             raise ValueError("'optim' must take one gradient a step, got LBFGS, which evaluates the loss many times.")
+        if isinstance(loss, (JitTrace_ELBO, JitTraceMeanField_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO)):
+            raise ValueError(f"'loss' must run as plain Pyro, got {type(loss).__name__}: use it without Jit.")
         if not isinstance(loss, ELBO):
             raise ValueError(f"'loss' must be a pyro.infer.ELBO, got {loss!r}.")
         self.model, self.guide, self.rows = model, guide, rows

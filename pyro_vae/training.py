@@ -1,6 +1,7 @@
 """fit: train a VAE for some epochs, and say what happened."""
 
 import copy
+import math
 import sys
 import time
 import warnings
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from pyro_vae.data import Batches, Rows, Shuffled, as_rows
 from pyro_vae.evaluation import check_data, negative_elbo
 from pyro_vae.objectives import ConstantKL, KLSchedule
+from pyro_vae.parts import modes_restored
 from pyro_vae.streams import stream
 from pyro_vae.svi import SVI
 from pyro_vae.vae import VAE
@@ -56,6 +58,16 @@ class Training:
     clip_norm: float | None = None
     patience: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("patience", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"'{name}' must be {least} or more, got {value}.")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"'clip_norm' must be greater than 0, got {self.clip_norm}.")
+        if not callable(self.optimizer) or isinstance(self.optimizer, Optimizer):
+            raise ValueError("'optimizer' must be a function from parameters to a torch optimiser, got an optimiser.")
 
 
 class Epoch(NamedTuple):
@@ -140,7 +152,9 @@ def fit(
     run.on_step = on_step
     report = on_epoch or (lambda reached: None)
     try:
-        with run.progress_bar(progress) as bar:
+        with modes_restored(vae), run.progress_bar(progress) as bar:
+            if not vae.training:
+                vae.train()  # only then: a module that the caller has set apart stays in evaluation mode
             report(run.reached)
             while run.goes_on():
                 run.epoch(bar)
@@ -156,7 +170,7 @@ class _Run:
     def __init__(
         self, vae: VAE, train: Rows, training: Training, validation: Any, test: Any, resume: Fit | None
     ) -> None:
-        self.like = next(vae.parameters())
+        self.like = next(vae.parameters(), torch.zeros(()))
         self.vae, self.training, self.train = vae, training, train.to(self.like.device)
         self.validation, self.test = (None if part is None else as_rows(part) for part in (validation, test))
         self._check()
@@ -191,12 +205,12 @@ class _Run:
         started = time.perf_counter()
         number = len(self.reached.history) + 1
         learning_rate = self.optimizer.param_groups[0]["lr"]
-        self.vae.train()
         with stream(self.training.seed, number, device=self.like.device), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Encountered ")  # Pyro's word on NaN, which is raised here
             train_loss, kl_weight = self._train(number, bar)
         validation_loss, test_loss = (
-            None if part is None else negative_elbo(self.vae, part) for part in (self.validation, self.test)
+            None if part is None else self._finite(negative_elbo(self.vae, part), number)
+            for part in (self.validation, self.test)
         )
         self._step_scheduler(train_loss if validation_loss is None else validation_loss)
         seconds = time.perf_counter() - started
@@ -211,10 +225,11 @@ class _Run:
         loss_sum, rows_seen, kl_weight = 0.0, 0, 1.0
         for step, index in enumerate(batches.indices(size), start=1):
             kl_weight = self.training.kl_schedule(number - 1 + (step - 1) / num_batches)
-            x = self.train.batch(index).to(self.like)
+            x = self.train.batch(index, self.like.dtype).to(self.like.device)
             unread.append(self._step(x, kl_weight, is_first=number == step == 1))
             if self.on_step is not None:
-                self.on_step((number - 1) * num_batches + step)
+                with stream(self.training.seed, number, step, device=self.like.device):  # what it draws is its own
+                    self.on_step((number - 1) * num_batches + step)
             rows_seen += len(index)
             bar.update(len(index))
             if len(unread) == _READ_EVERY or step == num_batches:
@@ -241,9 +256,18 @@ class _Run:
         if finite.all() and weights_finite:
             return values.sum().item()
         at = step if finite.all() else step - len(losses) + 1 + int((~finite).int().argmax())
+        raise self._non_finite(number, f"at step {at}")
+
+    def _finite(self, loss: float, number: int) -> float:
+        """The loss of validation or test rows; at a non-finite one the run ends here."""
+        if math.isfinite(loss):
+            return loss
+        raise self._non_finite(number, "on validation or test rows")
+
+    def _non_finite(self, number: int, place: str) -> NonFiniteLossError:
         self.vae.load_state_dict(self.reached.weights)
-        raise NonFiniteLossError(
-            f"The loss became NaN or infinite in epoch {number} at step {at}, and the VAE has the weights of the end of "
+        return NonFiniteLossError(
+            f"The loss became NaN or infinite in epoch {number} {place}, and the VAE has the weights of the end of "
             f"epoch {number - 1} again: try a lower learning rate, 'clip_norm', or a larger 'min_scale'."
         )
 
@@ -282,23 +306,18 @@ class _Run:
 
     def _check(self) -> None:
         training, num_rows = self.training, len(self.train)
-        if training.epochs < 1:
-            raise ValueError(f"'epochs' must be 1 or more, got {training.epochs}.")
-        if training.patience is not None and (training.patience < 1 or self.validation is None):
-            raise ValueError(
-                f"'patience' must be 1 or more epochs and needs validation rows, got {training.patience} "
-                f"with{'out' if self.validation is None else ''} validation rows."
-            )
-        if training.clip_norm is not None and not training.clip_norm > 0:
-            raise ValueError(f"'clip_norm' must be greater than 0, got {training.clip_norm}.")
+        if training.patience is not None and self.validation is None:
+            raise ValueError(f"'patience' needs validation rows, got {training.patience} without any.")
+        if not any(parameter.requires_grad for parameter in self.vae.parameters()):
+            raise ValueError("'vae' must have parameters to train, got only frozen ones.")
         if num_rows < training.batches.size:
             raise ValueError(
                 f"'data' must have at least one batch of {training.batches.size} rows, got {num_rows} rows."
             )
-        self.train.check_varied()
         for part in (self.train, self.validation, self.test):
             if part is not None:
                 check_data(self.vae, part)
+        self.train.check_varied()
 
 
 def _best_epoch(history: list[Epoch]) -> int:

@@ -6,12 +6,13 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor, nn
 
-from pyro_vae.parts import Likelihood, Posterior, Prior, as_shape, evaluating, latent_mean
+from pyro_vae.parts import Likelihood, Posterior, Prior, as_shape, distribution_mean, evaluating
 from pyro_vae.store import make_picklable, show, unique_name
 
 
@@ -120,7 +121,7 @@ class VAE(nn.Module):
     @torch.no_grad()
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """E[x′ | z] at z = E_q[z | x], with the shape of x."""
-        return self.decode(latent_mean(self.encode(x, y)), y).mean
+        return distribution_mean(self.decode(distribution_mean(self.encode(x, y)), y))
 
     @torch.no_grad()
     def sample(self, num_rows: int, y: Tensor | None = None) -> Tensor:
@@ -137,8 +138,10 @@ class VAE(nn.Module):
             num_samples: the number S of draws that are averaged.
 
         Returns:
-            The estimate in nats, `(B,)`; differentiable.
+            The estimate in nats, `(B,)`; differentiable where q(z | x) has `rsample`.
         """
+        if poutine.is_validation_enabled():
+            self.likelihood.check(x)
         q_z, p_z = self.encode(x, y), self.prior(y)
         draw = q_z.rsample if q_z.has_rsample else q_z.sample
         z = draw(torch.Size([num_samples]))
@@ -163,6 +166,8 @@ class VAE(nn.Module):
             raise ValueError(
                 f"'num_rows' must be omitted or equal to the number of rows given, {rows}, got {num_rows}."
             )
+        if size is not None and size < rows:
+            raise ValueError(f"'size' must be at least the number of rows given, {rows}, got {size}.")
         if size is None:
             return pyro.plate("data", rows, dim=-1)
         # Not subsample_size: that would draw a random permutation.
@@ -180,24 +185,30 @@ class VAE(nn.Module):
             expected, received = tuple(self.likelihood.x_shape), tuple(self.posterior.x_shape)
             raise ValueError(f"'posterior' must have the likelihood's x_shape {expected}, got {received}.")
         z_shape = torch.Size([self.latent_dim])
-        for name, part, in_shape, event_shape in (
-            ("likelihood", self.likelihood, z_shape, self.x_shape),
-            ("posterior", self.posterior, self.x_shape, z_shape),
-        ):
-            like = next(part.parameters(), torch.zeros(()))
-            y = like.new_zeros(2, self.context_dim) if self.context_dim else None
-            try:
-                with torch.no_grad(), evaluating(part):
-                    distribution = part(like.new_zeros(2, *in_shape), y)
-            except (RuntimeError, ValueError) as error:
-                raise ValueError(
-                    f"'{name}' must turn rows of shape {tuple(in_shape)} into a distribution: {error}"
-                ) from error
-            if (distribution.batch_shape, distribution.event_shape) != (torch.Size([2]), event_shape):
-                raise ValueError(
-                    f"'{name}' must return a distribution with batch shape (2,) and event shape {tuple(event_shape)} for "
-                    f"2 rows, got {tuple(distribution.batch_shape)} and {tuple(distribution.event_shape)}."
-                )
+        self._check_part("prior", None, z_shape)
+        self._check_part("likelihood", z_shape, self.x_shape)
+        self._check_part("posterior", self.x_shape, z_shape)
+
+    def _check_part(self, name: str, in_shape: torch.Size | None, event_shape: torch.Size) -> None:
+        part = getattr(self, name)
+        like = next(part.parameters(), torch.zeros(()))
+        rows = () if in_shape is None else (like.new_zeros(2, *in_shape),)
+        y = like.new_zeros(2, self.context_dim) if self.context_dim else None
+        try:
+            with torch.no_grad(), evaluating(part):
+                distribution = part(*rows, y)
+        except (RuntimeError, ValueError) as error:
+            source = "" if in_shape is None else f" from rows of shape {tuple(in_shape)}"
+            raise ValueError(f"'{name}' must make a distribution{source}, but fails: {error}") from error
+        if not isinstance(distribution, TorchDistributionMixin):
+            raise ValueError(f"'{name}' must return a Pyro distribution, got {type(distribution).__name__}.")
+        expected = f"event shape {tuple(event_shape)}" + (" and one distribution for each row" if rows else "")
+        batch_shapes = ((2,),) if rows else ((), (2,))
+        if tuple(distribution.batch_shape) not in batch_shapes or distribution.event_shape != event_shape:
+            raise ValueError(
+                f"'{name}' must return a distribution with {expected}, got the batch shape "
+                f"{tuple(distribution.batch_shape)} and the event shape {tuple(distribution.event_shape)} for two rows."
+            )
 
     def _register(self, *parts: nn.Module) -> None:
         """Show the parameters of these parts to Pyro; a tensor that two parts share has one name."""

@@ -21,10 +21,9 @@ def main() -> int:
     parser.add_argument(
         "--false_positive_rate", type=float, default=0.05, help="of the threshold, on the run's test rows"
     )
-    parser.add_argument(
-        "--allow", type=list[str], default=[], help="packages of your own whose classes the run may name"
-    )
+    parser.add_argument("--allow", nargs="*", default=[], help="packages of your own whose classes the run may name")
     options = parser.parse_args(sys.argv[1:])
+    sys.path.append("")  # where the packages that are allowed may lie
     vae = load(options.run, allow=options.allow)
     data = load_settings(options.run, options.allow).data
     rows = transformed(read_array(options.data), data.transform, 2)

@@ -9,6 +9,7 @@ from pyro_vae.config import load_settings
 from pyro_vae.data import Rows
 from pyro_vae.evaluation import ACTIVE_VARIANCE
 from pyro_vae.figures import kl_by_dimension
+from pyro_vae.parts import as_shape
 from pyro_vae.sources import load_splits, read_array, transformed
 
 
@@ -34,12 +35,11 @@ def main() -> int:
         "--weights", type=str, choices=("best", "last"), default="best", help="which weights of the run"
     )
     parser.add_argument("--seed", type=int, default=0, help="names the random stream")
-    parser.add_argument(
-        "--allow", type=list[str], default=[], help="packages of your own whose classes the run may name"
-    )
+    parser.add_argument("--allow", nargs="*", default=[], help="packages of your own whose classes the run may name")
     options = parser.parse_args(sys.argv[1:])
-    if options.allow:
-        sys.path.append("")
+    sys.path.append("")  # where the packages that are allowed may lie
+    if options.num_rows is not None:
+        as_shape(options.num_rows, "num_rows")
     vae = load(options.run, options.weights, options.allow)
     rows = read_rows(options.run, options.split, options.data, options.allow).take(slice(options.num_rows))
     evaluation = evaluate(
@@ -49,6 +49,7 @@ def main() -> int:
         num_importance_samples=options.num_importance_samples,
         seed=options.seed,
     )
+    print(evaluation.table())
     if options.data is None and options.num_rows is None and options.split == "test":
         RunFolder(options.run).save_metrics(evaluation)
         if evaluation.rate_by_dim is not None:
@@ -56,7 +57,6 @@ def main() -> int:
             is_active = [variance > ACTIVE_VARIANCE for variance in evaluation.active_variance]
             figure = kl_by_dimension(rates, is_active, "KL by latent dimension, test rows")
             figure.savefig(Path(options.run) / "kl_by_dimension.png", dpi=120)
-    print(evaluation.table())
     return 0
 
 

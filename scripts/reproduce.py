@@ -1,6 +1,6 @@
 """Reproduce the reference systems: `reproduce.py [R0 ... R4 | anomaly | remedies | all] [--out FOLDER]`.
 
-`all` leaves out the remedies of anomaly detection, which train twenty times.
+`all` leaves out the remedies of anomaly detection, which train twelve times.
 """
 
 import importlib

@@ -13,7 +13,7 @@ from pyro_vae import VAE, Rows, cli, load
 from pyro_vae.config import load_settings
 from pyro_vae.figures import image_grid, manifold
 from pyro_vae.latent import in_plane, quantile_grid, spherical_path, straight_path
-from pyro_vae.parts import as_shape, latent_mean
+from pyro_vae.parts import as_shape, distribution_mean
 from pyro_vae.sources import load_splits
 from pyro_vae.streams import stream
 
@@ -36,12 +36,9 @@ def main() -> int:
         "--weights", type=str, choices=("best", "last"), default="best", help="which weights of the run"
     )
     parser.add_argument("--seed", type=int, default=0, help="names the random stream")
-    parser.add_argument(
-        "--allow", type=list[str], default=[], help="packages of your own whose classes the run may name"
-    )
+    parser.add_argument("--allow", nargs="*", default=[], help="packages of your own whose classes the run may name")
     options = parser.parse_args(sys.argv[1:])
-    if options.allow:
-        sys.path.append("")
+    sys.path.append("")  # where the packages that are allowed may lie
     vae = load(options.run, options.weights, options.allow)
     data = load_settings(options.run, options.allow).data
     rows = load_splits(data.source, data.transform, data.validation_fraction, data.seed).test
@@ -66,7 +63,8 @@ def main() -> int:
 def draw_prior(vae: VAE, side: int, folder: Path) -> None:
     """The means E[x | z] and draws of x at z from the prior."""
     p_x = vae.decode(vae.prior().sample(torch.Size([side * side])))
-    save(folder, "prior_means", p_x.mean, image_grid(p_x.mean.split(side), "Means E[x | z] at z from the prior"))
+    means = distribution_mean(p_x)
+    save(folder, "prior_means", means, image_grid(means.split(side), "Means E[x | z] at z from the prior"))
     x = p_x.sample()
     save(folder, "prior_samples", x, image_grid(x.split(side), "Draws from p(z) p(x | z)"))
 
@@ -85,14 +83,14 @@ def draw_reconstructions(vae: VAE, rows: Rows, num_rows: int, folder: Path) -> N
 
 def draw_interpolation(vae: VAE, ends: Tensor, path: Callable, steps: int, folder: Path) -> None:
     """The decoded means on the way between the latent means of two rows."""
-    means = vae.decode(path(*latent_mean(vae.encode(ends)), steps)).mean
+    means = distribution_mean(vae.decode(path(*distribution_mean(vae.encode(ends)), steps)))
     save(folder, "interpolation", means, image_grid([means], "E[x | z] on the way from one test row to another in z"))
 
 
 def draw_manifold(vae: VAE, dims: tuple[int, int], folder: Path) -> None:
     """The decoded means over a plane of the latent."""
     grid = quantile_grid()
-    means = vae.decode(in_plane(grid, vae.latent_dim, dims)).mean
+    means = distribution_mean(vae.decode(in_plane(grid, vae.latent_dim, dims)))
     save(folder, "manifold", means, manifold(means, grid, dims=dims))
 
 

@@ -4,15 +4,19 @@ Presets: digits (the default), onehot, mnist-20d, mnist-2d, mnist-dynamic-2d, mn
 """
 
 import sys
+from pathlib import Path
+from typing import Any
 
 import torch
+import yaml
 from jsonargparse import Namespace
 
 from pyro_vae import cli, evaluate, fit
 from pyro_vae.checkpoint import RunFolder
-from pyro_vae.config import Settings, instantiate, prepare, read_preset, settings_parser
+from pyro_vae.config import Settings, device, instantiate, prepare, read_preset, settings_parser
 from pyro_vae.figures import elbo_history, manifold
 from pyro_vae.latent import quantile_grid
+from pyro_vae.parts import distribution_mean
 from pyro_vae.training import Fit
 from pyro_vae.vae import VAE
 
@@ -22,34 +26,55 @@ def main() -> int:
     arguments = sys.argv[1:]
     preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "digits"
     settings, text, options = read_settings(preset, arguments)
-    folder = RunFolder(options.run or f"runs/{preset}")
-    if not options.resume:
+    folder = RunFolder(options.run or f"runs/{Path(preset).stem}")
+    if options.resume:
+        stored = yaml.safe_load(folder.read_text("settings.yaml"))
+        settings, text, _ = read_settings(preset, arguments, stored)
+        check_resumable(*(yaml.safe_load(words) for words in (read_settings(preset, [], stored)[1], text)))
+    else:
         folder.check_free(options.overwrite)
     return train(settings, text, folder, options.resume)
 
 
-def read_settings(preset: str, arguments: list[str]) -> tuple[Settings, str, Namespace]:
-    """The settings, the same as YAML, and this script's own options."""
+def read_settings(
+    preset: str, arguments: list[str], stored: dict[str, Any] | None = None
+) -> tuple[Settings, str, Namespace]:
+    """The settings, the same as YAML, and this script's own options; a stored run's, if given, in place of a preset's."""
     defaults, overlay = read_preset(preset)
-    parser = settings_parser(defaults)
+    parser = settings_parser(defaults if stored is None else stored)
     parser.usage = "train.py [PRESET or YAML file] [--any.setting value] [--run RUN] [--overwrite] [--resume]"
     parser.description = __doc__
     parser.add_argument("--run", type=str | None, default=None, help="the run folder; runs/PRESET when omitted")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that the folder holds")
-    parser.add_argument("--resume", action="store_true", help="go on with the run that the folder holds")
-    namespace = parser.parse_args([*overlay, *arguments])
+    parser.add_argument("--resume", action="store_true", help="go on with the run that the folder holds, as it was set")
+    namespace = parser.parse_args([*(overlay if stored is None else []), *arguments])
+    path = namespace.get("data.source.init_args.path")
+    if path is not None:
+        namespace["data.source.init_args.path"] = str(Path(path).absolute())  # for whoever loads the run elsewhere
     tree = Namespace({name: namespace[name] for name in Settings.__dataclass_fields__})
     return instantiate(parser, namespace), settings_parser().dump(tree, skip_unset=False), namespace
+
+
+def check_resumable(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> None:
+    """Refuse other settings than a run was begun with, but for how long it lasts and where it runs."""
+    for name in stored.keys() | wanted.keys():
+        before, after = stored.get(name), wanted.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            check_resumable(before, after, f"{prefix}{name}.")
+        elif before != after and prefix + name not in ("training.epochs", "training.patience", "device"):
+            raise ValueError(f"'{prefix}{name}' must be {before} as in the run that is resumed, got {after}.")
 
 
 def train(settings: Settings, text: str, folder: RunFolder, resume: bool) -> int:
     """Train, save after every epoch, evaluate on the test rows, and draw the manifold where there is a plane to draw."""
     vae, splits = prepare(settings)
     earlier = folder.fit() if resume else None
+    if resume:
+        folder.save_settings(text)
     vae.to(device(settings.device))
 
     def save(reached: Fit) -> None:
-        if not reached.history:
+        if not reached.history and not resume:
             folder.begin(text, splits.train.x_shape)
         folder.save(reached, vae.state_dict())
 
@@ -69,19 +94,11 @@ def train(settings: Settings, text: str, folder: RunFolder, resume: bool) -> int
         return 130
     vae.load_state_dict(result.best_weights)
     evaluation = evaluate(vae, splits.test)
-    folder.save_metrics(evaluation)
     print(evaluation.table())
+    folder.save_metrics(evaluation)
     elbo_history(result.history, "−ELBO by epoch").savefig(folder.path / "history.png", dpi=120)
     draw(vae, folder)
     return 0
-
-
-def device(name: str) -> torch.device:
-    """The device of this name; auto is cuda where there is one."""
-    try:
-        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-    except RuntimeError as error:
-        raise ValueError(f"'device' must be auto, or a device of torch's such as cpu or cuda, got {name}.") from error
 
 
 def draw(vae: VAE, folder: RunFolder) -> None:
@@ -89,7 +106,7 @@ def draw(vae: VAE, folder: RunFolder) -> None:
     if vae.latent_dim == 2 and len(vae.x_shape) == 3:
         grid = quantile_grid()
         with torch.no_grad():
-            means = vae.decode(grid.to(next(vae.parameters()))).mean
+            means = distribution_mean(vae.decode(grid.to(next(vae.parameters()))))
         manifold(means, grid).savefig(folder.path / "manifold.png", dpi=120)
 
 

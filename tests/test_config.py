@@ -438,7 +438,7 @@ TEXTS = {
 @pytest.mark.parametrize("name", ["os.system", "evil_parts.EvilPrior"])
 def test_a_run_folder_that_names_foreign_code_is_refused_before_an_import(tmp_path, evil, place, form, name):
     run = write_settings(tmp_path / "run", *place, value=FORMS[form](name))
-    with pytest.raises(ValueError, match=r"settings may name classes of pyro_vae, pyro, torch, zuko, got"):
+    with pytest.raises(ValueError, match=r"settings may name classes of pyro_vae, pyro, torch.*, got"):
         load_settings(run)
     assert not evil.exists()
     assert "evil_parts" not in sys.modules

@@ -51,8 +51,8 @@ def test_continuous_bernoulli_draws_are_differentiable():
     logits = torch.tensor([-3.0, 0.0, 3.0], requires_grad=True)
     (gradient,) = torch.autograd.grad(ContinuousBernoulli(logits).rsample((1000,)).mean(0).sum(), logits)
     assert torch.isfinite(gradient).all()
-    assert gradient[0] > 0
-    assert gradient[2] > 0
+    # d E[x] / dl is the variance: 1/12 at 0. Five standard errors of 1,000 draws.
+    torch.testing.assert_close(gradient, ContinuousBernoulli(logits.detach()).variance, atol=0.02, rtol=0)
 
 
 def test_continuous_bernoulli_refuses_values_outside_the_unit_interval():

@@ -28,8 +28,8 @@ PACKAGE = Path(pyro_vae.__file__).parent
 # Each module imports only from those before it.
 # fmt: off
 ORDER = [
-    "errors", "streams", "parts", "distributions", "transforms", "data", "latent", "nets", "likelihoods", "priors",
-    "posteriors", "store", "vae", "importance", "objectives", "svi", "sources", "evaluation", "anomaly", "snapshots",
+    "errors", "streams", "store", "parts", "distributions", "transforms", "data", "latent", "nets", "likelihoods", "priors",
+    "posteriors", "vae", "importance", "objectives", "svi", "sources", "evaluation", "anomaly", "snapshots",
     "training", "checkpoint", "figures", "cli", "config",
 ]
 # fmt: on

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from pyro_vae import load
 from pyro_vae.checkpoint import RunFolder
@@ -30,6 +32,7 @@ EPOCHS = 4
 RUN_FILES = [
     "best.pt",
     "history.csv",
+    "history.png",
     "last.pt",
     "manifold.png",
     "metrics.json",
@@ -233,7 +236,7 @@ def test_a_class_of_the_users_own_is_trained_and_must_be_allowed_to_be_loaded(tm
     refused = call(tmp_path, "evaluate", "run")
     assert refused.code == 2
     assert "got my_prior.MyPrior: allow my_prior by name if you trust it" in refused.err
-    assert call(tmp_path, "evaluate", "run", "--allow", '["my_prior"]', "--num_rows", 20).code == 0
+    assert call(tmp_path, "evaluate", "run", "--allow", "my_prior", "--num_rows", 20).code == 0
     sys.modules.pop("my_prior")
 
 
@@ -255,8 +258,8 @@ MISTAKES = [
         "'x' must be 0 or 1 for BernoulliLikelihood, got values from 0 to 16",
     ),
     (["--vae.likelihood.total_count", "15"], "'x' must hold whole levels from 0 to total_count = 15"),
-    (["--training.patience", "3"], "'patience' must be 1 or more epochs and needs validation rows"),
-    (["--data.validation_fraction", "1"], "'validation_fraction' must leave rows on both sides of a split of 1500"),
+    (["--training.patience", "3"], "'patience' needs validation rows, got 3 without any"),
+    (["--data.validation_fraction", "1"], "'validation_fraction' must lie in \\[0, 1\\), got 1.0"),
     (["--data.source", "ArrayFile", "--data.source.path", "nan.npy"], "'data' must be finite, got NaN or infinity"),
     (["--data.source", "ArrayFile", "--data.source.path", "none.npy"], "'path' must be a .npy or .npz file of numbers"),
     (["--training.optimizer.lr", "-1"], "lr|learning rate"),
@@ -335,3 +338,12 @@ def test_a_mistake_in_a_process_of_its_own_is_one_line_and_exit_code_2(tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: 'training.epochs' accepts int, got many.\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_resumed_run_keeps_its_settings_and_notes_how_long_it_lasts(trained, tmp_path):
+    shutil.copytree(trained[0] / "run", tmp_path / "run")
+    assert call(tmp_path, "train", "--training.epochs", 5, "--run", "run", "--resume").code == 0
+    settings = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())
+    assert settings["training"]["epochs"] == 5
+    assert settings["vae"]["decoder"]["init_args"]["hidden"] == [16]
+    assert call(tmp_path, "evaluate", "run").code == 0

@@ -3,7 +3,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from models import binary_vae
-from pyro.infer import RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer import JitTrace_ELBO, RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoNormal
 from torch import nn
 
@@ -144,6 +144,8 @@ def test_an_optimiser_of_pyro_is_refused_with_what_to_pass():
         SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
     with pytest.raises(ValueError, match=r"or a function from parameters to one, got 0.001"):
         SVI(vae.model, vae.guide, 1e-3, Trace_ELBO())
+    with pytest.raises(ValueError, match="got JitTrace_ELBO: use it without Jit"):
+        SVI(vae.model, vae.guide, adam(vae.parameters()), JitTrace_ELBO())
     with pytest.raises(ValueError, match="must take one gradient a step, got LBFGS"):
         SVI(vae.model, vae.guide, torch.optim.LBFGS(vae.parameters()), Trace_ELBO())
     with pytest.raises(ValueError, match=r"'loss' must be a pyro.infer.ELBO"):

@@ -217,6 +217,35 @@ def test_a_vae_in_double_precision_is_trained_and_evaluated_in_it(x):
     assert all(value.dtype == torch.float64 for value in result.weights.values())
 
 
+def test_modes_come_back_and_a_module_set_apart_stays_so(x):
+    vae = fresh_vae()
+    frozen = vae.posterior.network.layers[1].eval()
+    seen = []
+    vae.likelihood.register_forward_hook(lambda *_: seen.append((vae.training, frozen.training)))
+    fit(vae, x, Training(epochs=1, batches=Shuffled(10)))
+    assert set(seen) == {(True, False)}
+    vae.eval()
+    fit(vae, x, Training(epochs=1, batches=Shuffled(10)))
+    assert not any(module.training for module in vae.modules())
+
+
+def test_what_a_callback_draws_leaves_the_losses_alone(x):
+    runs = [
+        fit(fresh_vae(), x, Training(epochs=1, batches=Shuffled(10)), on_step=on_step)
+        for on_step in (None, lambda step: torch.rand(3))
+    ]
+    assert losses(runs[0]) == losses(runs[1])
+
+
+def test_a_test_loss_that_is_not_finite_ends_the_run(x, monkeypatch):
+    vae = fresh_vae()
+    start = {name: value.clone() for name, value in vae.state_dict().items()}
+    monkeypatch.setattr("pyro_vae.training.negative_elbo", lambda *_: math.nan)
+    with pytest.raises(NonFiniteLossError, match="epoch 1 on validation or test rows, .* end of epoch 0"):
+        fit(vae, x, Training(epochs=2, batches=Shuffled(10)), test=x)
+    assert same_weights(vae.state_dict(), start)
+
+
 def test_frozen_parameters_stay(x):
     vae = fresh_vae()
     before = [parameter.requires_grad_(False).clone() for parameter in vae.posterior.parameters()]
@@ -232,17 +261,19 @@ def test_batches_with_replacement_number_what_they_should(x):
 
 
 BAD_SETTINGS = {
-    "'epochs' must be 1 or more, got 0": Training(epochs=0),
-    "'patience' must be 1 or more epochs and needs validation rows, got 3 without": Training(patience=3),
-    "'clip_norm' must be greater than 0, got 0": Training(clip_norm=0.0),
-    "'data' must have at least one batch of 128 rows, got 50": Training(),
+    "'epochs' must be 1 or more, got 0": lambda: Training(epochs=0),
+    "'patience' must be 1 or more, got 0": lambda: Training(patience=0),
+    "'patience' needs validation rows, got 3 without any": lambda: Training(patience=3),
+    "'clip_norm' must be greater than 0, got 0": lambda: Training(clip_norm=0.0),
+    "'optimizer' must be a function from parameters": lambda: Training(optimizer=ADAM(binary_vae().parameters())),
+    "'data' must have at least one batch of 128 rows, got 50": Training,
 }
 
 
 @pytest.mark.parametrize("sentence", BAD_SETTINGS)
 def test_bad_settings_are_refused_before_any_work(x, sentence):
     with pytest.raises(ValueError, match=sentence):
-        fit(fresh_vae(), x, BAD_SETTINGS[sentence], on_epoch=lambda reached: pytest.fail("work was done"))
+        fit(fresh_vae(), x, BAD_SETTINGS[sentence](), on_epoch=lambda reached: pytest.fail("work was done"))
 
 
 BAD_DATA = {

@@ -291,18 +291,26 @@ def test_a_context_reaches_every_part_that_takes_one():
     assert vae.model(y=y).shape == x.shape
 
 
+class IndependentlessPrior(StandardNormalPrior):
+    def forward(self, y=None):
+        return super().forward(y).base_dist
+
+
 BAD_VAES = {
     "'prior' must be a Prior, got MLP": lambda prior, likelihood, posterior: VAE(MLP(2, [], 2), likelihood, posterior),
     "'posterior' must have the likelihood's x_shape": lambda prior, likelihood, posterior: VAE(
         prior, likelihood, DiagNormalPosterior(MLP(9, [], 4), 9, 2)
     ),
-    "'likelihood' must turn rows of shape .3,. into": lambda prior, likelihood, posterior: VAE(
-        StandardNormalPrior(3), likelihood, posterior
+    "'likelihood' must make a distribution from rows of shape .3,., but fails": lambda prior, likelihood, posterior: (
+        VAE(StandardNormalPrior(3), likelihood, posterior)
     ),
     "'posterior' must return a distribution .* event shape .2,.": lambda prior, likelihood, posterior: VAE(
         prior, likelihood, DiagNormalPosterior(MLP(16, [], 6), (1, 4, 4), 3)
     ),
-    "'likelihood' must turn .* 'network' .* must give 16 numbers": lambda prior, likelihood, posterior: VAE(
+    "'prior' must return a distribution with event shape .2,., got": lambda prior, likelihood, posterior: VAE(
+        IndependentlessPrior(2), likelihood, posterior
+    ),
+    "'likelihood' must make .* 'network' .* must give 16 numbers": lambda prior, likelihood, posterior: VAE(
         prior, BernoulliLikelihood(nn.Linear(2, 15), (1, 4, 4)), posterior
     ),
 }

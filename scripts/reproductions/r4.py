@@ -5,7 +5,7 @@ import torch
 from pyro_vae import VAE, Splits
 from pyro_vae.figures import image_grid
 from pyro_vae.latent import spherical_path, straight_path
-from pyro_vae.parts import latent_mean
+from pyro_vae.parts import distribution_mean
 from pyro_vae.snapshots import Snapshots
 from pyro_vae.streams import stream
 from reproductions.page import Page
@@ -29,7 +29,7 @@ def reproduce(page: Page) -> None:
     with stream(0), torch.no_grad():
         means = vae.decode(vae.prior().sample(torch.Size([8]))).mean
         page.figure("eight_samples", image_grid([means], "E[x | z] at z from the prior"), "Prior samples")
-        zero, six = latent_mean(vae.encode(test.batch(first_of(test.labels, 0, 6))))
+        zero, six = distribution_mean(vae.encode(test.batch(first_of(test.labels, 0, 6))))
         paths = [vae.decode(path(zero, six, STEPS)).mean for path in (straight_path, spherical_path)]
     shares = [f"{step}/8" for step in range(STEPS)]
     figure = image_grid(paths, "From a 0 to a 6", ("straight line", "great circle"), shares)

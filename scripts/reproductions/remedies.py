@@ -8,8 +8,8 @@ from pyro_vae.evaluation import evaluate_rows
 from reproductions.anomaly import of_digit, train_without
 from reproductions.page import Page
 
-# Half of the digits, the three that the scores fail on among them.
-DIGITS = (0, 1, 5, 7, 9)
+# The three digits that the scores fail on.
+DIGITS = (1, 7, 9)
 CHANGES = {
     "5 epochs, 20 latents": (),
     "20 epochs": ("--training.epochs", "20"),
