@@ -85,6 +85,18 @@ class SentenceParser(ArgumentParser):
         return [option for action in self._actions for option in action.option_strings]
 
 
+def run_parser(description: str | None) -> SentenceParser:
+    """A parser for a script that reads a run: its folder, which weights, the random stream, and whom to trust."""
+    parser = SentenceParser(description=description)
+    parser.add_argument("run", type=str, help="the run folder")
+    parser.add_argument(
+        "--weights", type=str, choices=("best", "last"), default="best", help="which weights of the run"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="names the random stream")
+    parser.add_argument("--allow", nargs="*", default=[], help="packages of your own whose classes the run may name")
+    return parser
+
+
 @contextmanager
 def _own_words() -> Iterator[None]:
     """jsonargparse warns in many lines of what it is going to refuse; here it is refused already, in one sentence."""

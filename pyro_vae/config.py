@@ -1,10 +1,11 @@
 """Settings: one typed tree that YAML files and command lines fill in, and the VAE that it describes."""
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -99,6 +100,10 @@ class DataSettings:
         if self.seed < 0:
             raise ValueError(f"'seed' must be 0 or more, got {self.seed}.")
 
+    def load(self) -> sources.Splits:
+        """Read the data and split them."""
+        return sources.load_splits(self.source, self.transform, self.validation_fraction, self.seed)
+
 
 @dataclass
 class Settings:
@@ -136,8 +141,7 @@ def build_vae(model: ModelSettings, x_shape: Shape) -> VAE:
 def prepare(settings: Settings) -> tuple[VAE, sources.Splits]:
     """What a run starts from: the VAE with the fresh weights that its seed decides, and the data."""
     check_settings(settings)
-    data = settings.data
-    splits = sources.load_splits(data.source, data.transform, data.validation_fraction, data.seed)
+    splits = settings.data.load()
     with stream(settings.training.seed, 0):
         vae = build_vae(settings.vae, splits.train.x_shape)
     if settings.vae.initialize_bias:
@@ -202,8 +206,9 @@ def load_settings(run: str | Path, allow: Sequence[str] = ()) -> Settings:
     for name, value in tree.items():
         if name not in Settings.__dataclass_fields__ or (name != "device" and not isinstance(value, dict)):
             raise ValueError(f"settings may hold groups of settings, but '{name}' is no setting or no group.")
-    installed = [package for package in TRUSTED if package in packages_distributions()]
-    check_trusted(tree, (*installed, *allow))
+    # A trusted name that is not installed could be a file of the current folder.
+    known = [package for package in TRUSTED if package in sys.modules or any(distributions(name=package))]
+    check_trusted(tree, (*known, *allow))
     parser = settings_parser()
     return instantiate(parser, parser.parse_object(tree))
 

@@ -26,7 +26,7 @@ class Splits(NamedTuple):
 class Source(ABC):
     """Where data come from.
 
-    A subclass defines `read`.
+    A subclass defines `read`. A setting that names a file is called `path`: run folders allow no other file names.
     """
 
     @abstractmethod

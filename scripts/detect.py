@@ -7,12 +7,11 @@ from pathlib import Path
 from pyro_vae import cli, load
 from pyro_vae.anomaly import AnomalyScores, anomaly_scores, threshold
 from pyro_vae.config import load_settings
-from pyro_vae.sources import load_splits, read_array, transformed
+from pyro_vae.sources import read_array, transformed
 
 
 def main() -> int:
-    parser = cli.SentenceParser(description=__doc__)
-    parser.add_argument("run", type=str, help="the run folder")
+    parser = cli.run_parser(__doc__)
     parser.add_argument("data", type=str, help="a .npy or .npz file of rows, made x as the run's are")
     parser.add_argument("--out", type=str, default="scores.csv", help="the CSV file to write")
     parser.add_argument(
@@ -21,15 +20,15 @@ def main() -> int:
     parser.add_argument(
         "--false_positive_rate", type=float, default=0.05, help="of the threshold, on the run's test rows"
     )
-    parser.add_argument("--allow", nargs="*", default=[], help="packages of your own whose classes the run may name")
     options = parser.parse_args(sys.argv[1:])
-    sys.path.append("")  # where the packages that are allowed may lie
-    vae = load(options.run, allow=options.allow)
+    if options.allow:
+        sys.path.append("")  # where the packages that are allowed may lie
+    vae = load(options.run, options.weights, options.allow)
     data = load_settings(options.run, options.allow).data
     rows = transformed(read_array(options.data), data.transform, 2)
-    test = load_splits(data.source, data.transform, data.validation_fraction, data.seed).test
-    line = threshold(getattr(anomaly_scores(vae, test), options.score), options.false_positive_rate)
-    scores = anomaly_scores(vae, rows)
+    held_out = anomaly_scores(vae, data.load().test, seed=options.seed)
+    line = threshold(getattr(held_out, options.score), options.false_positive_rate)
+    scores = anomaly_scores(vae, rows, seed=options.seed)
     is_anomalous = [value > line for value in getattr(scores, options.score).tolist()]
     with Path(options.out).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -1,63 +1,55 @@
 """Evaluate a run: -ELBO, rate, distortion and log p(x) in nats per row with their errors, and active units."""
 
 import sys
-from pathlib import Path
 
-from pyro_vae import cli, evaluate, load
+from jsonargparse import Namespace
+
+from pyro_vae import Evaluation, cli, evaluate, load
 from pyro_vae.checkpoint import RunFolder
 from pyro_vae.config import load_settings
 from pyro_vae.data import Rows
 from pyro_vae.evaluation import ACTIVE_VARIANCE
 from pyro_vae.figures import kl_by_dimension
 from pyro_vae.parts import as_shape
-from pyro_vae.sources import load_splits, read_array, transformed
+from pyro_vae.sources import read_array, transformed
 
 
 def main() -> int:
-    parser = cli.SentenceParser(description=__doc__)
-    parser.add_argument("run", type=str, help="the run folder")
-    parser.add_argument(
-        "--split",
-        type=str,
-        choices=("train", "validation", "test"),
-        default="test",
-        help="which rows of the run's data",
-    )
-    parser.add_argument(
-        "--data", type=str | None, default=None, help="a .npy or .npz file of other rows, made x as the run's are"
-    )
-    parser.add_argument("--num_rows", type=int | None, default=None, help="only the first rows; all when omitted")
-    parser.add_argument("--num_samples", type=int, default=10, help="draws of z a row for -ELBO, rate and distortion")
-    parser.add_argument(
-        "--num_importance_samples", type=int, default=100, help="draws of z a row for log p(x); 0 leaves it out"
-    )
-    parser.add_argument(
-        "--weights", type=str, choices=("best", "last"), default="best", help="which weights of the run"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="names the random stream")
-    parser.add_argument("--allow", nargs="*", default=[], help="packages of your own whose classes the run may name")
-    options = parser.parse_args(sys.argv[1:])
-    sys.path.append("")  # where the packages that are allowed may lie
+    options = read_options()
     if options.num_rows is not None:
         as_shape(options.num_rows, "num_rows")
     vae = load(options.run, options.weights, options.allow)
     rows = read_rows(options.run, options.split, options.data, options.allow).take(slice(options.num_rows))
-    evaluation = evaluate(
-        vae,
-        rows,
-        num_samples=options.num_samples,
-        num_importance_samples=options.num_importance_samples,
-        seed=options.seed,
-    )
+    counts = {"num_samples": options.num_samples, "num_importance_samples": options.num_importance_samples}
+    evaluation = evaluate(vae, rows, **counts, seed=options.seed)
     print(evaluation.table())
     if options.data is None and options.num_rows is None and options.split == "test":
-        RunFolder(options.run).save_metrics(evaluation)
-        if evaluation.rate_by_dim is not None:
-            rates = [estimate.mean for estimate in evaluation.rate_by_dim]
-            is_active = [variance > ACTIVE_VARIANCE for variance in evaluation.active_variance]
-            figure = kl_by_dimension(rates, is_active, "KL by latent dimension, test rows")
-            figure.savefig(Path(options.run) / "kl_by_dimension.png", dpi=120)
+        save(evaluation, RunFolder(options.run))
     return 0
+
+
+def read_options() -> Namespace:
+    """What the command line says."""
+    parser, splits = cli.run_parser(__doc__), ("train", "validation", "test")
+    parser.add_argument("--split", type=str, choices=splits, default="test", help="which rows of the run's data")
+    parser.add_argument("--data", type=str | None, default=None, help="a .npy or .npz file of other rows, made x alike")
+    parser.add_argument("--num_rows", type=int | None, default=None, help="only the first rows; all when omitted")
+    parser.add_argument("--num_samples", type=int, default=10, help="draws of z a row for -ELBO, rate and distortion")
+    parser.add_argument("--num_importance_samples", type=int, default=100, help="draws of z a row for log p(x), or 0")
+    options = parser.parse_args(sys.argv[1:])
+    if options.allow:
+        sys.path.append("")  # where the packages that are allowed may lie
+    return options
+
+
+def save(evaluation: Evaluation, folder: RunFolder) -> None:
+    """The metrics, and the KL of each latent dimension where there is such a thing."""
+    folder.save_metrics(evaluation)
+    if evaluation.rate_by_dim is not None:
+        rates = [estimate.mean for estimate in evaluation.rate_by_dim]
+        is_active = [variance > ACTIVE_VARIANCE for variance in evaluation.active_variance]
+        figure = kl_by_dimension(rates, is_active, "KL by latent dimension, test rows")
+        figure.savefig(folder.path / "kl_by_dimension.png", dpi=120)
 
 
 def read_rows(run: str, split: str, path: str | None, allow: list[str]) -> Rows:
@@ -65,7 +57,7 @@ def read_rows(run: str, split: str, path: str | None, allow: list[str]) -> Rows:
     data = load_settings(run, allow).data
     if path is not None:
         return transformed(read_array(path), data.transform, 2)
-    rows = getattr(load_splits(data.source, data.transform, data.validation_fraction, data.seed), split)
+    rows = getattr(data.load(), split)
     if rows is None:
         raise ValueError("'split' must be train or test, since the run set no validation rows apart, got validation.")
     return rows

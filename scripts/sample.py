@@ -14,13 +14,11 @@ from pyro_vae.config import load_settings
 from pyro_vae.figures import image_grid, manifold
 from pyro_vae.latent import in_plane, quantile_grid, spherical_path, straight_path
 from pyro_vae.parts import as_shape, distribution_mean
-from pyro_vae.sources import load_splits
 from pyro_vae.streams import stream
 
 
 def main() -> int:
-    parser = cli.SentenceParser(description=__doc__)
-    parser.add_argument("run", type=str, help="the run folder")
+    parser = cli.run_parser(__doc__)
     parser.add_argument(
         "--out", type=str | None, default=None, help="where to write; the run folder's samples/ when omitted"
     )
@@ -32,16 +30,11 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=9, help="the points of the interpolation, both ends included")
     parser.add_argument("--spherical", action="store_true", help="interpolate along a great circle")
     parser.add_argument("--dims", type=list[int], default=[0, 1], help="the two latent dimensions of the manifold")
-    parser.add_argument(
-        "--weights", type=str, choices=("best", "last"), default="best", help="which weights of the run"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="names the random stream")
-    parser.add_argument("--allow", nargs="*", default=[], help="packages of your own whose classes the run may name")
     options = parser.parse_args(sys.argv[1:])
-    sys.path.append("")  # where the packages that are allowed may lie
+    if options.allow:
+        sys.path.append("")  # where the packages that are allowed may lie
     vae = load(options.run, options.weights, options.allow)
-    data = load_settings(options.run, options.allow).data
-    rows = load_splits(data.source, data.transform, data.validation_fraction, data.seed).test
+    rows = load_settings(options.run, options.allow).data.load().test
     for name in ("start", "end"):
         if not 0 <= options[name] < len(rows):
             raise ValueError(f"'{name}' must be a test row from 0 to {len(rows) - 1}, got {options[name]}.")
