@@ -161,6 +161,27 @@ def test_the_quick_negative_elbo_is_that_of_evaluate(vae, x):
     assert negative_elbo(vae, x, num_samples=10) == pytest.approx(evaluate(vae, x).negative_elbo.mean, rel=1e-9)
 
 
+def test_a_vae_in_double_precision_sees_its_data_in_double_precision():
+    # Around 1e8 single precision knows only every eighth number.
+    torch.set_default_dtype(torch.float64)
+    try:
+        reference = LinearGaussian(torch.ones(2, 1), torch.full((2,), 1e8), 1.0)
+        vae, x = linear_gaussian_vae(reference), 1e8 + torch.randn(50, 2)
+        expected = reference.log_marginal(x).mean().item()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    constant = DiagNormalPosterior(nn.Linear(2, 2), 2, 1).double()
+    double = VAE(vae.prior.double(), vae.likelihood, constant)
+    constant.network.weight.data.zero_()
+    constant.network.bias.data.zero_()
+    result = evaluate(double, x, num_samples=4000, num_importance_samples=4000)
+    assert result.log_marginal.mean == pytest.approx(expected, abs=0.05)
+
+
+def test_the_mean_of_equal_weights_is_exact_in_double_precision():
+    assert log_mean_exp(torch.zeros(50, 3, dtype=torch.float64)).abs().max() < 1e-14
+
+
 def test_rows_that_do_not_fit_are_refused(vae):
     with pytest.raises(ValueError, match="'data' must have rows of the shape"):
         evaluate(vae, torch.zeros(5, 16))

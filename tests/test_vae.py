@@ -369,6 +369,17 @@ def test_a_vae_and_its_copy_train_side_by_side_in_one_model(vae, x):
     assert not any(torch.equal(*pair) for pair in zip(before, after, strict=True))
 
 
+def test_a_part_can_be_pickled_after_pyro_has_trained_it(vae, x):
+    pyro.infer.SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.1}), Trace_ELBO()).step(x)
+    twin = pickle.loads(pickle.dumps(vae.posterior))
+    torch.testing.assert_close(twin(x).mean, vae.posterior(x).mean)
+
+
+def test_a_data_set_cannot_be_smaller_than_the_rows_that_stand_for_it(vae, x):
+    with pytest.raises(ValueError, match="'size' must be at least the number of rows given, 6, got 5"):
+        vae.model(x, size=5)
+
+
 def test_what_a_vae_showed_to_the_store_goes_with_it(x):
     store = pyro.get_param_store()
     before = set(store.keys())
