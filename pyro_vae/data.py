@@ -62,7 +62,11 @@ class Rows:
 
     def batch(self, index: Tensor | slice, dtype: torch.dtype | None = None) -> Tensor:
         """x of the rows at `index`, in this dtype or in torch's default one."""
-        return self.transform(self.levels[index].to(dtype or torch.get_default_dtype()), self.max_level)
+        return self.x(self.levels[index], dtype)
+
+    def x(self, levels: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """x from stored levels, `(*, *x_shape)`, in this dtype or in torch's default one; drawn where it is random."""
+        return self.transform(levels.to(dtype or torch.get_default_dtype()), self.max_level)
 
     def blocks(self, num_rows: int = _BLOCK_ROWS) -> Iterator[slice]:
         """The rows in slices of at most `num_rows`."""

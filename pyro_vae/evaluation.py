@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_vae.data import Rows, as_rows
+from pyro_vae.execution import Compile, Program
 from pyro_vae.importance import log_weights
 from pyro_vae.parts import as_shape, distribution_mean, evaluating
 from pyro_vae.streams import stream
@@ -22,6 +23,8 @@ from pyro_vae.vae import VAE
 BLOCK_ROWS = 200
 # Draws times rows that pass through the networks at once: bounds the memory.
 _CHUNK = 5_000
+# Chunks of draws from which on a trace, and compiled code, take less time than they save.
+_TRACE_PAYS_FROM, _COMPILE_PAYS_FROM = 50, 1_000
 # A latent dimension is active when the variance over rows of E_q[z_d | x] exceeds this (Burda et al., 2015).
 ACTIVE_VARIANCE = 0.01
 
@@ -130,6 +133,7 @@ def evaluate(
     num_samples: int = 10,
     num_importance_samples: int = 100,
     seed: int = 0,
+    compile: Compile = "auto",
 ) -> Evaluation:
     """Evaluate a VAE on all rows, in evaluation mode.
 
@@ -141,6 +145,7 @@ def evaluate(
         num_samples: the draws of z for each row, for −ELBO, rate and distortion.
         num_importance_samples: the draws of z for each row, for log p(x); 0 leaves it out.
         seed: names the random stream.
+        compile: compile the importance weights, or do not; "auto" does for some million draws, where it pays.
 
     Raises:
         ValueError: rows of another shape or outside the likelihood's support; a count that is too small.
@@ -150,7 +155,8 @@ def evaluate(
         raise ValueError(f"'num_importance_samples' must be 0 or more, got {num_importance_samples}.")
     rows = as_rows(data)
     check_data(vae, rows)
-    blocks = _by_block(vae, rows, seed, partial(_evaluate_block, vae, num_samples, num_importance_samples))
+    weights = _weights_program(vae, len(rows), num_importance_samples, compile)
+    blocks = _by_block(vae, rows, seed, partial(_evaluate_block, vae, weights, num_samples, num_importance_samples))
     marginals = [block.log_marginal for block in blocks if block.log_marginal is not None]
     log_marginal = _estimate(marginals) if marginals else None
     is_discrete = all(block.is_discrete for block in blocks)
@@ -184,12 +190,14 @@ def evaluate_rows(
     num_samples: int = 10,
     num_importance_samples: int = 100,
     seed: int = 0,
+    compile: Compile = "auto",
 ) -> RowEvaluation:
     """−ELBO, rate and log p(x) of each row; arguments and errors as for `evaluate`."""
     as_shape((num_samples, num_importance_samples), "num_samples and num_importance_samples")
     rows = as_rows(data)
     check_data(vae, rows)
-    blocks = _by_block(vae, rows, seed, partial(_evaluate_block, vae, num_samples, num_importance_samples))
+    weights = _weights_program(vae, len(rows), num_importance_samples, compile)
+    blocks = _by_block(vae, rows, seed, partial(_evaluate_block, vae, weights, num_samples, num_importance_samples))
     columns = zip(*((block.negative_elbo, block.rate, block.log_marginal) for block in blocks), strict=True)
     places = rows.content_order().argsort()
     return RowEvaluation(*(torch.cat([part.mean for part in column]).cpu()[places] for column in columns))
@@ -230,14 +238,26 @@ def _by_block(vae: VAE, rows: Rows, seed: int, function: Callable[[Tensor], T]) 
     return results
 
 
-def _evaluate_block(vae: VAE, num_samples: int, num_importance_samples: int, x: Tensor) -> _Block:
+def _weights_program(vae: VAE, num_rows: int, num_samples: int, compile: Compile) -> Program:
+    """Log-weights of a chunk of draws, `(S, B)`: traced where there are many chunks, compiled where there are very many."""
+    num_chunks = -(-num_rows // BLOCK_ROWS) * len(_chunks(num_samples))
+    compile = num_chunks >= _COMPILE_PAYS_FROM if compile == "auto" else compile
+
+    def weights(x: Tensor, count: int) -> tuple[Tensor]:
+        return (log_weights(vae.model, vae.guide, x, num_samples=count),)
+
+    is_traced = compile or num_chunks >= _TRACE_PAYS_FROM
+    return Program(weights, modules=[vae], name="log_weights", trace=is_traced, compile=compile)
+
+
+def _evaluate_block(vae: VAE, weights: Program, num_samples: int, num_importance_samples: int, x: Tensor) -> _Block:
     q_z, p_z = vae.encode(x), vae.prior()
     negative_elbo, rate, distortion = _draws(vae, x, q_z, num_samples)
     return _Block(
         negative_elbo=_row_means(negative_elbo),
         rate=_row_means(rate, is_exact=_kl(q_z, p_z) is not None),
         distortion=_row_means(distortion),
-        log_marginal=_log_marginal(vae, x, num_importance_samples) if num_importance_samples else None,
+        log_marginal=_log_marginal(weights, x, num_importance_samples) if num_importance_samples else None,
         rate_by_dim=_kl_by_dim(q_z, p_z),
         latent_mean=distribution_mean(q_z).double(),
         is_discrete=_is_discrete(vae.decode(distribution_mean(q_z)), x),
@@ -257,11 +277,11 @@ def _draws(vae: VAE, x: Tensor, q_z: TorchDistribution, num_samples: int) -> tup
     return rate + distortion, rate, distortion
 
 
-def _log_marginal(vae: VAE, x: Tensor, num_samples: int) -> _RowMeans:
+def _log_marginal(program: Program, x: Tensor, num_samples: int) -> _RowMeans:
     """log of the mean importance weight, with the variance that the delta method gives it; chunk by chunk."""
     log_sum = log_square_sum = x.new_full(x.shape[:1], -math.inf, dtype=torch.float64)
     for count in _chunks(num_samples):
-        weights = log_weights(vae.model, vae.guide, x, num_samples=count).double()
+        weights = program(x, count)[0].double()
         log_sum = torch.logaddexp(log_sum, weights.logsumexp(0))
         log_square_sum = torch.logaddexp(log_square_sum, (2 * weights).logsumexp(0))
     variance = ((log_square_sum - 2 * log_sum).exp() - 1 / num_samples) * num_samples / max(1, num_samples - 1)

@@ -1,4 +1,4 @@
-"""Stochastic variational inference with Pyro's face and one torch optimiser."""
+"""Stochastic variational inference with Pyro's face, one torch optimiser, and a traced or compiled step."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -6,12 +6,28 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import ELBO, JitTrace_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_ELBO
+from pyro.infer import (
+    ELBO,
+    JitTrace_ELBO,
+    JitTraceEnum_ELBO,
+    JitTraceGraph_ELBO,
+    JitTraceMeanField_ELBO,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    TraceTMC_ELBO,
+)
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pyro_vae.execution import Compile, Precision, Program
 from pyro_vae.store import store_as_found
+from pyro_vae.tracing import DetachedReads
+
+_JIT = (JitTrace_ELBO, JitTraceMeanField_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO)
+# Enumeration reads values to plan itself, and baselines live in the param store: these run as plain Pyro.
+_NEVER_TRACED = (TraceEnum_ELBO, TraceTMC_ELBO, TraceGraph_ELBO)
 
 
 class SVI:
@@ -20,15 +36,28 @@ class SVI:
     One optimiser means a fused step and clipping over all gradients together. The param store is left as found, but for
     what the user's own `pyro.param` statements put there.
 
+    The loss and its gradients are traced once for each signature of the arguments (shapes, dtypes, plain values, modes of
+    modules) and replayed without Pyro's share of the time, with the same values and random draws; `how` tells whether.
+    A program whose course depends on values runs as plain Pyro, and one warning says why; so do `TraceEnum_ELBO`,
+    `TraceTMC_ELBO`, `TraceGraph_ELBO` and objectives without `differentiable_loss`. Numbers that change from step to step,
+    such as a KL weight, should be passed as tensors: every other value has a trace of its own. Pyro's validation acts
+    only where the program itself runs: in the first steps.
+
     Arguments:
         model: the Pyro model.
         guide: the Pyro guide.
         optim: a torch optimiser; or a function from parameters to one, called after the first run has created them.
         loss: a Pyro ELBO.
         rows: how many rows the arguments of a call hold; when given, a step differentiates the mean loss over them.
+        prepare: makes the first argument of model and guide from the first argument of a step, as a part of the step:
+            a binarisation that is drawn anew in each, for instance.
+        trace: trace the step; False runs plain Pyro.
+        compile: compile the trace at once (True, for the first signature), never (False), or at a signature's 10,000th
+            step ("auto"); without a C++ compiler it is replayed.
+        precision: of the matrix products in a traced step; "bfloat16" rounds their factors.
 
     Raises:
-        ValueError: `optim` is of another kind, or holds nothing that the loss depends on.
+        ValueError: `optim` is of another kind, or holds nothing that the loss depends on; settings that do not fit.
 
     Example:
         >>> svi = SVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=1e-3), Trace_ELBO())
@@ -44,23 +73,30 @@ class SVI:
         loss: ELBO,
         *,
         rows: Callable[..., int] | None = None,
+        prepare: Callable[[Any], Any] | None = None,
+        trace: bool = True,
+        compile: Compile = "auto",
+        precision: Precision = "float32",
     ) -> None:
-        if isinstance(optim, pyro.optim.PyroOptim):
-            raise ValueError(
-                f"'optim' must be a torch optimiser, such as torch.optim.Adam(vae.parameters()), or a function from "
-                f"parameters to one, got {type(optim).__name__} of pyro.optim."
-            )
-        if not isinstance(optim, Optimizer) and not callable(optim):
-            raise ValueError(f"'optim' must be a torch optimiser or a function from parameters to one, got {optim!r}.")
-        if isinstance(optim, torch.optim.LBFGS):
-            raise ValueError("'optim' must take one gradient a step, got LBFGS, which evaluates the loss many times.")
-        if isinstance(loss, (JitTrace_ELBO, JitTraceMeanField_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO)):
+        _check_optim(optim)
+        if isinstance(loss, _JIT):
             raise ValueError(f"'loss' must run as plain Pyro, got {type(loss).__name__}: use it without Jit.")
         if not isinstance(loss, ELBO):
             raise ValueError(f"'loss' must be a pyro.infer.ELBO, got {loss!r}.")
-        self.model, self.guide, self.rows = model, guide, rows
+        self.model, self.guide, self.rows, self.prepare = model, guide, rows, prepare
         self.loss: Any = loss  # Pyro's base class declares none of the methods of an ELBO
         self._optim = optim
+        owners = [getattr(function, "__self__", function) for function in (model, guide)]
+        self._program = Program(
+            self._loss_and_gradients,
+            traceable=self._traceable_loss_and_gradients,
+            parameters=self._trainable,
+            modules=[owner for owner in owners if isinstance(owner, nn.Module)],
+            name="SVI",
+            trace=trace,
+            compile=compile,
+            precision=precision,
+        )
 
     @property
     def optim(self) -> Optimizer:
@@ -70,6 +106,11 @@ class SVI:
                 "'optim' is a function that makes an optimiser in the first step, which has not been taken."
             )
         return self._optim
+
+    @property
+    def how(self) -> str:
+        """How steps are run: "plain", "traced" or "compiled", with the reason where it is not as asked."""
+        return f"plain, as {type(self.loss).__name__} always is" if self._is_never_traced() else self._program.how
 
     def step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One gradient step; the arguments go to model and guide.
@@ -83,37 +124,80 @@ class SVI:
 
     def backward(self, *args: Any, **kwargs: Any) -> Tensor:
         """The loss as `step` returns it, with its gradients left in `.grad`, and no step taken."""
-        rows = self.rows(*args, **kwargs) if self.rows else 1
         if not hasattr(self.loss, "differentiable_loss"):
-            return self._backward_by_pyro(rows, *args, **kwargs)
-        with store_as_found(), poutine.trace(param_only=True) as capture:
-            loss = self.loss.differentiable_loss(self.model, self.guide, *args, **kwargs)
-        self._make_optim(capture)
-        parameters = self._trainable()
-        gradients = torch.autograd.grad(loss / rows, parameters, allow_unused=True) if loss.requires_grad else ()
-        if all(gradient is None for gradient in gradients):
-            raise ValueError("'optim' must hold trainable parameters that the loss depends on, got none.")
-        for parameter, gradient in zip(parameters, gradients, strict=True):
+            return self._backward_by_pyro(*args, **kwargs)
+        run: Callable[..., Any] = self._loss_and_gradients if self._is_never_traced() else self._program
+        loss, *gradients = run(*args, **kwargs)
+        for parameter, gradient in zip(self._trainable(), gradients, strict=True):
             parameter.grad = gradient
-        return loss.detach()
+        return loss.clone() if loss.is_cuda else loss  # the next replay of a CUDA graph writes over it
 
     @torch.no_grad()
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> Tensor:
         """The loss without a step, in nats."""
         with store_as_found():
-            return torch.as_tensor(self.loss.loss(self.model, self.guide, *args, **kwargs))
+            return torch.as_tensor(self.loss.loss(self.model, self.guide, *self._prepared(args), **kwargs))
 
-    def _backward_by_pyro(self, rows: int, *args: Any, **kwargs: Any) -> Tensor:
+    def _is_never_traced(self) -> bool:
+        return isinstance(self.loss, _NEVER_TRACED) or not hasattr(self.loss, "differentiable_loss")
+
+    def _loss_and_gradients(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
+        """The loss, detached, and its gradients, as Pyro itself computes them."""
+        with store_as_found(), poutine.trace(param_only=True) as capture:
+            loss = self.loss.differentiable_loss(self.model, self.guide, *self._prepared(args), **kwargs)
+        self._make_optim(capture)
+        return loss.detach(), *self._gradients(loss, self._num_rows(*args, **kwargs))
+
+    def _traceable_loss_and_gradients(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
+        """The same, where Pyro's objective reads no values into Python."""
+        with store_as_found():
+            loss, surrogate = self._loss_and_surrogate(*self._prepared(args), **kwargs)
+        return loss.detach(), *self._gradients(surrogate, self._num_rows(*args, **kwargs))
+
+    def _loss_and_surrogate(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """The loss, and what has the same gradient in expectation: they differ where a site has no `rsample`."""
+        loss: Any = 0.0
+        surrogate: Any = 0.0
+        if type(self.loss).differentiable_loss is not Trace_ELBO.differentiable_loss:
+            loss = self.loss.differentiable_loss(self.model, self.guide, *args, **kwargs)
+            return loss, loss
+        for traces in self.loss._get_traces(self.model, self.guide, args, kwargs):
+            with DetachedReads():
+                particle, surrogate_particle = self.loss._differentiable_loss_particle(*traces)
+            loss = loss + particle / self.loss.num_particles
+            surrogate = surrogate + surrogate_particle / self.loss.num_particles
+        return loss.to(surrogate.dtype), surrogate
+
+    def _gradients(self, loss: Tensor, rows: int) -> tuple[Tensor | None, ...]:
+        gradients: tuple[Tensor | None, ...] = ()
+        if loss.requires_grad:
+            gradients = torch.autograd.grad(loss / rows, self._trainable(), allow_unused=True)
+        if all(gradient is None for gradient in gradients):
+            raise ValueError("'optim' must hold trainable parameters that the loss depends on, got none.")
+        return gradients
+
+    def _backward_by_pyro(self, *args: Any, **kwargs: Any) -> Tensor:
         """For objectives that differentiate on their own, such as TraceGraph_ELBO: their gradients, divided by rows."""
         if isinstance(self._optim, Optimizer):
             self._optim.zero_grad()
         with store_as_found(), poutine.trace(param_only=True) as capture:
-            loss = self.loss.loss_and_grads(self.model, self.guide, *args, **kwargs)
+            loss = self.loss.loss_and_grads(self.model, self.guide, *self._prepared(args), **kwargs)
         self._make_optim(capture)
+        rows = self._num_rows(*args, **kwargs)
         for parameter in self._trainable():
             if parameter.grad is not None:
                 parameter.grad /= rows
         return torch.as_tensor(loss)
+
+    def _prepared(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if self.prepare is None:
+            return args
+        if not args:
+            raise ValueError("'prepare' must have the first argument of a step by position, got none.")
+        return self.prepare(args[0]), *args[1:]
+
+    def _num_rows(self, *args: Any, **kwargs: Any) -> int:
+        return self.rows(*args, **kwargs) if self.rows else 1
 
     def _make_optim(self, capture: TraceMessenger) -> None:
         if not isinstance(self._optim, Optimizer):
@@ -122,4 +206,18 @@ class SVI:
             self._optim = self._optim(list(parameters))
 
     def _trainable(self) -> list[Tensor]:
-        return [p for group in self.optim.param_groups for p in group["params"] if p.requires_grad]
+        if not isinstance(self._optim, Optimizer):
+            return []
+        return [p for group in self._optim.param_groups for p in group["params"] if p.requires_grad]
+
+
+def _check_optim(optim: Any) -> None:
+    if isinstance(optim, pyro.optim.PyroOptim):
+        raise ValueError(
+            f"'optim' must be a torch optimiser, such as torch.optim.Adam(vae.parameters()), or a function from "
+            f"parameters to one, got {type(optim).__name__} of pyro.optim."
+        )
+    if not isinstance(optim, Optimizer) and not callable(optim):
+        raise ValueError(f"'optim' must be a torch optimiser or a function from parameters to one, got {optim!r}.")
+    if isinstance(optim, torch.optim.LBFGS):
+        raise ValueError("'optim' must take one gradient a step, got LBFGS, which evaluates the loss many times.")

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from pyro_vae.data import Batches, Rows, Shuffled, as_rows
 from pyro_vae.evaluation import check_data, negative_elbo
+from pyro_vae.execution import COMPILE_PAYS_FROM, Compile, Precision, check_execution
 from pyro_vae.objectives import ConstantKL, KLSchedule
 from pyro_vae.parts import modes_restored
 from pyro_vae.streams import stream
@@ -47,6 +48,10 @@ class Training:
         clip_norm: the largest norm of all gradients together, in nats per row; none by default.
         patience: stop after this many epochs without a better validation ELBO; never by default.
         seed: names the random streams of batches, binarisation and draws of z; each epoch has one of its own.
+        trace: record the step once and replay it, with the same results; False runs plain Pyro.
+        compile: compile the trace, or do not; "auto" compiles runs of 10,000 steps and more, where it pays.
+        precision: of the matrix products in training; "bfloat16" rounds their factors. −ELBOs of validation and test rows
+            are always in the precision of the parameters.
     """
 
     epochs: int = 10
@@ -58,8 +63,12 @@ class Training:
     clip_norm: float | None = None
     patience: int | None = None
     seed: int = 0
+    trace: bool = True
+    compile: Compile = "auto"
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
+        check_execution(self.trace, self.compile, self.precision)
         for name, least in (("epochs", 1), ("patience", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -102,6 +111,7 @@ class Fit(NamedTuple):
         optimizer: the optimiser's state dict.
         scheduler: the scheduler's state dict, or None.
         outcome: "finished", "stopped early" or "interrupted"; "running" between epochs.
+        how: how the last step was run: "plain", "traced" or "compiled", with the reason where it is not as asked.
     """
 
     history: list[Epoch]
@@ -110,6 +120,7 @@ class Fit(NamedTuple):
     optimizer: dict[str, Any]
     scheduler: dict[str, Any] | None
     outcome: str
+    how: str = "plain"
 
 
 class NonFiniteLossError(ValueError):
@@ -171,15 +182,32 @@ class _Run:
         self, vae: VAE, train: Rows, training: Training, validation: Any, test: Any, resume: Fit | None
     ) -> None:
         self.like = next(vae.parameters(), torch.zeros(()))
-        self.vae, self.training, self.train = vae, training, train.to(self.like.device)
+        self.vae, self.training, self.train = vae, training, _placed(train, self.like.device)
         self.validation, self.test = (None if part is None else as_rows(part) for part in (validation, test))
         self._check()
         parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
         self.optimizer = training.optimizer(parameters)
         self.scheduler = None if training.scheduler is None else training.scheduler(self.optimizer)
-        self.svi = SVI(vae.model, vae.guide, self.optimizer, training.objective, rows=lambda x, **_: len(x))
+        self.svi = self._svi()
+        self.kl_weight = 1.0, self.like.new_tensor(1.0)
         self.reached = self._snapshot([], None) if resume is None else self._resumed(resume)
         self.on_step: Callable[[int], None] | None = None
+
+    def _svi(self) -> SVI:
+        training = self.training
+        steps = training.epochs * training.batches.num_batches(len(self.train))
+        pays = training.trace and steps >= COMPILE_PAYS_FROM
+        return SVI(
+            self.vae.model,
+            self.vae.guide,
+            self.optimizer,
+            training.objective,
+            rows=lambda levels, **_: len(levels),
+            prepare=lambda levels: self.train.x(levels, self.like.dtype),
+            trace=training.trace,
+            compile=pays if training.compile == "auto" else training.compile,
+            precision=training.precision,
+        )
 
     def is_complete(self) -> bool:
         """Whether all epochs are done."""
@@ -223,10 +251,9 @@ class _Run:
         num_batches = batches.num_batches(size)
         unread: list[Tensor] = []
         loss_sum, rows_seen, kl_weight = 0.0, 0, 1.0
-        for step, index in enumerate(batches.indices(size), start=1):
+        for step, index in enumerate(self._indices(), start=1):
             kl_weight = self.training.kl_schedule(number - 1 + (step - 1) / num_batches)
-            x = self.train.batch(index, self.like.dtype).to(self.like.device)
-            unread.append(self._step(x, kl_weight, is_first=number == step == 1))
+            unread.append(self._step(index, kl_weight, is_first=number == step == 1))
             if self.on_step is not None:
                 with stream(self.training.seed, number, step, device=self.like.device):  # what it draws is its own
                     self.on_step((number - 1) * num_batches + step)
@@ -239,10 +266,19 @@ class _Run:
                 bar.set_postfix(postfix, refresh=False)
         return loss_sum / rows_seen, kl_weight
 
-    def _step(self, x: Tensor, kl_weight: float, is_first: bool) -> Tensor:
+    def _indices(self) -> Iterable[Tensor]:
+        """The row numbers of each batch, on the device of the rows: they go there once an epoch."""
+        indices = list(self.training.batches.indices(len(self.train)))
+        return torch.cat(indices).to(self.train.levels.device).split([len(index) for index in indices])
+
+    def _step(self, index: Tensor, kl_weight: float, is_first: bool) -> Tensor:
+        levels = self.train.levels[index].to(self.like.device, non_blocking=True)
+        if kl_weight != self.kl_weight[0]:
+            # As a tensor, since a number is a part of the program, and each value would be traced.
+            self.kl_weight = kl_weight, self.like.new_tensor(kl_weight)
         # Validation costs a tenth of a step or more: the first one tells.
         with pyro.validation_enabled(is_first):
-            loss = self.svi.backward(x, kl_weight=kl_weight)
+            loss = self.svi.backward(levels, kl_weight=self.kl_weight[1])
         if self.training.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.vae.parameters(), self.training.clip_norm)
         self.optimizer.step()
@@ -288,6 +324,7 @@ class _Run:
             optimizer=copy.deepcopy(self.optimizer.state_dict()),
             scheduler=scheduler,
             outcome="running",
+            how=self.svi.how,
         )
 
     def _resumed(self, fit: Fit) -> Fit:
@@ -318,6 +355,13 @@ class _Run:
             if part is not None:
                 check_data(self.vae, part)
         self.train.check_varied()
+
+
+def _placed(rows: Rows, device: torch.device) -> Rows:
+    """The rows on the device, where half of its free memory holds them; else where they are, to be moved batch by batch."""
+    if device.type == "cuda" and rows.levels.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        return rows
+    return rows.to(device)
 
 
 def _best_epoch(history: list[Epoch]) -> int:

@@ -1,14 +1,18 @@
 """The contract that every prior, likelihood and posterior keeps; a new class adds one row."""
 
+import copy
 import math
 
 import pytest
 import references
 import torch
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 
 from pyro_vae import (
     MLP,
+    SVI,
+    VAE,
     BernoulliLikelihood,
     BinomialLikelihood,
     ContinuousBernoulliLikelihood,
@@ -248,3 +252,26 @@ def test_an_mlp_without_hidden_layers_is_affine():
     mlp = MLP(3, [], 2)
     a, b = torch.randn(2, 1, 3)
     torch.testing.assert_close(mlp(a) + mlp(b), mlp(a + b) + mlp(torch.zeros(1, 3)))
+
+
+@pytest.mark.parametrize("objective", [Trace_ELBO, TraceMeanField_ELBO])
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_a_traced_step_is_that_of_plain_pyro_bit_for_bit(name, objective):
+    make, x, _ = LIKELIHOODS[name]
+    vae = VAE(OTHERS["standard normal"](), make(), OTHERS["diagonal normal"]())
+    batches = [torch.stack([x, x.flip(0)]), torch.stack([x.flip(0), x.flip(0)])]
+    received, expected = [steps(vae, objective(), batches, trace) for trace in (True, False)]
+    torch.testing.assert_close(received, expected, rtol=0, atol=0)
+
+
+def steps(vae, objective, batches, trace):
+    """Losses and gradients of some steps from the same start, and the random number that follows."""
+    vae = copy.deepcopy(vae)
+    svi = SVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=0.01), objective, trace=trace)
+    torch.manual_seed(1)
+    results = []
+    for x in batches * 3:
+        loss = svi.step(x)
+        results.append([loss, *(parameter.grad for parameter in vae.parameters())])
+    assert svi.how == ("traced" if trace else "plain")
+    return results, torch.randn(())

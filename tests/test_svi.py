@@ -1,13 +1,16 @@
+from functools import partial
+
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from models import binary_vae
-from pyro.infer import JitTrace_ELBO, RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
-from pyro.infer.autoguide import AutoNormal
+from pyro import poutine
+from pyro.infer import ELBO, JitTrace_ELBO, RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer.autoguide import AutoLowRankMultivariateNormal, AutoMultivariateNormal, AutoNormal
 from torch import nn
 
-from pyro_vae import SVI
+from pyro_vae import MLP, SVI, VAE, BernoulliLikelihood, DiagNormalPosterior, StandardNormalPrior
 
 OBJECTIVES = [Trace_ELBO, TraceMeanField_ELBO, TraceGraph_ELBO]
 
@@ -165,3 +168,195 @@ def test_an_objective_with_gradients_of_its_own_trains_too():
     before = [parameter.clone() for parameter in vae.parameters()]
     svi.step(vae.sample(3))
     assert not any(torch.equal(*pair) for pair in zip(vae.parameters(), before, strict=True))
+
+
+# Traced and compiled
+
+
+def run(make_svi, calls, **execution):
+    """The losses of some steps and the parameters after them, from one start, and the random number that follows."""
+    torch.manual_seed(0)
+    with pyro.get_param_store().scope():
+        svi = make_svi(**execution)
+        torch.manual_seed(1)
+        losses = [svi.step(*args, **kwargs) for args, kwargs in calls]
+        parameters = [p.detach().clone() for group in svi.optim.param_groups for p in group["params"]]
+    return (losses, parameters, torch.randn(())), svi.how
+
+
+def vae_svi(objective):
+    def make(**execution):
+        vae = binary_vae()
+        return SVI(vae.model, vae.guide, adam(vae.parameters()), objective(), **execution)
+
+    return make
+
+
+def vae_calls():
+    """Full batches, a shorter one, and a KL weight that changes."""
+    data = binary_vae().sample(44)
+    weights = torch.linspace(0.1, 1, 10)
+    return [((batch,), {"kl_weight": weight}) for weight in weights for batch in data.split(10)]
+
+
+NESTED = {"max_plate_nesting": 1, "num_particles": 3, "vectorize_particles": True}
+TRACED_OBJECTIVES = {
+    "Trace_ELBO": Trace_ELBO,
+    "TraceMeanField_ELBO": TraceMeanField_ELBO,
+    "Trace_ELBO, particles in a loop": partial(Trace_ELBO, num_particles=3),
+    "Trace_ELBO, vectorised particles": partial(Trace_ELBO, **NESTED),
+    "TraceMeanField_ELBO, vectorised particles": partial(TraceMeanField_ELBO, **NESTED),
+}
+
+
+@pytest.mark.parametrize("name", TRACED_OBJECTIVES)
+def test_traced_it_is_plain_pyro_bit_for_bit_with_the_same_random_numbers(name):
+    make, calls = vae_svi(TRACED_OBJECTIVES[name]), vae_calls()
+    (received, how), (expected, _) = run(make, calls), run(make, calls, trace=False)
+    torch.testing.assert_close(received, expected, rtol=0, atol=0)
+    assert how == "traced"
+
+
+def test_compiled_it_is_plain_pyro_up_to_rounding_with_the_same_random_numbers():
+    make, calls = vae_svi(TraceMeanField_ELBO), vae_calls()[:8]
+    (received, how), (expected, _) = run(make, calls, compile=True), run(make, calls, trace=False)
+    torch.testing.assert_close(received, expected, rtol=1e-5, atol=1e-6)
+    assert how == "compiled"
+
+
+def score_function_svi(**execution):
+    """A guide without `rsample`, whose gradient is that of its log-density times the loss; parameters of pyro.param."""
+
+    def model(x):
+        with pyro.plate("rows", len(x)):
+            z = pyro.sample("z", dist.Bernoulli(0.3))
+            k = pyro.sample("k", dist.Categorical(torch.ones(3)))
+            pyro.sample("x", dist.Normal(z + k, 1.0), obs=x)
+
+    def guide(x):
+        logit = pyro.param("logit", torch.zeros(()))
+        probs = pyro.param("probs", torch.ones(3) / 3, constraint=dist.constraints.simplex)
+        with pyro.plate("rows", len(x)):
+            pyro.sample("z", dist.Bernoulli(logits=logit * x))
+            pyro.sample("k", dist.Categorical(probs))
+
+    return SVI(model, guide, adam, Trace_ELBO(), **execution)
+
+
+def regression_svi(guide_class):
+    def make(**execution):
+        def model(x):
+            slope = pyro.sample("slope", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+            with pyro.plate("rows", 40, subsample_size=10) as rows:
+                pyro.sample("x", dist.Normal(slope.sum(), scale), obs=x[rows])
+
+        return SVI(model, guide_class(model), adam, Trace_ELBO(), **execution)
+
+    return make
+
+
+OTHER_PROGRAMS = {
+    "a score function and pyro.param": score_function_svi,
+    "AutoNormal, with rows drawn by the plate": regression_svi(AutoNormal),
+    "AutoMultivariateNormal": regression_svi(AutoMultivariateNormal),
+    "AutoLowRankMultivariateNormal": regression_svi(AutoLowRankMultivariateNormal),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_PROGRAMS)
+def test_programs_without_a_vae_are_traced_too(name):
+    calls = [((torch.randn(40),), {}) for _ in range(8)]
+    (received, how), (expected, _) = run(OTHER_PROGRAMS[name], calls), run(OTHER_PROGRAMS[name], calls, trace=False)
+    torch.testing.assert_close(received, expected, rtol=0, atol=0)
+    assert how == "traced"
+
+
+def test_a_program_whose_course_depends_on_data_falls_back_and_trains():
+    def model(x):
+        loc = pyro.param("loc", torch.tensor(0.0))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(loc if x.mean() > 0 else -loc, 1.0), obs=x)
+
+    with pyro.get_param_store().scope():
+        svi = SVI(model, lambda x: None, adam, Trace_ELBO())
+        with pytest.warns(UserWarning, match=r"SVI runs as it is written, .* \(test_svi.py, line \d+\)") as caught:
+            _ = [svi.step(torch.full((5,), (-1.0) ** step)) for step in range(300)]
+        assert len(caught) == 1
+        assert pyro.param("loc").item() == pytest.approx(1.0, abs=0.05)
+    assert svi.how.startswith("plain, because its course depends on the value of a tensor")
+
+
+@pytest.mark.parametrize("objective", [TraceGraph_ELBO, partial(RenyiELBO, num_particles=2)])
+def test_what_is_never_traced_says_so_without_a_warning(objective):
+    make = vae_svi(objective)
+    _, how = run(make, vae_calls()[:4])
+    assert how == f"plain, as {type(objective()).__name__} always is"
+
+
+class Summed(ELBO):
+    """An objective of the user's own."""
+
+    def _get_trace(self, model, guide, args, kwargs):
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        return poutine.trace(poutine.replay(model, guide_trace)).get_trace(*args, **kwargs), guide_trace
+
+    def differentiable_loss(self, model, guide, *args, **kwargs):
+        model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
+        return guide_trace.log_prob_sum() - model_trace.log_prob_sum()
+
+
+def test_an_objective_of_the_users_own_is_traced():
+    make, calls = vae_svi(Summed), vae_calls()[:8]
+    (received, how), (expected, _) = run(make, calls), run(make, calls, trace=False)
+    torch.testing.assert_close(received, expected, rtol=0, atol=0)
+    assert how == "traced"
+
+
+def test_running_statistics_and_dropout_are_those_of_plain_pyro():
+    def make(**execution):
+        decoder = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 16))
+        vae = VAE(
+            StandardNormalPrior(2),
+            BernoulliLikelihood(decoder, (1, 4, 4)),
+            DiagNormalPosterior(MLP(16, [8], 4), (1, 4, 4), 2),
+        )
+        made.append(vae)
+        return SVI(vae.model, vae.guide, adam(vae.parameters()), TraceMeanField_ELBO(), **execution)
+
+    made, calls = [], vae_calls()
+    received, expected = run(make, calls), run(make, calls, trace=False)
+    torch.testing.assert_close(received[0], expected[0], rtol=0, atol=0)
+    torch.testing.assert_close(made[0].state_dict(), made[1].state_dict(), rtol=0, atol=0)
+
+
+def test_what_a_step_prepares_is_drawn_anew_in_each():
+    vae = binary_vae()
+    seen = []
+
+    def prepare(grey):
+        seen.append(torch.bernoulli(grey))
+        return seen[-1]
+
+    svi = SVI(vae.model, vae.guide, adam(vae.parameters()), Trace_ELBO(), prepare=prepare, trace=False)
+    for _ in range(2):
+        svi.step(torch.full((5, 1, 4, 4), 0.5))
+    assert not torch.equal(*seen)
+    with pytest.raises(ValueError, match="'prepare' must have the first argument of a step by position, got none"):
+        svi.step(x=torch.zeros(5, 1, 4, 4))
+
+
+def test_the_users_own_modules_need_not_be_named():
+    """A model that is a plain function shows its modules when it first calls them."""
+    layer = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.5))
+
+    def model(x):
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(layer(torch.ones(1)), 1.0), obs=x)
+
+    svi = SVI(model, lambda x: None, torch.optim.SGD(layer.parameters(), lr=0.0), Trace_ELBO())
+    x = torch.full((5,), 2.0)
+    training = {svi.step(x).item() for _ in range(20)}
+    layer.eval()
+    evaluating = {svi.step(x).item() for _ in range(20)}
+    assert (len(training), len(evaluating)) == (2, 1)

@@ -17,8 +17,12 @@ from pyro_vae import (
     Shuffled,
     Training,
     WithReplacement,
+    evaluate,
+    execution,
     fit,
+    training,
 )
+from pyro_vae.tracing import trace
 
 ADAM = partial(torch.optim.Adam, lr=0.01)
 
@@ -171,7 +175,7 @@ def test_a_non_finite_loss_names_epoch_and_step_and_gives_the_last_good_weights_
     broken = Broken(vae.likelihood.network, vae.x_shape)
     vae.likelihood = broken
     with pytest.raises(NonFiniteLossError, match="in epoch 2 at step 3, .* end of epoch 1 .* lower learning rate"):
-        fit(vae, x, Training(epochs=3, batches=Shuffled(10)), on_epoch=poison)
+        fit(vae, x, Training(epochs=3, batches=Shuffled(10), trace=False), on_epoch=poison)
     assert same_weights(vae.state_dict(), good[1])
 
 
@@ -222,7 +226,7 @@ def test_modes_come_back_and_a_module_set_apart_stays_so(x):
     frozen = vae.posterior.network.layers[1].eval()
     seen = []
     vae.likelihood.register_forward_hook(lambda *_: seen.append((vae.training, frozen.training)))
-    fit(vae, x, Training(epochs=1, batches=Shuffled(10)))
+    fit(vae, x, Training(epochs=1, batches=Shuffled(10), trace=False))
     assert set(seen) == {(True, False)}
     vae.eval()
     fit(vae, x, Training(epochs=1, batches=Shuffled(10)))
@@ -255,9 +259,8 @@ def test_frozen_parameters_stay(x):
 
 def test_batches_with_replacement_number_what_they_should(x):
     vae, steps = fresh_vae(), []
-    vae.posterior.register_forward_hook(lambda *_: steps.append(1) if vae.training else None)
-    fit(vae, x, Training(epochs=2, batches=WithReplacement(5, 7)))
-    assert len(steps) == 14
+    fit(vae, x, Training(epochs=2, batches=WithReplacement(5, 7)), on_step=steps.append)
+    assert steps == list(range(1, 15))
 
 
 BAD_SETTINGS = {
@@ -294,3 +297,74 @@ def test_bad_data_are_refused_before_any_work(x, sentence):
             Training(batches=Shuffled(10)),
             on_epoch=lambda reached: pytest.fail("work was done"),
         )
+
+
+# How steps are run
+
+
+def grey_rows():
+    """Grey levels that are binarised anew in every batch; the last batch of an epoch is short."""
+    return Rows(torch.randint(256, (47, 1, 4, 4), dtype=torch.uint8), DynamicDraw(), max_level=255)
+
+
+WARM = {"batches": Shuffled(10), "kl_schedule": LinearWarmup(epochs=3, start=0.1), "clip_norm": 0.5}
+
+
+def test_traced_training_is_that_of_plain_pyro_bit_for_bit():
+    rows = grey_rows()
+    traced, plain = (fit(fresh_vae(), rows, Training(epochs=4, trace=trace, **WARM)) for trace in (True, False))
+    assert losses(traced) == losses(plain)
+    assert same_weights(traced.weights, plain.weights)
+    assert (traced.how, plain.how) == ("traced", "plain")
+
+
+EXECUTIONS = {
+    "traced": {},
+    "compiled": {"compile": True},
+    "traced, bfloat16 products": {"precision": "bfloat16"},
+}
+
+
+@pytest.mark.parametrize("how", EXECUTIONS)
+def test_however_it_is_run_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(how):
+    rows = grey_rows()
+    whole, first = (fit(fresh_vae(), rows, Training(epochs=epochs, **WARM, **EXECUTIONS[how])) for epochs in (3, 1))
+    resumed = fit(fresh_vae(), rows, Training(epochs=3, **WARM, **EXECUTIONS[how]), resume=first)
+    assert losses(resumed) == losses(whole)
+    assert same_weights(resumed.weights, whole.weights)
+    assert resumed.how == how
+
+
+@pytest.mark.parametrize("how", ["compiled", "traced, bfloat16 products"])
+def test_however_it_is_run_it_learns_the_same(how):
+    rows = grey_rows()
+    received, expected = (fit(fresh_vae(), rows, Training(epochs=3, **WARM, **run)) for run in (EXECUTIONS[how], {}))
+    torch.testing.assert_close(losses(received)[-1][0], losses(expected)[-1][0], rtol=5e-3, atol=0)
+
+
+def test_long_runs_are_compiled_and_short_ones_are_not(x, monkeypatch):
+    monkeypatch.setattr(training, "COMPILE_PAYS_FROM", 11)
+    hows = [fit(fresh_vae(), x, Training(epochs=epochs, batches=Shuffled(10))).how for epochs in (2, 3)]
+    assert hows == ["traced", "compiled"]
+
+
+def test_a_schedule_of_kl_weights_needs_no_trace_for_each(x, monkeypatch):
+    traces = []
+
+    def counted(function, inputs):
+        traces.append(inputs)
+        return trace(function, inputs)
+
+    monkeypatch.setattr(execution, "trace", counted)
+    fit(fresh_vae(), x, Training(epochs=6, batches=Shuffled(10), kl_schedule=LinearWarmup(epochs=6)))
+    assert len(traces) == 1
+
+
+def test_losses_of_validation_rows_are_in_the_precision_of_the_parameters():
+    rows = grey_rows()
+    result = fit(fresh_vae(), rows, Training(epochs=1, precision="bfloat16", **WARM), test=rows)
+    vae = fresh_vae()
+    vae.load_state_dict(result.weights)
+    assert (
+        result.history[-1].test_loss == evaluate(vae, rows, num_samples=1, num_importance_samples=0).negative_elbo.mean
+    )

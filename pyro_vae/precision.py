@@ -1,0 +1,68 @@
+"""Precision: the matrix products of a graph in bfloat16, everything else as it was."""
+
+import copy
+from typing import Any
+
+import torch
+from torch.fx import Graph, GraphModule, Node
+
+_ATEN = torch.ops.aten
+# The operations that multiply matrices, and which of their arguments are multiplied.
+_PRODUCTS = {
+    _ATEN.mm.default: (0, 1),
+    _ATEN.bmm.default: (0, 1),
+    _ATEN.convolution.default: (0, 1),
+    _ATEN.convolution_backward.default: (0, 1, 2),
+}
+# The same with a term added: the sum stays in the graph's own precision.
+_SUMS = {_ATEN.addmm.default: _ATEN.mm.default, _ATEN.baddbmm.default: _ATEN.bmm.default}
+
+
+def with_bfloat16_products(module: GraphModule) -> GraphModule:
+    """A copy of a traced graph whose float32 matrix products and convolutions take bfloat16 factors.
+
+    A product is rounded to 8 significant bits, accumulated in float32 inside; all that is between the products, the
+    log-densities and their sums among it, stays float32. No global setting of torch is touched.
+    """
+    graph = copy.deepcopy(module.graph)
+    for node in list(graph.nodes):
+        if node.target in _SUMS and node.kwargs == {}:
+            _split_sum(graph, node)
+    for node in list(graph.nodes):
+        if node.target in _PRODUCTS:
+            _round_factors(graph, node)
+    return GraphModule(module, graph)  # tensors that the graph holds are shared with the original
+
+
+def _split_sum(graph: Graph, node: Node) -> None:
+    term, *factors = node.args
+    with graph.inserting_before(node):
+        product = graph.call_function(_SUMS[node.target], tuple(factors))
+        product.meta = node.meta
+        total = graph.call_function(_ATEN.add.Tensor, (product, term))
+        total.meta = node.meta
+    node.replace_all_uses_with(total)
+    graph.erase_node(node)
+
+
+def _round_factors(graph: Graph, node: Node) -> None:
+    places = _PRODUCTS[node.target]
+    factors: list[Any] = [node.args[place] for place in places]
+    if any(factor.meta["val"].dtype != torch.float32 for factor in factors):
+        return
+    with graph.inserting_before(node):
+        for place, factor in zip(places, factors, strict=True):
+            node.update_arg(place, _cast(graph, factor, torch.bfloat16))
+        if node.target is _ATEN.convolution.default and isinstance(node.args[2], Node):
+            node.update_arg(2, _cast(graph, node.args[2], torch.bfloat16))
+    outputs = list(node.users) if node.target is _ATEN.convolution_backward.default else [node]
+    for output in outputs:
+        with graph.inserting_after(output):
+            restored = _cast(graph, output, torch.float32)
+        output.replace_all_uses_with(restored, delete_user_cb=lambda user, kept=restored: user is not kept)
+
+
+def _cast(graph: Graph, node: Any, dtype: torch.dtype) -> Node:
+    cast = graph.call_function(torch.ops.prims.convert_element_type.default, (node, dtype))
+    cast.meta = {"val": node.meta["val"].to(dtype)} if "val" in node.meta else {}
+    return cast
