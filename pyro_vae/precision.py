@@ -8,14 +8,14 @@ from torch.fx import Graph, GraphModule, Node
 
 _ATEN = torch.ops.aten
 # The operations that multiply matrices, and which of their arguments are multiplied.
-_PRODUCTS = {
+_PRODUCTS: dict[Any, tuple[int, ...]] = {
     _ATEN.mm.default: (0, 1),
     _ATEN.bmm.default: (0, 1),
     _ATEN.convolution.default: (0, 1),
     _ATEN.convolution_backward.default: (0, 1, 2),
 }
 # The same with a term added: the sum stays in the graph's own precision.
-_SUMS = {_ATEN.addmm.default: _ATEN.mm.default, _ATEN.baddbmm.default: _ATEN.bmm.default}
+_SUMS: dict[Any, Any] = {_ATEN.addmm.default: _ATEN.mm.default, _ATEN.baddbmm.default: _ATEN.bmm.default}
 
 
 def with_bfloat16_products(module: GraphModule) -> GraphModule:
@@ -59,7 +59,9 @@ def _round_factors(graph: Graph, node: Node) -> None:
     for output in outputs:
         with graph.inserting_after(output):
             restored = _cast(graph, output, torch.float32)
-        output.replace_all_uses_with(restored, delete_user_cb=lambda user, kept=restored: user is not kept)
+        for user in list(output.users):
+            if user is not restored:
+                user.replace_input_with(output, restored)
 
 
 def _cast(graph: Graph, node: Any, dtype: torch.dtype) -> Node:

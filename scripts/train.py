@@ -20,6 +20,9 @@ from pyro_vae.parts import distribution_mean
 from pyro_vae.training import Fit
 from pyro_vae.vae import VAE
 
+# What a resumed run may have changed: how long it lasts, where and how it runs.
+MAY_CHANGE = ("training.epochs", "training.patience", "training.trace", "training.compile", "device")
+
 
 def main() -> int:
     sys.path.append("")  # classes of the user's own, in modules of the current folder
@@ -56,12 +59,12 @@ def read_settings(
 
 
 def check_resumable(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> None:
-    """Refuse other settings than a run was begun with, but for how long it lasts and where it runs."""
+    """Refuse other settings than a run was begun with, but for how long it lasts, where and how it runs."""
     for name in stored.keys() | wanted.keys():
         before, after = stored.get(name), wanted.get(name)
         if isinstance(before, dict) and isinstance(after, dict):
             check_resumable(before, after, f"{prefix}{name}.")
-        elif before != after and prefix + name not in ("training.epochs", "training.patience", "device"):
+        elif before != after and prefix + name not in MAY_CHANGE:
             raise ValueError(f"'{prefix}{name}' must be {before} as in the run that is resumed, got {after}.")
 
 
@@ -89,7 +92,9 @@ def train(settings: Settings, text: str, folder: RunFolder, resume: bool) -> int
         progress=True,
     )
     folder.save(result, vae.state_dict())
-    print(f"{result.outcome.capitalize()} after {len(result.history)} epochs; the run is in {folder.path}.")
+    print(
+        f"{result.outcome.capitalize()} after {len(result.history)} epochs, run {result.how}; the run is in {folder.path}."
+    )
     if result.outcome == "interrupted":
         return 130
     vae.load_state_dict(result.best_weights)
