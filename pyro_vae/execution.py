@@ -71,9 +71,9 @@ class _Record:
     """The trace of one signature: its graph, what runs it, and how often that was done."""
 
     def __init__(self, graph: GraphModule, state: list[Tensor], may_compile: bool) -> None:
-        self.run: Callable[..., Any] = graph
         self.graph, self.state, self.may_compile = graph, state, may_compile
-        self.calls = 0
+        self.run: Callable[..., Any] = graph.forward
+        self.calls, self.is_compiled = 0, False
 
 
 class Program:
@@ -118,14 +118,22 @@ class Program:
         self.function, self.traceable = function, traceable or function
         self.parameters, self.name = parameters, name
         self.compile, self.precision = compile, precision
-        self.how = "plain"
         self._traces = trace
+        self._note = ""
         # What comes once is not worth a trace; but a run that is taken up again must round like one that never stopped.
         self._waits = compile is not True and precision == "float32"
         self._modules = dict.fromkeys(part for module in modules for part in module.modules())
         self._seen: set[Hashable] = set()
         self._is_full = False
         self._records: dict[Hashable, _Record] = {}
+
+    @property
+    def how(self) -> str:
+        """How calls are run: "plain", "traced" or "compiled", with the reason where it is not as asked."""
+        if not self._records:
+            return f"plain{self._note}"
+        how = "compiled" if any(record.is_compiled for record in self._records.values()) else "traced"
+        return how + (", bfloat16 products" if self.precision == "bfloat16" else "") + self._note
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # A replay would not meet the effect handlers that the caller has put around this call.
@@ -191,8 +199,6 @@ class Program:
         state = self._state()
         with self._unchanged(call):
             graph = trace(flat, call.tensors + state)
-        if self.how == "plain":
-            self.how = "traced"
         may_compile = self.compile == "auto" or (self.compile and not self._records)
         return _Record(graph, state, may_compile)
 
@@ -201,8 +207,7 @@ class Program:
         if record.calls < _CHECKED_CALLS:
             self._check(record, call)
             if record.calls == 0 and self.precision == "bfloat16":
-                record.run = with_bfloat16_products(record.graph)
-                self.how = "traced, bfloat16 products"
+                record.run = with_bfloat16_products(record.graph).forward
         if record.may_compile and (self.compile is True or record.calls >= COMPILE_PAYS_FROM):
             self._compile(record, call)
         record.calls += 1
@@ -223,7 +228,7 @@ class Program:
         inputs = call.tensors + record.state
         is_cuda = any(tensor.is_cuda for tensor in inputs)
         if not is_cuda and not _has_compiler():
-            self.how += " (no C++ compiler to compile with)"
+            self._note = " (no C++ compiler to compile with)"
             return
         # The random numbers are those of the program; on CUDA all of it is one CUDA graph.
         options: Any = {"fallback_random": True, "triton.cudagraphs": is_cuda}
@@ -244,14 +249,14 @@ class Program:
                 stacklevel=2,
             )
             return
-        record.run = compiled
-        self.how = self.how.replace("traced", "compiled")
+        record.run, record.is_compiled = compiled, True
 
     def _give_up(self, reason: str) -> None:
         self._traces = False
         self._records.clear()
-        self.how = f"plain, because {reason}"
-        warnings.warn(f"{self.name} runs as it is written, not traced, because {reason}.", stacklevel=3)
+        self._note = f", because {reason}"
+        products = " and with float32 products" if self.precision == "bfloat16" else ""
+        warnings.warn(f"{self.name} runs as it is written{products}, not traced, because {reason}.", stacklevel=3)
 
     def _warn_full(self) -> None:
         if not self._is_full:

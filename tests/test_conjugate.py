@@ -1,6 +1,7 @@
 """Conjugate models, whose posteriors are known exactly, through SVI with plain Pyro models and guides."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import pyro
@@ -19,7 +20,7 @@ from pyro_vae import SVI
 LR, NUM_STEPS = 0.1, 400
 # Tolerances, at least 3.5 times the root mean square over seeds of the Monte Carlo noise left at the end: of loc in
 # deviations of the exact posterior, of covariance relative to it, by the kind of gradient; and of a loss in nats.
-REPARAMETERISED, SCORE_FUNCTION, LOSS = 0.03, 0.06, 0.04
+REPARAMETERISED, SCORE_FUNCTION, LOSS = 0.03, 0.08, 0.04
 
 
 class Conjugate(NamedTuple):
@@ -133,37 +134,38 @@ def assert_reaches(exact, found, atol):
 
 
 @pytest.mark.parametrize(
-    ("problem", "family", "objective", "atol"),
+    ("problem", "family", "objective", "num", "atol"),
     [
-        (normal_normal, dist.Normal, particles(Trace_ELBO, 1000), REPARAMETERISED),
-        (normal_normal, dist.Normal, particles(TraceMeanField_ELBO, 1000), REPARAMETERISED),
-        (normal_normal, NonreparameterizedNormal, particles(Trace_ELBO, 5000), SCORE_FUNCTION),
-        (beta_bernoulli, dist.Beta, particles(Trace_ELBO, 1000), REPARAMETERISED),
-        (beta_bernoulli, dist.Beta, particles(TraceMeanField_ELBO, 1000), REPARAMETERISED),
-        (beta_bernoulli, NonreparameterizedBeta, particles(Trace_ELBO, 3000), SCORE_FUNCTION),
-        (poisson_gamma, dist.Gamma, particles(Trace_ELBO, 1000), REPARAMETERISED),
-        (poisson_gamma, dist.Gamma, particles(TraceMeanField_ELBO, 1000), REPARAMETERISED),
-        (poisson_gamma, NonreparameterizedGamma, particles(Trace_ELBO, 20000), SCORE_FUNCTION),
+        (normal_normal, dist.Normal, Trace_ELBO, 1000, REPARAMETERISED),
+        (normal_normal, dist.Normal, TraceMeanField_ELBO, 1000, REPARAMETERISED),
+        (normal_normal, NonreparameterizedNormal, Trace_ELBO, 5000, SCORE_FUNCTION),
+        (beta_bernoulli, dist.Beta, Trace_ELBO, 1000, REPARAMETERISED),
+        (beta_bernoulli, dist.Beta, TraceMeanField_ELBO, 1000, REPARAMETERISED),
+        (beta_bernoulli, NonreparameterizedBeta, Trace_ELBO, 3000, SCORE_FUNCTION),
+        (poisson_gamma, dist.Gamma, Trace_ELBO, 1000, REPARAMETERISED),
+        (poisson_gamma, dist.Gamma, TraceMeanField_ELBO, 1000, REPARAMETERISED),
+        (poisson_gamma, NonreparameterizedGamma, Trace_ELBO, 20_000, SCORE_FUNCTION),
     ],
 )
-def test_svi_goes_from_the_prior_to_the_exact_posterior(problem, family, objective, atol):
+def test_svi_goes_from_the_prior_to_the_exact_posterior(problem, family, objective, num, atol):
     exact = problem()
     with pyro.get_param_store().scope():
-        fit(exact.model, guide_of(family, exact.prior), objective)
+        fit(exact.model, guide_of(family, exact.prior), particles(objective, num))
         assert_reaches(exact.posterior, family(**params(family, exact.prior)), atol)
 
 
-@pytest.mark.parametrize("design", ["orthogonal", "correlated"])
+@pytest.mark.parametrize(
+    "mixing",
+    [torch.eye(3), torch.tensor([[1.0, 0.6, 0.0], [0.0, 1.0, 0.6], [0.0, 0.0, 1.0]])],
+    ids=["orthogonal", "correlated"],
+)
 @pytest.mark.parametrize("autoguide", [AutoNormal, AutoMultivariateNormal])
-def test_an_autoguide_reaches_the_exact_posterior_of_linear_regression_or_its_mean_field(autoguide, design):
+def test_an_autoguide_reaches_the_exact_posterior_of_linear_regression_or_its_mean_field(autoguide, mixing):
     orthogonal = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 1.0], [1.0, 1.0, -1.0], [1.0, -1.0, -1.0]])
-    mixing = (
-        torch.eye(3) if design == "orthogonal" else torch.tensor([[1.0, 0.6, 0.0], [0.0, 1.0, 0.6], [0.0, 0.0, 1.0]])
-    )
     model, exact = linear_regression(orthogonal @ mixing, torch.tensor([2.0, -0.5, 1.0, 0.3]), 1.5, 0.7)
     with pyro.get_param_store().scope():
         guide = autoguide(model)
-        fit(model, guide, particles(Trace_ELBO, 4000))
+        fit(model, guide, particles(Trace_ELBO, 2000))
         if autoguide is AutoNormal:
             found = dist.MultivariateNormal(guide.locs.weight, scale_tril=guide.scales.weight.diag())
             assert_reaches(mean_field(exact), found, REPARAMETERISED)
@@ -172,14 +174,8 @@ def test_an_autoguide_reaches_the_exact_posterior_of_linear_regression_or_its_me
 
 
 @pytest.mark.parametrize(
-    "objective",
-    [
-        Trace_ELBO(),
-        particles(Trace_ELBO, 5),
-        particles(TraceGraph_ELBO, 5),
-        RenyiELBO(alpha=0.0, num_particles=5),
-        particles(lambda **kwargs: RenyiELBO(alpha=0.5, **kwargs), 5),
-    ],
+    ("objective", "num"),
+    [(Trace_ELBO, 1), (Trace_ELBO, 5), (TraceGraph_ELBO, 5), (RenyiELBO, 5), (partial(RenyiELBO, alpha=0.5), 5)],
 )
 @pytest.mark.parametrize(
     ("problem", "family"),
@@ -192,10 +188,10 @@ def test_an_autoguide_reaches_the_exact_posterior_of_linear_regression_or_its_me
         (poisson_gamma, NonreparameterizedGamma),
     ],
 )
-def test_at_the_exact_posterior_every_draw_gives_the_log_evidence(problem, family, objective, float64):
+def test_at_the_exact_posterior_every_draw_gives_the_log_evidence(problem, family, objective, num, float64):
     exact = problem()
     with pyro.get_param_store().scope():
-        losses = losses_at(exact, guide_of(family, exact.posterior), objective, 3)
+        losses = losses_at(exact, guide_of(family, exact.posterior), particles(objective, num), 3)
     torch.testing.assert_close(losses, -exact.log_evidence.expand(len(losses)), rtol=1e-10, atol=0.0)
 
 

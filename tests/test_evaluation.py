@@ -16,10 +16,11 @@ from pyro_vae import (
     Rows,
     StandardNormalPrior,
     evaluate,
+    evaluation,
     log_mean_exp,
     log_weights,
 )
-from pyro_vae.evaluation import BLOCK_ROWS, negative_elbo
+from pyro_vae.evaluation import BLOCK_ROWS, evaluate_rows, negative_elbo
 
 
 @pytest.fixture
@@ -189,3 +190,13 @@ def test_rows_that_do_not_fit_are_refused(vae):
         evaluate(vae, torch.full((5, 1, 4, 4), 0.5))
     with pytest.raises(ValueError, match="'num_samples' must hold positive whole numbers, got 0"):
         evaluate(vae, torch.zeros(5, 1, 4, 4), num_samples=0)
+
+
+@pytest.mark.parametrize(("trace_from", "compile", "tolerance"), [(1, False, 0.0), (1, True, 1e-5)])
+def test_log_marginals_do_not_depend_on_how_they_are_run(monkeypatch, trace_from, compile, tolerance):
+    vae = binary_vae()
+    x = vae.sample(230)  # a block, and a shorter one; two chunks of draws in each
+    plain = evaluate_rows(vae, x, num_importance_samples=40).log_marginal
+    monkeypatch.setattr(evaluation, "_TRACE_PAYS_FROM", trace_from)
+    other = evaluate_rows(vae, x, num_importance_samples=40, compile=compile).log_marginal
+    torch.testing.assert_close(other, plain, rtol=tolerance, atol=tolerance)

@@ -216,7 +216,8 @@ def test_only_the_first_signature_is_compiled_at_once():
     program = Program(noisy, compile=True)
     for rows in (4, 2, 4, 2):
         program(X[:rows])
-    assert [record.run is record.graph for record in program._records.values()] == [False, True]
+    assert [record.is_compiled for record in program._records.values()] == [True, False]
+    assert program.how == "compiled"
 
 
 def test_auto_compiles_what_is_called_often(monkeypatch):
