@@ -68,10 +68,11 @@ class _Call:
 
 
 class _Record:
-    """The trace of one signature: its graph, what runs it, and how often that was done."""
+    """The trace of one signature, what runs it, and how often that was done."""
 
-    def __init__(self, graph: GraphModule, state: list[Tensor], may_compile: bool) -> None:
-        self.graph, self.state, self.may_compile = graph, state, may_compile
+    def __init__(self, trace: GraphModule, graph: GraphModule, state: list[Tensor], may_compile: bool) -> None:
+        self.trace, self.graph = trace, graph  # as it was recorded, and with its products in the precision asked for
+        self.state, self.may_compile = state, may_compile
         self.run: Callable[..., Any] = graph.forward
         self.calls, self.is_compiled = 0, False
 
@@ -158,7 +159,7 @@ class Program:
     def _signature(self, call: _Call) -> Hashable:
         modes = tuple([module.training for module in self._modules])
         state = self._state()
-        flags = tuple([(id(tensor), tensor.requires_grad) for tensor in state])
+        flags = tuple([(id(tensor), tensor.requires_grad, tensor.dtype, tensor.device) for tensor in state])
         first: dict[int, int] = {}  # a tensor that is passed twice is one tensor to the trace
         twins = tuple([first.setdefault(id(tensor), place) for place, tensor in enumerate(call.tensors + state)])
         context = (
@@ -198,16 +199,15 @@ class Program:
 
         state = self._state()
         with self._unchanged(call):
-            graph = trace(flat, call.tensors + state)
+            recorded = trace(flat, call.tensors + state)
+        graph = recorded if self.precision == "float32" else with_bfloat16_products(recorded)
         may_compile = self.compile == "auto" or (self.compile and not self._records)
-        return _Record(graph, state, may_compile)
+        return _Record(recorded, graph, state, may_compile)
 
     def _run(self, record: _Record, call: _Call) -> Any:
         inputs = call.tensors + record.state
         if record.calls < _CHECKED_CALLS:
             self._check(record, call)
-            if record.calls == 0 and self.precision == "bfloat16":
-                record.run = with_bfloat16_products(record.graph).forward
         if record.may_compile and (self.compile is True or record.calls >= COMPILE_PAYS_FROM):
             self._compile(record, call)
         record.calls += 1
@@ -218,7 +218,7 @@ class Program:
         with self._unchanged(call):
             expected = self.function(*call.args, **call.kwargs)
         with self._unchanged(call), torch.no_grad():
-            received = record.graph(*call.tensors, *record.state)
+            received = record.trace(*call.tensors, *record.state)
         if not _agree(received, expected, tolerance=1e-5):
             raise NotTraceableError("its trace gives other values than the program itself")
 
@@ -233,11 +233,14 @@ class Program:
         # The random numbers are those of the program; on CUDA all of it is one CUDA graph.
         options: Any = {"fallback_random": True, "triton.cudagraphs": is_cuda}
         try:
-            with warnings.catch_warnings(), _validation_as_found(), torch.no_grad():
+            with warnings.catch_warnings(), torch.no_grad():
+                from torch import _inductor  # takes a second, and changes the filters of warnings
+
                 warnings.simplefilter("ignore")
                 with self._unchanged(call):
-                    expected = record.run(*inputs)
-                compiled = torch.compile(record.run, fullgraph=True, dynamic=False, options=options)
+                    expected = record.graph(*inputs)
+                # Not torch.compile: it would read the graph's Python again, and at each call ask if it still holds.
+                compiled = _inductor.compile(record.graph, [tensor.detach() for tensor in inputs], options)
                 with self._unchanged(call):
                     received = compiled(*inputs)
         except Exception as error:
@@ -319,16 +322,6 @@ def _agree(received: Any, expected: Any, tolerance: float) -> bool:
 def _size(tensor: Tensor) -> float:
     finite = tensor[tensor.isfinite()].abs()
     return max(1e-6, finite.max().item()) if finite.numel() else 0.0
-
-
-@contextmanager
-def _validation_as_found() -> Iterator[None]:
-    """torch.compile turns the validation of distributions off for the whole process."""
-    is_enabled = torch.distributions.Distribution._validate_args
-    try:
-        yield
-    finally:
-        torch.distributions.Distribution.set_default_validate_args(is_enabled)
 
 
 def _has_compiler() -> bool:

@@ -229,7 +229,7 @@ def test_modes_come_back_and_a_module_set_apart_stays_so(x):
     fit(vae, x, Training(epochs=1, batches=Shuffled(10), trace=False))
     assert set(seen) == {(True, False)}
     vae.eval()
-    fit(vae, x, Training(epochs=1, batches=Shuffled(10)))
+    fit(vae, x, Training(epochs=1, batches=Shuffled(10), trace=False))
     assert not any(module.training for module in vae.modules())
 
 
