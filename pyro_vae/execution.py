@@ -123,7 +123,8 @@ class Program:
         self._note = ""
         # What comes once is not worth a trace; but a run that is taken up again must round like one that never stopped.
         self._waits = compile is not True and precision == "float32"
-        self._modules = dict.fromkeys(part for module in modules for part in module.modules())
+        self._modules: dict[nn.Module, None] = {}
+        self._add_modules(part for module in modules for part in module.modules())
         self._seen: set[Hashable] = set()
         self._is_full = False
         self._records: dict[Hashable, _Record] = {}
@@ -171,9 +172,13 @@ class Program:
         return call.signature(), modes, flags, twins, context
 
     def _refuse_hooks(self) -> None:
-        for module in self._modules:
-            if any(getattr(module, hooks) for hooks in _HOOKS):
-                raise NotTraceableError(f"a {type(module).__name__} has hooks, which a replay would not call")
+        if any(self._hooks):
+            owner = next(module for module in self._modules if any(getattr(module, hooks) for hooks in _HOOKS))
+            raise NotTraceableError(f"a {type(owner).__name__} has hooks, which a replay would not call")
+
+    def _add_modules(self, modules: Iterable[nn.Module]) -> None:
+        self._modules.update(dict.fromkeys(modules))
+        self._hooks = [getattr(module, hooks) for module in self._modules for hooks in _HOOKS]
 
     def _state(self) -> list[Tensor]:
         """What the function reads besides its arguments, each tensor once."""
@@ -278,7 +283,7 @@ class Program:
             yield
         finally:
             hook.remove()
-            self._modules.update(seen)
+            self._add_modules(seen)
 
     @contextmanager
     def _unchanged(self, call: _Call) -> Iterator[None]:

@@ -14,6 +14,8 @@ _PRODUCTS: dict[Any, tuple[int, ...]] = {
     _ATEN.convolution.default: (0, 1),
     _ATEN.convolution_backward.default: (0, 1, 2),
 }
+# Below as many multiplications the conversions cost more than the product saves.
+_PAYS_FROM = 4_000_000
 # The same with a term added: the sum stays in the graph's own precision.
 _SUMS: dict[Any, Any] = {_ATEN.addmm.default: _ATEN.mm.default, _ATEN.baddbmm.default: _ATEN.bmm.default}
 
@@ -21,17 +23,26 @@ _SUMS: dict[Any, Any] = {_ATEN.addmm.default: _ATEN.mm.default, _ATEN.baddbmm.de
 def with_bfloat16_products(module: GraphModule) -> GraphModule:
     """A copy of a traced graph whose float32 matrix products and convolutions take bfloat16 factors.
 
-    A product is rounded to 8 significant bits, accumulated in float32 inside; all that is between the products, the
-    log-densities and their sums among it, stays float32. No global setting of torch is touched.
+    A product of some size is rounded to 8 significant bits, accumulated in float32 inside; small products, and all that
+    is between the products, the log-densities and their sums among it, stay float32. No global setting is touched.
     """
     graph = copy.deepcopy(module.graph)
     for node in list(graph.nodes):
-        if node.target in _SUMS and node.kwargs == {}:
+        if node.target in _SUMS and node.kwargs == {} and _pays(node, *node.args[1:]):
             _split_sum(graph, node)
     for node in list(graph.nodes):
-        if node.target in _PRODUCTS:
+        if node.target in _PRODUCTS and _pays(node, *(node.args[place] for place in _PRODUCTS[node.target])):
             _round_factors(graph, node)
     return GraphModule(module, graph)  # tensors that the graph holds are shared with the original
+
+
+def _pays(node: Node, *factors: Any) -> bool:
+    """Whether the factors are float32, and their product large; a convolution always is."""
+    values = [factor.meta["val"] for factor in factors]
+    if any(value.dtype != torch.float32 for value in values):
+        return False
+    is_convolution = node.target in (_ATEN.convolution.default, _ATEN.convolution_backward.default)
+    return is_convolution or values[0].numel() * values[1].shape[-1] >= _PAYS_FROM
 
 
 def _split_sum(graph: Graph, node: Node) -> None:
@@ -48,8 +59,6 @@ def _split_sum(graph: Graph, node: Node) -> None:
 def _round_factors(graph: Graph, node: Node) -> None:
     places = _PRODUCTS[node.target]
     factors: list[Any] = [node.args[place] for place in places]
-    if any(factor.meta["val"].dtype != torch.float32 for factor in factors):
-        return
     with graph.inserting_before(node):
         for place, factor in zip(places, factors, strict=True):
             node.update_arg(place, _cast(graph, factor, torch.bfloat16))

@@ -126,6 +126,8 @@ class SVI:
         """The loss as `step` returns it, with its gradients left in `.grad`, and no step taken."""
         if not hasattr(self.loss, "differentiable_loss"):
             return self._backward_by_pyro(*args, **kwargs)
+        for parameter in self._trainable():
+            parameter.grad = None  # its memory is free for the new gradient
         run: Callable[..., Any] = self._loss_and_gradients if self._is_never_traced() else self._program
         loss, *gradients = run(*args, **kwargs)
         for parameter, gradient in zip(self._trainable(), gradients, strict=True):

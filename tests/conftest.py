@@ -6,6 +6,8 @@ import pytest
 import torch
 from pyro import infer, poutine
 
+from pyro_vae import precision
+
 
 def global_state():
     flags = dist.is_validation_enabled(), infer.is_validation_enabled(), poutine.is_validation_enabled()
@@ -33,3 +35,9 @@ def float64():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def every_product_counts(monkeypatch):
+    """The products of small networks are rounded too."""
+    monkeypatch.setattr(precision, "_PAYS_FROM", 0)

@@ -257,6 +257,7 @@ def test_what_compiles_to_other_values_is_replayed_with_a_warning(monkeypatch):
     assert torch.equal(result[0], noisy(X)[0])
 
 
+@pytest.mark.usefixtures("every_product_counts")
 def test_bfloat16_products_are_used_from_the_first_call_on():
     weight = torch.randn(3, 3)
     program = Program(lambda x: (x @ weight,), precision="bfloat16")

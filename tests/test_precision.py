@@ -39,6 +39,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.usefixtures("every_product_counts")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_values_and_gradients_agree_to_eight_bits_and_are_float32(name):
     network, x = NETWORKS[name]()
@@ -55,6 +56,7 @@ def products(graph):
     return [node for node in graph.graph.nodes if str(node.target) in ("aten.mm.default", "aten.convolution.default")]
 
 
+@pytest.mark.usefixtures("every_product_counts")
 def test_every_product_has_bfloat16_factors_and_the_original_keeps_its_own():
     network, x = NETWORKS["linear"]()
     inputs = [x, *network.parameters()]
@@ -73,6 +75,7 @@ def test_every_product_has_bfloat16_factors_and_the_original_keeps_its_own():
     assert all(str(node.args[0].target) != "prims.convert_element_type.default" for node in products(graph))
 
 
+@pytest.mark.usefixtures("every_product_counts")
 def test_double_precision_is_left_alone():
     network, x = NETWORKS["linear"]()
     inputs = [x.double(), *network.double().parameters()]
@@ -85,3 +88,11 @@ def test_no_global_setting_of_torch_is_touched():
     before = torch.get_float32_matmul_precision()
     with_bfloat16_products(trace(loss_and_gradients(network), [x, *network.parameters()]))
     assert torch.get_float32_matmul_precision() == before
+
+
+def test_small_products_stay_as_they_are_and_large_ones_do_not():
+    weight, x = torch.randn(200, 100), torch.randn(250, 200)
+    for rows, error in ((100, 0.0), (250, 0.01)):
+        graph = trace(lambda x, weight: (x @ weight,), [x[:rows], weight])
+        difference = with_bfloat16_products(graph)(x[:rows], weight)[0] - x[:rows] @ weight
+        assert (difference.abs().max() > error) == (rows == 250)

@@ -325,6 +325,7 @@ EXECUTIONS = {
 }
 
 
+@pytest.mark.usefixtures("every_product_counts")
 @pytest.mark.parametrize("how", EXECUTIONS)
 def test_however_it_is_run_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(how):
     rows = grey_rows()
@@ -335,6 +336,7 @@ def test_however_it_is_run_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(ho
     assert resumed.how == how
 
 
+@pytest.mark.usefixtures("every_product_counts")
 @pytest.mark.parametrize("how", ["compiled", "traced, bfloat16 products"])
 def test_however_it_is_run_it_learns_the_same(how):
     rows = grey_rows()
@@ -360,6 +362,7 @@ def test_a_schedule_of_kl_weights_needs_no_trace_for_each(x, monkeypatch):
     assert len(traces) == 1
 
 
+@pytest.mark.usefixtures("every_product_counts")
 def test_losses_of_validation_rows_are_in_the_precision_of_the_parameters():
     rows = grey_rows()
     result = fit(fresh_vae(), rows, Training(epochs=1, precision="bfloat16", **WARM), test=rows)
