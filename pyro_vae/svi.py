@@ -1,5 +1,6 @@
 """Stochastic variational inference with Pyro's face, one torch optimiser, and a traced or compiled step."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -124,6 +125,7 @@ class SVI:
 
     def backward(self, *args: Any, **kwargs: Any) -> Tensor:
         """The loss as `step` returns it, with its gradients left in `.grad`, and no step taken."""
+        self._guess_max_plate_nesting(*args, **kwargs)
         if not hasattr(self.loss, "differentiable_loss"):
             return self._backward_by_pyro(*args, **kwargs)
         for parameter in self._trainable():
@@ -139,6 +141,12 @@ class SVI:
         """The loss without a step, in nats."""
         with store_as_found():
             return torch.as_tensor(self.loss.loss(self.model, self.guide, *self._prepared(args), **kwargs))
+
+    def _guess_max_plate_nesting(self, *args: Any, **kwargs: Any) -> None:
+        """Pyro's guess runs model and guide once, and draws: it comes before the first step, however that is run."""
+        if self.loss.vectorize_particles and self.loss.max_plate_nesting == math.inf:
+            with store_as_found():
+                self.loss._guess_max_plate_nesting(self.model, self.guide, self._prepared(args), kwargs)
 
     def _is_never_traced(self) -> bool:
         return isinstance(self.loss, _NEVER_TRACED) or not hasattr(self.loss, "differentiable_loss")
@@ -168,7 +176,7 @@ class SVI:
                 particle, surrogate_particle = self.loss._differentiable_loss_particle(*traces)
             loss = loss + particle / self.loss.num_particles
             surrogate = surrogate + surrogate_particle / self.loss.num_particles
-        return loss.to(surrogate.dtype), surrogate
+        return torch.as_tensor(loss, dtype=surrogate.dtype, device=surrogate.device), surrogate
 
     def _gradients(self, loss: Tensor, rows: int) -> tuple[Tensor | None, ...]:
         gradients: tuple[Tensor | None, ...] = ()

@@ -6,7 +6,15 @@ import pytest
 import torch
 from models import binary_vae
 from pyro import poutine
-from pyro.infer import ELBO, JitTrace_ELBO, RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer import (
+    ELBO,
+    JitTrace_ELBO,
+    RenyiELBO,
+    Trace_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
+    TraceTailAdaptive_ELBO,
+)
 from pyro.infer.autoguide import AutoLowRankMultivariateNormal, AutoMultivariateNormal, AutoNormal
 from torch import nn
 
@@ -206,6 +214,7 @@ TRACED_OBJECTIVES = {
     "Trace_ELBO, particles in a loop": partial(Trace_ELBO, num_particles=3),
     "Trace_ELBO, vectorised particles": partial(Trace_ELBO, **NESTED),
     "TraceMeanField_ELBO, vectorised particles": partial(TraceMeanField_ELBO, **NESTED),
+    "TraceTailAdaptive_ELBO": partial(TraceTailAdaptive_ELBO, **NESTED),
 }
 
 
@@ -222,6 +231,12 @@ def test_compiled_it_is_plain_pyro_up_to_rounding_with_the_same_random_numbers()
     (received, how), (expected, _) = run(make, calls, compile=True), run(make, calls, trace=False)
     torch.testing.assert_close(received, expected, rtol=1e-5, atol=1e-6)
     assert how == "compiled"
+
+
+def test_what_pyro_draws_to_guess_the_plates_comes_first_however_the_step_is_run():
+    make, calls = vae_svi(partial(Trace_ELBO, num_particles=3, vectorize_particles=True)), vae_calls()[:3]
+    results = [run(make, calls, **execution)[0] for execution in ({"trace": False}, {"compile": True})]
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
 
 
 def score_function_svi(**execution):

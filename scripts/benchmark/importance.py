@@ -1,0 +1,107 @@
+"""log p(x) by importance sampling: `pyro_vae.evaluate`, and the loop that a user of stock Pyro writes."""
+
+import math
+from typing import Any
+
+import torch
+from pyro.infer.importance import vectorized_importance_weights
+from pyro.poutine import Trace
+from torch import Tensor
+
+from benchmark.contestant import Contestant, Pause
+from benchmark.ours import build_vae, load_rows, training
+from benchmark.setting import Setting
+from pyro_vae import VAE, Estimate, Rows, evaluate, fit
+
+# Epochs of training before the comparison, so that the posterior is worth sampling from.
+_EPOCHS = 3
+
+
+class OurLikelihood(Contestant):
+    """`evaluate` with one draw for the ELBO.
+
+    Arguments:
+        setting: what it has in common with the others.
+        num_samples: the draws of z for each row.
+        num_test_rows: the first test rows, this many.
+    """
+
+    def __init__(self, setting: Setting, num_samples: int, num_test_rows: int) -> None:
+        super().__init__(setting)
+        self.num_samples = num_samples
+        self.vae, self.rows = trained(setting, num_test_rows)
+        self.estimate: Estimate | None = None
+
+    def run(self, pause: Pause) -> None:
+        while True:
+            pause()
+            evaluation = evaluate(self.vae, self.rows, num_samples=1, num_importance_samples=self.num_samples)
+            self.estimate = evaluation.log_marginal
+
+    def facts(self) -> dict[str, Any]:
+        return {} if self.estimate is None else self.estimate._asdict()
+
+
+class StockLikelihood(Contestant):
+    """`pyro.infer.importance.vectorized_importance_weights`, some samples and some rows at a time.
+
+    Arguments:
+        setting: what it has in common with the others.
+        num_samples: the draws of z for each row.
+        num_test_rows: the first test rows, this many.
+        sample_chunk: the draws at a time.
+        row_chunk: the rows at a time.
+    """
+
+    def __init__(
+        self, setting: Setting, num_samples: int, num_test_rows: int, sample_chunk: int = 25, row_chunk: int = 200
+    ) -> None:
+        super().__init__(setting)
+        self.num_chunks, self.sample_chunk, self.row_chunk = num_samples // sample_chunk, sample_chunk, row_chunk
+        self.vae, rows = trained(setting, num_test_rows)
+        self.x = rows.batch(slice(None))
+        self.estimate: Estimate | None = None
+
+    def run(self, pause: Pause) -> None:
+        while True:
+            pause()
+            self.estimate = summary(torch.cat([self._log_weights(x) for x in self.x.split(self.row_chunk)], dim=1))
+
+    def _log_weights(self, x: Tensor) -> Tensor:
+        """log p(x, z) − log q(z | x) of each draw and row, `(S, B)`."""
+        with torch.no_grad():
+            return torch.cat([self._chunk(x) for _ in range(self.num_chunks)])
+
+    def _chunk(self, x: Tensor) -> Tensor:
+        _, model, guide = vectorized_importance_weights(
+            self.vae.model, self.vae.guide, x, num_samples=self.sample_chunk, max_plate_nesting=1, normalized=False
+        )
+        return log_prob(model, "z") + log_prob(model, "x") - log_prob(guide, "z")
+
+    def facts(self) -> dict[str, Any]:
+        return {} if self.estimate is None else self.estimate._asdict()
+
+
+def trained(setting: Setting, num_test_rows: int) -> tuple[VAE, Rows]:
+    """A VAE after a few epochs, the same for every contestant, and the test rows to score."""
+    splits, vae = load_rows(setting), build_vae(setting)
+    fit(vae, splits.train, training(setting, "TraceMeanField_ELBO", "traced", _EPOCHS))
+    return vae.eval(), splits.test.take(slice(num_test_rows))
+
+
+def log_prob(trace: Trace, site: str) -> Tensor:
+    """The log-density at a site, before it is summed over rows: what the weights of single rows need."""
+    value: Tensor = trace.nodes[site]["log_prob"]
+    return value
+
+
+def summary(log_weights: Tensor) -> Estimate:
+    """log p(x) averaged over rows, with the delta method's error from the draws and the error from the choice of rows."""
+    num_samples, num_rows = log_weights.shape
+    log_weights = log_weights.double()
+    log_marginal = log_weights.logsumexp(0) - math.log(num_samples)
+    variance = (log_weights - log_marginal).exp().var(0) / num_samples
+    row_error = log_marginal.std().item() / num_rows**0.5
+    return Estimate(
+        log_marginal.mean().item(), variance.sum().sqrt().item() / num_rows, row_error, num_samples, num_rows
+    )

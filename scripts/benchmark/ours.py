@@ -1,0 +1,103 @@
+"""`pyro_vae`: `fit` on a VAE of its parts, plain, traced or compiled, in float32 or with bfloat16 products."""
+
+import sys
+from functools import partial
+from typing import Any
+
+import torch
+from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
+from torch import Tensor
+
+from benchmark.contestant import Contestant, Pause
+from benchmark.networks import test_loss
+from benchmark.setting import X_SIZE, Setting
+from pyro_vae import (
+    MLP,
+    MNIST,
+    VAE,
+    BernoulliLikelihood,
+    DiagNormalPosterior,
+    Fit,
+    Shuffled,
+    Splits,
+    StandardNormalPrior,
+    Threshold,
+    Training,
+    fit,
+    load_splits,
+)
+
+# The ways to run a step, as `Training` and `SVI` take them.
+EXECUTIONS: dict[str, dict[str, Any]] = {
+    "plain": {"trace": False},
+    "traced": {"compile": False},
+    "compiled": {"compile": True},
+    "traced, bfloat16": {"compile": False, "precision": "bfloat16"},
+    "compiled, bfloat16": {"compile": True, "precision": "bfloat16"},
+}
+
+
+def build_vae(setting: Setting, x_shape: tuple[int, ...] = (1, 28, 28)) -> VAE:
+    """The VAE of the benchmark."""
+    latent_dim, hidden = setting.latent_dim, [setting.hidden]
+    return VAE(
+        prior=StandardNormalPrior(latent_dim),
+        likelihood=BernoulliLikelihood(MLP(latent_dim, hidden, X_SIZE), x_shape=x_shape),
+        posterior=DiagNormalPosterior(MLP(X_SIZE, hidden, 2 * latent_dim), x_shape=x_shape, latent_dim=latent_dim),
+    )
+
+
+def load_rows(setting: Setting) -> Splits:
+    """MNIST as a user of the package loads it."""
+    splits = load_splits(MNIST(), Threshold(0.5))
+    return splits._replace(train=splits.train.take(slice(setting.num_rows)))
+
+
+def training(setting: Setting, objective: str, how: str, epochs: int) -> Training:
+    """How to train, with one of `EXECUTIONS`."""
+    objectives: dict[str, ELBO] = {
+        "Trace_ELBO": Trace_ELBO(max_plate_nesting=1),
+        "TraceMeanField_ELBO": TraceMeanField_ELBO(max_plate_nesting=1),
+    }
+    return Training(
+        epochs=epochs,
+        batches=Shuffled(setting.batch_size),
+        optimizer=partial(torch.optim.Adam, lr=setting.lr, fused=True),
+        objective=objectives[objective],
+        seed=setting.seed,
+        **EXECUTIONS[how],
+    )
+
+
+class OurEpochs(Contestant):
+    """The epochs of one call of `fit`.
+
+    Arguments:
+        setting: what it has in common with the others.
+        objective: "Trace_ELBO" or "TraceMeanField_ELBO".
+        how: one of `EXECUTIONS`.
+    """
+
+    def __init__(self, setting: Setting, objective: str, how: str) -> None:
+        super().__init__(setting)
+        self.splits, self.vae = load_rows(setting), build_vae(setting)
+        self.training, self.how = training(setting, objective, how, epochs=sys.maxsize), how
+
+    def run(self, pause: Pause) -> None:
+        def on_epoch(reached: Fit) -> None:
+            self.how = reached.how
+            pause()
+
+        fit(self.vae, self.splits.train, self.training, on_epoch=on_epoch)
+
+    def facts(self) -> dict[str, Any]:
+        x = self.splits.test.batch(slice(None)).flatten(1)
+        return {"test_loss": test_loss(self._encode, self._decode, x), "how": self.how}
+
+    def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        q_z = self.vae.encode(x.reshape(-1, *self.vae.x_shape))
+        return q_z.mean, q_z.stddev
+
+    def _decode(self, z: Tensor) -> Tensor:
+        p_x: Any = self.vae.decode(z)
+        return p_x.base_dist.logits.flatten(1)

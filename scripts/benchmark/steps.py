@@ -1,0 +1,71 @@
+"""Single steps of SVI, batch fetch included: stock Pyro and this package at any size of model and data."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from pyro.infer import ELBO, Trace_ELBO
+from torch import Tensor
+
+from benchmark.contestant import Contestant, Pause
+from benchmark.data import train_rows
+from benchmark.ours import EXECUTIONS, build_vae
+from benchmark.setting import X_SIZE, Setting
+from benchmark.stock_pyro import StockVAE, stock_svi
+from pyro_vae import SVI, Identity, Rows
+
+
+class StockSteps(Contestant):
+    """A block of steps of stock Pyro.
+
+    Arguments:
+        setting: what it has in common with the others.
+        is_validated: whether Pyro's checks are on.
+    """
+
+    def __init__(self, setting: Setting, is_validated: bool) -> None:
+        super().__init__(setting)
+        self.x = torch.from_numpy(train_rows(setting))
+        self.svi = stock_svi(setting, StockVAE(setting), objective(setting), is_validated)
+
+    def run(self, pause: Pause) -> None:
+        for index in paused_batches(self.setting, pause):
+            self.svi.step(self.x.index_select(0, index).float())
+
+
+class OurSteps(Contestant):
+    """A block of steps of `pyro_vae.SVI`.
+
+    Arguments:
+        setting: what it has in common with the others.
+        how: one of `EXECUTIONS`.
+    """
+
+    def __init__(self, setting: Setting, how: str) -> None:
+        super().__init__(setting)
+        self.rows = Rows(torch.from_numpy(train_rows(setting)), Identity())
+        vae = build_vae(setting, (X_SIZE,))
+        optimizer = partial(torch.optim.Adam, lr=setting.lr, fused=True)(vae.parameters())
+        self.svi = SVI(vae.model, vae.guide, optimizer, objective(setting), rows=len, **EXECUTIONS[how])
+
+    def run(self, pause: Pause) -> None:
+        for index in paused_batches(self.setting, pause):
+            self.svi.step(self.rows.batch(index))
+
+    def facts(self) -> dict[str, Any]:
+        return {"how": self.svi.how}
+
+
+def objective(setting: Setting) -> ELBO:
+    """Trace_ELBO with the setting's number of draws of z at once."""
+    count = setting.num_particles
+    return Trace_ELBO(num_particles=count, vectorize_particles=count > 1, max_plate_nesting=1)
+
+
+def paused_batches(setting: Setting, pause: Pause) -> Iterator[Tensor]:
+    """Row numbers without end, with a pause before each block of steps; drawing them is not timed."""
+    while True:
+        block = torch.randint(setting.num_rows, (setting.num_steps, setting.batch_size))
+        pause()
+        yield from block

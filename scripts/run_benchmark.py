@@ -1,0 +1,95 @@
+"""Measure how fast training and evaluation are: `run_benchmark.py [epochs | particles | ... | all] [--out FOLDER]`.
+
+Each part writes its raw numbers as JSON; the page and its figures are drawn from all that the folder holds, and `page`
+draws them again without measuring.
+"""
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from benchmark.contest import Machine
+from benchmark.machine import machine_facts
+from benchmark.options import Options
+from benchmark.setting import Setting
+from jsonargparse import Namespace
+from reproductions.page import Page
+
+from pyro_vae import MNIST, cli
+from pyro_vae.parts import as_shape
+from pyro_vae.sources import data_folder
+
+PARTS = ("epochs", "particles", "likelihood", "race", "scaling")
+
+
+def main() -> int:
+    options = read_options()
+    chosen = PARTS if options.parts == ["all"] else [part for part in options.parts if part != "page"]
+    for part in chosen:
+        if part not in PARTS:
+            raise ValueError(f"'parts' must be of {', '.join(PARTS)}, page, or all, got {part}.")
+    for name in ("rounds", "races", "rows", "threads"):
+        as_shape(options[name], name)
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for part in chosen:
+        measure(part, out, options)
+        print(f"Wrote {write_page(out)}.")
+    if not chosen:
+        print(f"Wrote {write_page(out)}.")
+    return 0
+
+
+def read_options() -> Namespace:
+    """What the command line says."""
+    parser = cli.SentenceParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", default=["all"], help=f"which: {', '.join(PARTS)}, page, or all")
+    parser.add_argument("--out", type=str, default="runs/benchmark", help="where to write JSON, figures and the page")
+    parser.add_argument("--rounds", type=int, default=10, help="measured rounds, in which the contestants take turns")
+    parser.add_argument("--races", type=int, default=3, help="how often each runner of the race starts")
+    parser.add_argument("--rows", type=int, default=60_000, help="the training rows; fewer to try things out")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="the threads of each contestant")
+    return parser.parse_args(sys.argv[1:])
+
+
+def measure(part: str, out: Path, options: Namespace) -> None:
+    """Measure a part and write what was found, with the machine it was found on, as JSON."""
+    MNIST().read()  # downloads what is not there, before anything is timed
+    setting = Setting(folder=str(data_folder().absolute()), num_rows=options.rows)
+    machine = Machine(options.threads, out / f"{part}.log")
+    machine.log.unlink(missing_ok=True)
+    result = importlib.import_module(f"benchmark.{part}").measure(
+        Options(setting, options.rounds, options.races, machine, out)
+    )
+    facts = {**machine_facts(options.threads), "rows": options.rows}
+    (out / f"{part}.json").write_text(json.dumps({"machine": facts, "result": result}, indent=1), encoding="utf-8")
+
+
+def write_page(out: Path) -> Path:
+    """The page of all parts that were ever measured into this folder."""
+    page = Page(out, "The speed benchmark")
+    for part in PARTS:
+        path = out / f"{part}.json"
+        if not path.exists():
+            continue
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        importlib.import_module(f"benchmark.{part}").report(page, stored["result"])
+        page.text(describe(stored["machine"]))
+    return page.write()
+
+
+def describe(machine: dict[str, object]) -> str:
+    """One sentence on where numbers are from."""
+    versions = machine["versions"]
+    assert isinstance(versions, dict)
+    names = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
+        f"*{machine['processor']}, {machine['threads']} of {machine['cores']} cores, {machine['rows']:,} training rows; "
+        f"Python {machine['python']}, {names}.*"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
