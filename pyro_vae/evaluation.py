@@ -23,8 +23,8 @@ from pyro_vae.vae import VAE
 BLOCK_ROWS = 200
 # Draws times rows that pass through the networks at once: bounds the memory.
 _CHUNK = 5_000
-# Chunks of draws from which on a trace, and compiled code, take less time than they save.
-_TRACE_PAYS_FROM, _COMPILE_PAYS_FROM = 50, 1_000
+# Chunks of draws from which on a trace takes less time than it saves.
+_TRACE_PAYS_FROM = 50
 # A latent dimension is active when the variance over rows of E_q[z_d | x] exceeds this (Burda et al., 2015).
 ACTIVE_VARIANCE = 0.01
 
@@ -241,13 +241,12 @@ def _by_block(vae: VAE, rows: Rows, seed: int, function: Callable[[Tensor], T]) 
 def _weights_program(vae: VAE, num_rows: int, num_samples: int, compile: Compile) -> Program:
     """Log-weights of a chunk of draws, `(S, B)`: traced where there are many chunks, compiled where there are very many."""
     num_chunks = -(-num_rows // BLOCK_ROWS) * len(_chunks(num_samples))
-    compile = num_chunks >= _COMPILE_PAYS_FROM if compile == "auto" else compile
 
     def weights(x: Tensor, count: int) -> tuple[Tensor]:
         return (log_weights(vae.model, vae.guide, x, num_samples=count),)
 
-    is_traced = compile or num_chunks >= _TRACE_PAYS_FROM
-    return Program(weights, modules=[vae], name="log_weights", trace=is_traced, compile=compile)
+    is_traced = compile is True or num_chunks >= _TRACE_PAYS_FROM
+    return Program(weights, calls=[vae], name="log_weights", trace=is_traced, compile=compile, num_calls=num_chunks)
 
 
 def _evaluate_block(vae: VAE, weights: Program, num_samples: int, num_importance_samples: int, x: Tensor) -> _Block:

@@ -9,28 +9,25 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from pyro.poutine.runtime import _PYRO_STACK
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import GraphModule
-from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils import _pytree as pytree
 
 from pyro_vae.errors import one_line
 from pyro_vae.precision import with_bfloat16_products
+from pyro_vae.surroundings import CONSTANTS, Surroundings
 from pyro_vae.tracing import NotTraceableError, trace
 
 Compile: TypeAlias = bool | Literal["auto"]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
-# Compiling takes some ten seconds and saves about a millisecond a call: it pays from here on.
-COMPILE_PAYS_FROM = 10_000
+# What compiling costs and saves, in seconds, as measured on two cores: once, for each operation that is no longer called
+# by itself, and for each number that no longer goes through memory. Constants, so that no clock decides how a run rounds.
+_COMPILE_SECONDS, _SAVED_BY_OPERATION, _SAVED_BY_NUMBER = 10.0, 3e-6, 5e-10
 # A program with more signatures than this has something in its arguments that changes all the time.
 _MAX_SIGNATURES = 32
 # A trace is compared with the program on the call it was made for and on the next one, which has other data.
 _CHECKED_CALLS = 2
-# Hooks that a module calls in Python; those on tensors are operations of the trace.
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-# Arguments of these types, whose value is all there is to them, are part of a signature.
-_CONSTANTS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
 
 
 def check_execution(trace: bool, compile: Compile, precision: Precision) -> None:
@@ -73,6 +70,7 @@ class _Record:
     def __init__(self, trace: GraphModule, graph: GraphModule, state: list[Tensor], may_compile: bool) -> None:
         self.trace, self.graph = trace, graph  # as it was recorded, and with its products in the precision asked for
         self.state, self.may_compile = state, may_compile
+        self.seconds_saved = _seconds_saved(graph)
         self.run: Callable[..., Any] = graph.forward
         self.calls, self.is_compiled = 0, False
 
@@ -80,20 +78,22 @@ class _Record:
 class Program:
     """A function of tensors that is traced once for each signature of its arguments, and compiled where that pays.
 
-    The signature is the shapes, dtypes and devices of tensors, the values of all other arguments, and the modes and
-    parameters of the modules that the function calls. Results and random draws are those of the function itself: bit for
-    bit when it is replayed, up to rounding when it is compiled. What cannot be traced runs as it is written, with one
-    warning that says why. A replay does not see Python state: a function that counts its own calls is not for this.
+    The signature is the shapes, dtypes and devices of tensors, the values of all other arguments, and the surroundings
+    of the function: modes, parameters and plain attributes of modules, global and closed-over names. Results and random
+    draws are those of the function itself: bit for bit when it is replayed, up to rounding when it is compiled. What
+    cannot be traced runs as it is written, with one warning that says why. A replay does not see Python state that lies
+    deeper, in lists or in objects' objects.
 
     Arguments:
         function: returns a tuple of tensors and `None`s.
         traceable: a function with the same results, traced in place of `function`.
         parameters: what the function differentiates by, asked for at each call.
-        modules: modules whose modes and tensors count, beside those that are seen to be called.
+        calls: functions and modules that the function calls, as far as it is known before they are seen to be called.
         name: what warnings call the function.
         trace: trace at all.
-        compile: compile the first signature at once (True), none (False), or any at its 10,000th call ("auto").
+        compile: compile the first signature at once (True), none (False), or where it pays ("auto").
         precision: of the matrix products; "bfloat16" rounds their factors.
+        num_calls: how many calls there will be, if that is known: compiling that pays is then done at once.
 
     Example:
         >>> from pyro_vae.execution import Program
@@ -109,22 +109,19 @@ class Program:
         *,
         traceable: Callable[..., Any] | None = None,
         parameters: Callable[[], Iterable[Tensor]] = tuple,
-        modules: Iterable[nn.Module] = (),
+        calls: Iterable[Any] = (),
         name: str = "The program",
         trace: bool = True,
         compile: Compile = "auto",
         precision: Precision = "float32",
+        num_calls: int | None = None,
     ) -> None:
         check_execution(trace, compile, precision)
         self.function, self.traceable = function, traceable or function
-        self.parameters, self.name = parameters, name
-        self.compile, self.precision = compile, precision
+        self.surroundings, self.name = Surroundings([function, *calls], parameters), name
+        self.compile, self.precision, self.num_calls = compile, precision, num_calls
         self._traces = trace
         self._note = ""
-        # What comes once is not worth a trace; but a run that is taken up again must round like one that never stopped.
-        self._waits = compile is not True and precision == "float32"
-        self._modules: dict[nn.Module, None] = {}
-        self._add_modules(part for module in modules for part in module.modules())
         self._seen: set[Hashable] = set()
         self._is_full = False
         self._records: dict[Hashable, _Record] = {}
@@ -143,12 +140,14 @@ class Program:
             return self.function(*args, **kwargs)
         call = _Call(args, kwargs)
         try:
-            self._refuse_hooks()
+            hooked = self.surroundings.module_with_hooks()
+            if hooked is not None:
+                raise NotTraceableError(f"a {type(hooked).__name__} has hooks, which a replay would not call")
             signature = self._signature(call)
             if signature not in self._records:
                 if signature not in self._seen:
                     result = self._run_first(call)
-                    if self._waits or self._is_full:
+                    if self._waits() or self._is_full:
                         return result
                     signature = self._signature(call)
                 self._records[signature] = self._trace(call)
@@ -158,41 +157,26 @@ class Program:
             return self.function(*args, **kwargs)
 
     def _signature(self, call: _Call) -> Hashable:
-        modes = tuple([module.training for module in self._modules])
-        state = self._state()
-        flags = tuple([(id(tensor), tensor.requires_grad, tensor.dtype, tensor.device) for tensor in state])
         first: dict[int, int] = {}  # a tensor that is passed twice is one tensor to the trace
-        twins = tuple([first.setdefault(id(tensor), place) for place, tensor in enumerate(call.tensors + state)])
-        context = (
-            torch.get_default_dtype(),
-            torch.is_grad_enabled(),
-            torch.is_autocast_enabled("cpu"),
-            torch.is_autocast_enabled("cuda"),
-        )
-        return call.signature(), modes, flags, twins, context
+        tensors = call.tensors + self.surroundings.state()
+        twins = tuple([first.setdefault(id(tensor), place) for place, tensor in enumerate(tensors)])
+        return call.signature(), twins, self.surroundings.signature()
 
-    def _refuse_hooks(self) -> None:
-        if any(self._hooks):
-            owner = next(module for module in self._modules if any(getattr(module, hooks) for hooks in _HOOKS))
-            raise NotTraceableError(f"a {type(owner).__name__} has hooks, which a replay would not call")
+    def _waits(self) -> bool:
+        """Whether a signature is traced when it comes again, since what comes once is not worth it.
 
-    def _add_modules(self, modules: Iterable[nn.Module]) -> None:
-        self._modules.update(dict.fromkeys(modules))
-        self._hooks = [getattr(module, hooks) for module in self._modules for hooks in _HOOKS]
-
-    def _state(self) -> list[Tensor]:
-        """What the function reads besides its arguments, each tensor once."""
-        state: dict[Tensor | None, None] = dict.fromkeys(self.parameters())
-        for module in self._modules:
-            state |= dict.fromkeys([*module._parameters.values(), *module._buffers.values()])
-        return [tensor for tensor in state if tensor is not None]
+        What rounds otherwise than the function must do so from the first call on: a run that is taken up again is to
+        round like one that never stopped.
+        """
+        may_be_compiled_now = not self._records and (self.compile is True or self.num_calls is not None)
+        return self.precision == "float32" and not may_be_compiled_now
 
     def _run_first(self, call: _Call) -> Any:
         """The function as it is written, once for each signature: it may create parameters, and shows its modules."""
         if len(self._seen) >= _MAX_SIGNATURES:
             self._warn_full()
             return self.function(*call.args, **call.kwargs)
-        with nullcontext() if self._waits else self._unchanged(call), self._noting_modules():
+        with nullcontext() if self._waits() else self._unchanged(call), self.surroundings.watching():
             result = self.function(*call.args, **call.kwargs)
         self._seen.add(self._signature(call))
         return result
@@ -202,22 +186,29 @@ class Program:
             args, kwargs = call.with_tensors(tensors)
             return self.traceable(*args, **kwargs)
 
-        state = self._state()
+        state = self.surroundings.state()
         with self._unchanged(call):
             recorded = trace(flat, call.tensors + state)
         graph = recorded if self.precision == "float32" else with_bfloat16_products(recorded)
-        may_compile = self.compile == "auto" or (self.compile and not self._records)
+        # The short last batch of an epoch, whose signature comes second, is replayed.
+        may_compile = not self._records or (self.compile == "auto" and self.num_calls is None)
         return _Record(recorded, graph, state, may_compile)
 
     def _run(self, record: _Record, call: _Call) -> Any:
         inputs = call.tensors + record.state
         if record.calls < _CHECKED_CALLS:
             self._check(record, call)
-        if record.may_compile and (self.compile is True or record.calls >= COMPILE_PAYS_FROM):
+        if record.may_compile and self._is_due(record):
             self._compile(record, call)
         record.calls += 1
         with torch.no_grad():
             return record.run(*inputs)
+
+    def _is_due(self, record: _Record) -> bool:
+        if self.compile == "auto":
+            num_calls = record.calls if self.num_calls is None else self.num_calls
+            return num_calls * record.seconds_saved >= _COMPILE_SECONDS
+        return self.compile
 
     def _check(self, record: _Record, call: _Call) -> None:
         with self._unchanged(call):
@@ -276,20 +267,10 @@ class Program:
             )
 
     @contextmanager
-    def _noting_modules(self) -> Iterator[None]:
-        seen: dict[nn.Module, None] = {}
-        hook = register_module_forward_pre_hook(lambda module, inputs: seen.setdefault(module))
-        try:
-            yield
-        finally:
-            hook.remove()
-            self._add_modules(seen)
-
-    @contextmanager
     def _unchanged(self, call: _Call) -> Iterator[None]:
         """Random state and buffers (running statistics) come back as they were."""
-        devices = {tensor.device for tensor in call.tensors + self._state() if tensor.is_cuda}
-        buffers = [buffer for module in self._modules for buffer in module._buffers.values() if buffer is not None]
+        devices = {tensor.device for tensor in call.tensors + self.surroundings.state() if tensor.is_cuda}
+        buffers = self.surroundings.buffers()
         saved = [buffer.clone() for buffer in buffers]
         try:
             with torch.random.fork_rng(devices=list(devices)):
@@ -303,9 +284,16 @@ class Program:
 def _leaf_signature(leaf: Any) -> Hashable:
     if isinstance(leaf, Tensor):
         return leaf.shape, leaf.stride(), leaf.dtype, leaf.device, leaf.requires_grad
-    if type(leaf) in _CONSTANTS:
+    if type(leaf) in CONSTANTS:
         return type(leaf), leaf
     raise NotTraceableError(f"an argument is of type {type(leaf).__name__}; pass tensors and plain values")
+
+
+def _seconds_saved(graph: GraphModule) -> float:
+    """What compiling saves in a call, at a guess."""
+    values = [node.meta.get("val") for node in graph.graph.nodes if node.op == "call_function"]
+    numbers = sum(value.numel() for value in values if isinstance(value, Tensor))
+    return len(values) * _SAVED_BY_OPERATION + numbers * _SAVED_BY_NUMBER
 
 
 def _agree(received: Any, expected: Any, tolerance: float) -> bool:

@@ -53,9 +53,10 @@ class SVI:
         prepare: makes the first argument of model and guide from the first argument of a step, as a part of the step:
             a binarisation that is drawn anew in each, for instance.
         trace: trace the step; False runs plain Pyro.
-        compile: compile the trace at once (True, for the first signature), never (False), or at a signature's 10,000th
-            step ("auto"); without a C++ compiler it is replayed.
-        precision: of the matrix products in a traced step; "bfloat16" rounds their factors.
+        compile: compile the trace at once (True, for the first signature), never (False), or where it pays ("auto": after
+            so many steps as save the time it takes); without a C++ compiler it is replayed.
+        precision: of the matrix products in a traced step; "bfloat16" rounds the factors of large ones.
+        num_steps: how many steps there will be, if that is known: compiling that pays is then done at once.
 
     Raises:
         ValueError: `optim` is of another kind, or holds nothing that the loss depends on; settings that do not fit.
@@ -78,6 +79,7 @@ class SVI:
         trace: bool = True,
         compile: Compile = "auto",
         precision: Precision = "float32",
+        num_steps: int | None = None,
     ) -> None:
         _check_optim(optim)
         if isinstance(loss, _JIT):
@@ -87,16 +89,16 @@ class SVI:
         self.model, self.guide, self.rows, self.prepare = model, guide, rows, prepare
         self.loss: Any = loss  # Pyro's base class declares none of the methods of an ELBO
         self._optim = optim
-        owners = [getattr(function, "__self__", function) for function in (model, guide)]
         self._program = Program(
             self._loss_and_gradients,
             traceable=self._traceable_loss_and_gradients,
             parameters=self._trainable,
-            modules=[owner for owner in owners if isinstance(owner, nn.Module)],
+            calls=[model, guide, loss, prepare],
             name="SVI",
             trace=trace,
             compile=compile,
             precision=precision,
+            num_calls=num_steps,
         )
 
     @property
@@ -184,7 +186,7 @@ class SVI:
             gradients = torch.autograd.grad(loss / rows, self._trainable(), allow_unused=True)
         if all(gradient is None for gradient in gradients):
             raise ValueError("'optim' must hold trainable parameters that the loss depends on, got none.")
-        return gradients
+        return _apart(gradients)
 
     def _backward_by_pyro(self, *args: Any, **kwargs: Any) -> Tensor:
         """For objectives that differentiate on their own, such as TraceGraph_ELBO: their gradients, divided by rows."""
@@ -231,3 +233,17 @@ def _check_optim(optim: Any) -> None:
         raise ValueError(f"'optim' must be a torch optimiser or a function from parameters to one, got {optim!r}.")
     if isinstance(optim, torch.optim.LBFGS):
         raise ValueError("'optim' must take one gradient a step, got LBFGS, which evaluates the loss many times.")
+
+
+def _apart(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """The gradients, each in memory of its own: what clips them in place would clip shared memory twice."""
+    seen: set[int] = set()
+    apart = []
+    for gradient in gradients:
+        if gradient is not None:
+            memory = gradient.untyped_storage().data_ptr()
+            if memory in seen or (0 in gradient.stride() and gradient.numel() > 1):
+                gradient = gradient.clone(memory_format=torch.contiguous_format)
+            seen.add(memory)
+        apart.append(gradient)
+    return tuple(apart)

@@ -21,6 +21,24 @@ _ATEN = torch.ops.aten
 # With shapes unchanged these give their argument back, sharing its memory.
 _VIEWS = {_ATEN.view.default, _ATEN.expand.default}
 _ALIASES = {_ATEN.alias.default, _ATEN.detach.default}
+# Element by element: the result may take the place of the first argument, where nothing else needs that.
+_IN_PLACE: dict[Any, Any] = {
+    _ATEN.add.Tensor: _ATEN.add_.Tensor,
+    _ATEN.sub.Tensor: _ATEN.sub_.Tensor,
+    _ATEN.mul.Tensor: _ATEN.mul_.Tensor,
+    _ATEN.div.Tensor: _ATEN.div_.Tensor,
+    _ATEN.neg.default: _ATEN.neg_.default,
+    _ATEN.exp.default: _ATEN.exp_.default,
+    _ATEN.log.default: _ATEN.log_.default,
+    _ATEN.sigmoid.default: _ATEN.sigmoid_.default,
+    _ATEN.tanh.default: _ATEN.tanh_.default,
+    _ATEN.relu.default: _ATEN.relu_.default,
+}
+# What these return is memory of their own.
+_FRESH = {
+    *_IN_PLACE,
+    *(_ATEN.mm.default, _ATEN.addmm.default, _ATEN.bmm.default, _ATEN.binary_cross_entropy_with_logits.default),
+}
 # Frames of these packages never hold the reason why a user's program cannot be traced.
 _LIBRARIES = ("torch", "pyro", "pyro_vae", "contextlib.py")
 
@@ -128,7 +146,26 @@ def _simplify(graph: GraphModule) -> None:
             node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)
     graph.graph.eliminate_dead_code(_has_effect)
+    _reuse_memory(graph)
     graph.recompile()
+
+
+def _reuse_memory(graph: GraphModule) -> None:
+    """Let results take the place of arguments that nothing else needs: large tensors are not allocated again and again."""
+    fresh: set[Node] = set()
+    for node in graph.graph.nodes:
+        if node.target in _FRESH:
+            fresh.add(node)
+        if node.target in _IN_PLACE and node.args[0] in fresh and _fits(node):
+            node.target = _IN_PLACE[node.target]
+
+
+def _fits(node: Node) -> bool:
+    """Whether the first argument is used here for the last and only time, and the result fits into its memory."""
+    source: Any = node.args[0]
+    taken, needed = source.meta["val"], node.meta["val"]
+    is_like = taken.shape == needed.shape and taken.stride() == needed.stride() and taken.dtype == needed.dtype
+    return is_like and len(source.users) == 1
 
 
 def _keeps_shape(node: Node) -> bool:

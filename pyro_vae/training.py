@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from pyro_vae.data import Batches, Rows, Shuffled, as_rows
 from pyro_vae.evaluation import check_data, negative_elbo
-from pyro_vae.execution import COMPILE_PAYS_FROM, Compile, Precision, check_execution
+from pyro_vae.execution import Compile, Precision, check_execution
 from pyro_vae.objectives import ConstantKL, KLSchedule
 from pyro_vae.parts import modes_restored
 from pyro_vae.streams import stream
@@ -49,9 +49,9 @@ class Training:
         patience: stop after this many epochs without a better validation ELBO; never by default.
         seed: names the random streams of batches, binarisation and draws of z; each epoch has one of its own.
         trace: record the step once and replay it, with the same results; False runs plain Pyro.
-        compile: compile the trace, or do not; "auto" compiles runs of 10,000 steps and more, where it pays.
-        precision: of the matrix products in training; "bfloat16" rounds their factors. −ELBOs of validation and test rows
-            are always in the precision of the parameters.
+        compile: compile the trace, or do not; "auto" does in runs that are long enough for it to pay.
+        precision: of the matrix products in training; "bfloat16" rounds the factors of large ones. −ELBOs of validation
+            and test rows are always in the precision of the parameters.
     """
 
     epochs: int = 10
@@ -195,8 +195,6 @@ class _Run:
 
     def _svi(self) -> SVI:
         training = self.training
-        steps = training.epochs * training.batches.num_batches(len(self.train))
-        pays = training.trace and steps >= COMPILE_PAYS_FROM
         return SVI(
             self.vae.model,
             self.vae.guide,
@@ -205,8 +203,9 @@ class _Run:
             rows=lambda levels, **_: len(levels),
             prepare=lambda levels: self.train.x(levels, self.like.dtype),
             trace=training.trace,
-            compile=pays if training.compile == "auto" else training.compile,
+            compile=training.compile,
             precision=training.precision,
+            num_steps=training.epochs * training.batches.num_batches(len(self.train)),
         )
 
     def is_complete(self) -> bool:

@@ -29,8 +29,9 @@ PACKAGE = Path(pyro_vae.__file__).parent
 # fmt: off
 ORDER = [
     "errors", "streams", "store", "parts", "distributions", "transforms", "data", "latent", "nets", "likelihoods", "priors",
-    "posteriors", "vae", "importance", "objectives", "tracing", "precision", "execution", "svi", "sources", "evaluation",
-    "anomaly", "snapshots", "training", "checkpoint", "figures", "cli", "config",
+    "posteriors", "vae", "importance", "objectives", "tracing", "precision", "surroundings",
+    "execution", "svi", "sources", "evaluation", "anomaly", "snapshots", "training", "checkpoint", "figures", "cli",
+    "config",
 ]
 # fmt: on
 

@@ -6,6 +6,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_vae.tracing import NotTraceableError, trace
 
@@ -88,6 +89,40 @@ def test_unused_draws_are_drawn_all_the_same():
 def test_what_nobody_uses_and_what_changes_nothing_is_left_out():
     graph = trace(lambda x: (x.sin(), x.cos().view(4, 3).detach().expand(4, 3))[:1], [X])
     assert [node.name for node in graph.graph.nodes if node.op == "call_function"] == ["sin"]
+
+
+COUNTER = torch.zeros(3)
+
+
+def in_place_on_a_tensor_from_outside(x):
+    return ((COUNTER.add_(1) * 2 + x.sum()) * 3,)
+
+
+MEMORY = {
+    "a chain": (lambda x: ((x.exp() + 1) * 2 - x,), 3),
+    "a result that is returned as well": (lambda x: (y := x.exp(), y + 1), 0),
+    "a result of which a view is used later": (lambda x: ((y := x.exp()).view(-1), y.neg()), 0),
+    "a result of another shape": (lambda x: (x.sum(0).exp() + x,), 0),
+    "a result of another dtype": (lambda x: (x.exp() + x.double(),), 0),
+    "the inputs themselves": (lambda x: (x * 2,), 0),
+    "a tensor from outside": (in_place_on_a_tensor_from_outside, 2),
+}
+
+
+@pytest.mark.parametrize("name", MEMORY)
+def test_memory_is_used_again_only_where_nobody_can_tell(name):
+    function, num_reused = MEMORY[name]
+    graph = trace(function, [X])
+    before, after = (sum("_." in str(node.target) for node in g.graph.nodes) for g in (make_fx(function)(X), graph))
+    assert after - before == num_reused
+    for x in (X, X + 1):
+        before = x.clone()
+        COUNTER.zero_()
+        expected = [result.clone() for result in function(x)]
+        COUNTER.zero_()
+        torch.testing.assert_close(list(graph(x)), expected, rtol=0, atol=0)
+        assert torch.equal(x, before)
+        assert torch.equal(COUNTER, torch.ones(3) if "outside" in name else torch.zeros(3))
 
 
 def test_tensors_that_are_changed_in_place_change_in_each_replay():

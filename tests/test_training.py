@@ -20,7 +20,6 @@ from pyro_vae import (
     evaluate,
     execution,
     fit,
-    training,
 )
 from pyro_vae.tracing import trace
 
@@ -345,7 +344,7 @@ def test_however_it_is_run_it_learns_the_same(how):
 
 
 def test_long_runs_are_compiled_and_short_ones_are_not(x, monkeypatch):
-    monkeypatch.setattr(training, "COMPILE_PAYS_FROM", 11)
+    monkeypatch.setattr(execution, "_seconds_saved", lambda graph: execution._COMPILE_SECONDS / 11)
     hows = [fit(fresh_vae(), x, Training(epochs=epochs, batches=Shuffled(10))).how for epochs in (2, 3)]
     assert hows == ["traced", "compiled"]
 

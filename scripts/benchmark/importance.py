@@ -12,6 +12,7 @@ from benchmark.contestant import Contestant, Pause
 from benchmark.ours import build_vae, load_rows, training
 from benchmark.setting import Setting
 from pyro_vae import VAE, Estimate, Rows, evaluate, fit
+from pyro_vae.execution import Compile
 
 # Epochs of training before the comparison, so that the posterior is worth sampling from.
 _EPOCHS = 3
@@ -24,18 +25,20 @@ class OurLikelihood(Contestant):
         setting: what it has in common with the others.
         num_samples: the draws of z for each row.
         num_test_rows: the first test rows, this many.
+        compile: as `evaluate` takes it.
     """
 
-    def __init__(self, setting: Setting, num_samples: int, num_test_rows: int) -> None:
+    def __init__(self, setting: Setting, num_samples: int, num_test_rows: int, compile: Compile = "auto") -> None:
         super().__init__(setting)
-        self.num_samples = num_samples
+        self.num_samples, self.compile = num_samples, compile
         self.vae, self.rows = trained(setting, num_test_rows)
         self.estimate: Estimate | None = None
 
     def run(self, pause: Pause) -> None:
         while True:
             pause()
-            evaluation = evaluate(self.vae, self.rows, num_samples=1, num_importance_samples=self.num_samples)
+            counts = {"num_samples": 1, "num_importance_samples": self.num_samples}
+            evaluation = evaluate(self.vae, self.rows, **counts, compile=self.compile)
             self.estimate = evaluation.log_marginal
 
     def facts(self) -> dict[str, Any]:
