@@ -5,6 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import pyro
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -15,9 +16,11 @@ COMMANDS = re.findall(r"^python scripts/(\w+)\.py ([^#\n]*)", README, flags=re.M
 
 def test_the_python_blocks_run_one_after_the_other(capsys):
     names = {}
-    for block in BLOCKS:
-        exec(compile(block, "README.md", "exec"), names)
+    with pyro.get_param_store().scope():  # an autoguide of the user's leaves its parameters there
+        for block in BLOCKS:
+            exec(compile(block, "README.md", "exec"), names)
     assert "log p(x)" in capsys.readouterr().out
+    assert names["svi"].how == "traced"
     assert names["images"].shape == (16, 1, 8, 8)
     likelihood = names["LaplaceLikelihood"](names["MLP"](2, [4], 3), 3)
     assert likelihood(names["torch"].zeros(5, 2)).event_shape == (3,)
