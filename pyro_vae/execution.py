@@ -1,12 +1,14 @@
 """Execution: a function of tensors run as it is written, replayed from its trace, or compiled."""
 
 import os
+import random
 import shutil
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, TypeAlias, get_args
 
+import numpy as np
 import torch
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
@@ -26,8 +28,7 @@ Precision: TypeAlias = Literal["float32", "bfloat16"]
 _COMPILE_SECONDS, _SAVED_BY_OPERATION, _SAVED_BY_NUMBER = 10.0, 3e-6, 5e-10
 # A program with more signatures than this has something in its arguments that changes all the time.
 _MAX_SIGNATURES = 32
-# A trace is compared with the program on the call it was made for and on the next one, which has other data.
-_CHECKED_CALLS = 2
+_NOTHING = (type(None), None)
 
 
 def check_execution(trace: bool, compile: Compile, precision: Precision) -> None:
@@ -146,8 +147,9 @@ class Program:
             signature = self._signature(call)
             if signature not in self._records:
                 if signature not in self._seen:
-                    result = self._run_first(call)
-                    if self._waits() or self._is_full:
+                    waits = self._waits()
+                    result = self._run_first(call, waits)
+                    if waits or self._is_full:
                         return result
                     signature = self._signature(call)
                 self._records[signature] = self._trace(call)
@@ -171,15 +173,35 @@ class Program:
         may_be_compiled_now = not self._records and (self.compile is True or self.num_calls is not None)
         return self.precision == "float32" and not may_be_compiled_now
 
-    def _run_first(self, call: _Call) -> Any:
+    def _run_first(self, call: _Call, waits: bool) -> Any:
         """The function as it is written, once for each signature: it may create parameters, and shows its modules."""
         if len(self._seen) >= _MAX_SIGNATURES:
             self._warn_full()
             return self.function(*call.args, **call.kwargs)
-        with nullcontext() if self._waits() else self._unchanged(call), self.surroundings.watching():
+        before = self._touched(call)
+        with nullcontext() if waits else self._unchanged(call), self.surroundings.watching():
             result = self.function(*call.args, **call.kwargs)
         self._seen.add(self._signature(call))
+        after = self._touched(call)
+        for what, values in before.items():
+            # Places that are new, or that held nothing, are set up in the first run.
+            if any(old not in (new, _NOTHING) for old, new in zip(values, after[what], strict=False)):
+                if not waits:
+                    raise NotTraceableError(what)
+                self._give_up(what)
         return result
+
+    def _touched(self, call: _Call) -> dict[str, list[Any]]:
+        """What only a replay that ran Python could change: by the reason not to trace."""
+        return {
+            "it changes its arguments in place": [tensor._version for tensor in call.tensors],
+            "it changes numbers that it reads": self.surroundings.values(),
+            "it replaces its buffers": [id(buffer) for buffer in self.surroundings.buffers()],
+            "it draws random numbers with Python's or NumPy's generator": [
+                random.getstate(),
+                repr(np.random.get_state()),
+            ],
+        }
 
     def _trace(self, call: _Call) -> _Record:
         def flat(*tensors: Tensor) -> Any:
@@ -196,7 +218,8 @@ class Program:
 
     def _run(self, record: _Record, call: _Call) -> Any:
         inputs = call.tensors + record.state
-        if record.calls < _CHECKED_CALLS:
+        # Again on the next call, which has other data, and now and then: what no signature shows comes to light.
+        if record.calls & (record.calls - 1) == 0:
             self._check(record, call)
         if record.may_compile and self._is_due(record):
             self._compile(record, call)
@@ -215,7 +238,7 @@ class Program:
             expected = self.function(*call.args, **call.kwargs)
         with self._unchanged(call), torch.no_grad():
             received = record.trace(*call.tensors, *record.state)
-        if not _agree(received, expected, tolerance=1e-5):
+        if not _agree(received, expected, tolerance=1e-6):
             raise NotTraceableError("its trace gives other values than the program itself")
 
     def _compile(self, record: _Record, call: _Call) -> None:

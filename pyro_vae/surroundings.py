@@ -20,7 +20,8 @@ class Surroundings:
     """Modules with their modes, parameters and buffers, and the plain values and tensors that functions refer to.
 
     These are attributes of modules and of the objects that methods are bound to, and global and closed-over names, where
-    they hold a number, a text or a tensor. What lies deeper (in a list, in an object's object) is not seen.
+    they hold a number, a text or a tensor. What lies deeper (in a list, in an object's object, in a function of another
+    file) is not seen.
 
     Arguments:
         functions: functions, or modules, that are called.
@@ -30,8 +31,7 @@ class Surroundings:
     def __init__(self, functions: Iterable[Any], parameters: Callable[[], Iterable[Tensor]]) -> None:
         self.parameters = parameters
         self.modules: dict[nn.Module, None] = {}
-        self._places: list[tuple[dict[str, Any], str]] = []
-        self._cells: list[CellType] = []
+        self._reads: list[Callable[[], Any]] = []
         self._functions: set[FunctionType] = set()
         self._hooks: list[Any] = []
         for function in functions:
@@ -54,18 +54,26 @@ class Surroundings:
             return None
         return next(module for module in self.modules if any(getattr(module, hooks) for hooks in _HOOKS))
 
+    def values(self) -> list[Hashable]:
+        """What the watched attributes and names hold; what is watched later is appended."""
+        return [_identity(read()) for read in self._reads]
+
     def signature(self) -> Hashable:
         """What all this is now; equal when nothing has changed but the values of parameters and buffers."""
-        values = [namespace.get(name) for namespace, name in self._places]
-        values += [_contents(cell) for cell in self._cells]
+        parts = [(len(module.__dict__), *map(id, module._modules.values())) for module in self.modules]
         context = (
             torch.get_default_dtype(),
             torch.is_grad_enabled(),
             torch.is_autocast_enabled("cpu"),
             torch.is_autocast_enabled("cuda"),
+            torch.get_autocast_dtype("cpu"),
+            torch.get_autocast_dtype("cuda"),
         )
-        state = [(id(tensor), tensor.requires_grad, tensor.dtype, tensor.device) for tensor in self.state()]
-        return tuple([_identity(value) for value in values]), tuple(state), context
+        state = [
+            (id(tensor), tensor.requires_grad, tensor.dtype, tensor.device, len(tensor._backward_hooks or ()))
+            for tensor in self.state()
+        ]
+        return tuple(self.values()), tuple(parts), tuple(state), context
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -108,13 +116,13 @@ class Surroundings:
         names = [name for name in _names(function.__code__) if name in function.__globals__]
         self._add_names(function.__globals__, names)
         cells = [cell for cell in function.__closure__ or () if _contents(cell) is not None]
-        self._cells += [cell for cell in cells if _is_plain(_contents(cell))]
+        self._reads += [partial(_contents, cell) for cell in cells if _is_plain(_contents(cell))]
         for value in [function.__globals__[name] for name in names] + [_contents(cell) for cell in cells]:
             if isinstance(value, FunctionType) and value.__globals__ is function.__globals__:
                 self._add_definition(value)
 
     def _add_names(self, namespace: dict[str, Any], names: Iterable[str]) -> None:
-        self._places += [(namespace, name) for name in names if name in namespace and _is_plain(namespace[name])]
+        self._reads += [partial(namespace.get, name) for name in names if _is_plain(namespace.get(name, ...))]
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -89,10 +89,11 @@ class SVI:
         self.model, self.guide, self.rows, self.prepare = model, guide, rows, prepare
         self.loss: Any = loss  # Pyro's base class declares none of the methods of an ELBO
         self._optim = optim
+        self._names: list[str] = []
         self._program = Program(
             self._loss_and_gradients,
             traceable=self._traceable_loss_and_gradients,
-            parameters=self._trainable,
+            parameters=lambda: [*self._trainable(), *self._stored()],
             calls=[model, guide, loss, prepare],
             name="SVI",
             trace=trace,
@@ -130,9 +131,11 @@ class SVI:
         self._guess_max_plate_nesting(*args, **kwargs)
         if not hasattr(self.loss, "differentiable_loss"):
             return self._backward_by_pyro(*args, **kwargs)
-        for parameter in self._trainable():
-            parameter.grad = None  # its memory is free for the new gradient
-        run: Callable[..., Any] = self._loss_and_gradients if self._is_never_traced() else self._program
+        run: Callable[..., Any] = self._program
+        if isinstance(self._optim, Optimizer):
+            self._optim.zero_grad()  # a parameter that was frozen must not move on, and memory is free for new gradients
+        if self._is_never_traced() or not isinstance(self._optim, Optimizer):
+            run = self._loss_and_gradients
         loss, *gradients = run(*args, **kwargs)
         for parameter, gradient in zip(self._trainable(), gradients, strict=True):
             parameter.grad = gradient
@@ -181,6 +184,8 @@ class SVI:
         return torch.as_tensor(loss, dtype=surrogate.dtype, device=surrogate.device), surrogate
 
     def _gradients(self, loss: Tensor, rows: int) -> tuple[Tensor | None, ...]:
+        if not torch.is_grad_enabled():
+            raise ValueError("'step' must be called with gradients enabled, got a call under torch.no_grad().")
         gradients: tuple[Tensor | None, ...] = ()
         if loss.requires_grad:
             gradients = torch.autograd.grad(loss / rows, self._trainable(), allow_unused=True)
@@ -211,7 +216,13 @@ class SVI:
     def _num_rows(self, *args: Any, **kwargs: Any) -> int:
         return self.rows(*args, **kwargs) if self.rows else 1
 
+    def _stored(self) -> list[Tensor]:
+        """The tensors behind the user's own pyro.param statements: the user may put others in their place."""
+        stored = pyro.get_param_store()._params
+        return [stored[name] for name in self._names if name in stored]
+
     def _make_optim(self, capture: TraceMessenger) -> None:
+        self._names = [name for name in capture.trace.nodes if name in pyro.get_param_store()]
         if not isinstance(self._optim, Optimizer):
             values: list[Any] = [site["value"] for site in capture.trace.nodes.values()]
             parameters = dict.fromkeys(value.unconstrained() for value in values)

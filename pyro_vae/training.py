@@ -49,7 +49,8 @@ class Training:
         patience: stop after this many epochs without a better validation ELBO; never by default.
         seed: names the random streams of batches, binarisation and draws of z; each epoch has one of its own.
         trace: record the step once and replay it, with the same results; False runs plain Pyro.
-        compile: compile the trace, or do not; "auto" does in runs that are long enough for it to pay.
+        compile: compile the trace, or do not; "auto" does in runs that are long enough for it to pay. Compiled, losses are
+            the same up to rounding: a run that is resumed for more epochs may be compiled where it was not before.
         precision: of the matrix products in training; "bfloat16" rounds the factors of large ones. −ELBOs of validation
             and test rows are always in the precision of the parameters.
     """

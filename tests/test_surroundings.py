@@ -102,6 +102,9 @@ MODULE_CHANGES = {
     "a mode": lambda module: module.layer[1].eval(),
     "a frozen parameter": lambda module: module.layer[0].bias.requires_grad_(False),
     "a replaced parameter": lambda module: setattr(module.layer[0], "bias", nn.Parameter(torch.zeros(2))),
+    "a submodule": lambda module: module.layer.__setitem__(1, nn.Identity()),
+    "a method of one object": lambda module: setattr(module.layer[0], "forward", torch.relu),
+    "a hook on a parameter": lambda module: module.layer[0].weight.register_hook(torch.neg),
     "a dtype": lambda module: module.double(),
 }
 

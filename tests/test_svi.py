@@ -375,3 +375,64 @@ def test_the_users_own_modules_need_not_be_named():
     layer.eval()
     evaluating = {svi.step(x).item() for _ in range(20)}
     assert (len(training), len(evaluating)) == (2, 1)
+
+
+@pytest.mark.parametrize("trace", [True, False])
+def test_a_parameter_that_is_frozen_between_steps_stays_where_it_is(trace):
+    vae = binary_vae()
+    svi = SVI(vae.model, vae.guide, torch.optim.SGD(vae.parameters(), lr=0.01), Trace_ELBO(), trace=trace)
+    x = vae.sample(6)
+    for _ in range(4):
+        svi.step(x)
+    bias = vae.likelihood.network.output_bias.requires_grad_(False)
+    before = bias.clone()
+    for _ in range(4):
+        svi.step(x)
+    assert torch.equal(bias, before)
+
+
+def test_a_value_that_the_user_puts_into_the_store_is_read():
+    def model():
+        pyro.sample("x", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0), obs=torch.tensor(2.0))
+
+    with pyro.get_param_store().scope():
+        svi = SVI(model, lambda: None, partial(torch.optim.SGD, lr=0.0), Trace_ELBO())
+        for _ in range(5):
+            svi.step()
+        pyro.get_param_store()["loc"] = torch.tensor(2.0)
+        assert svi.evaluate_loss() < 1  # a draw at its mean
+        with pytest.raises(ValueError, match="must hold trainable parameters that the loss depends on"):
+            svi.step()
+
+
+@pytest.mark.parametrize("execution", [{"compile": True}, {"precision": "bfloat16"}])
+def test_what_an_autoguide_draws_to_set_itself_up_comes_first_however_steps_are_run(execution):
+    make, calls = regression_svi(AutoNormal), [((torch.randn(40),), {}) for _ in range(4)]
+    (received, _), (expected, _) = run(make, calls, **execution), run(make, calls, trace=False)
+    torch.testing.assert_close(received, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_that_share_memory_are_set_apart():
+    """Clipping works in place: a gradient that two parameters share would be clipped twice."""
+    first, second, third = (nn.Parameter(torch.zeros(())) for _ in range(3))
+    wide = nn.Parameter(torch.zeros(3))
+
+    def model(x):
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(first + second + third + wide.sum(), 1.0), obs=x)
+
+    for trace in (True, False):
+        parameters = [first, second, third, wide]
+        svi = SVI(model, lambda x: None, torch.optim.SGD(parameters, lr=0.0), Trace_ELBO(), trace=trace)
+        for _ in range(4):
+            svi.backward(torch.full((5,), 2.0))
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        norm = torch.stack([parameter.grad.square().sum() for parameter in parameters]).sum().sqrt()
+        assert norm.item() == pytest.approx(1.0)
+
+
+def test_a_step_without_gradients_says_so():
+    vae = binary_vae()
+    svi = SVI(vae.model, vae.guide, adam(vae.parameters()), Trace_ELBO())
+    with torch.no_grad(), pytest.raises(ValueError, match="must be called with gradients enabled"):
+        svi.step(torch.zeros(3, 1, 4, 4))
