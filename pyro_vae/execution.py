@@ -189,6 +189,7 @@ class Program:
                 if not waits:
                     raise NotTraceableError(what)
                 self._give_up(what)
+                break
         return result
 
     def _touched(self, call: _Call) -> dict[str, list[Any]]:
@@ -249,7 +250,7 @@ class Program:
         if not is_cuda and not _has_compiler():
             self._note = " (no C++ compiler to compile with)"
             return
-        # The random numbers are those of the program; on CUDA all of it is one CUDA graph.
+        # The random numbers are those of the program; on CUDA all of the graph is launched at once.
         options: Any = {"fallback_random": True, "triton.cudagraphs": is_cuda}
         try:
             with warnings.catch_warnings(), torch.no_grad():
@@ -291,17 +292,20 @@ class Program:
 
     @contextmanager
     def _unchanged(self, call: _Call) -> Iterator[None]:
-        """Random state and buffers (running statistics) come back as they were."""
+        """Random state, buffers (running statistics) and arguments come back as they were."""
         devices = {tensor.device for tensor in call.tensors + self.surroundings.state() if tensor.is_cuda}
-        buffers = self.surroundings.buffers()
-        saved = [buffer.clone() for buffer in buffers]
+        buffers = [(buffer, buffer.clone()) for buffer in self.surroundings.buffers()]
+        arguments = [(tensor, tensor._version, tensor.clone()) for tensor in call.tensors]
         try:
             with torch.random.fork_rng(devices=list(devices)):
                 yield
         finally:
             with torch.no_grad():
-                for buffer, value in zip(buffers, saved, strict=True):
+                for buffer, value in buffers:
                     buffer.copy_(value)
+                for tensor, version, value in arguments:
+                    if tensor._version != version:
+                        tensor.copy_(value)
 
 
 def _leaf_signature(leaf: Any) -> Hashable:

@@ -180,6 +180,13 @@ def test_what_reaches_beyond_tensors_is_run_as_written_from_the_start(reason):
     assert program.runs == 4
 
 
+def test_arguments_that_are_changed_in_place_are_changed_once_however_it_is_to_be_run():
+    for settings in ({}, {"compile": True}):
+        program, x = Program(lambda x: (x.mul_(2).sum(),), **settings), torch.ones(3)
+        with pytest.warns(UserWarning, match="changes its arguments in place"):
+            assert [program(x)[0].item() for _ in range(3)] == [6, 12, 24]
+
+
 class Counting(nn.Module):
     def __init__(self):
         super().__init__()
