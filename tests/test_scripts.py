@@ -91,7 +91,7 @@ def test_training_writes_a_run_folder_and_reports_the_test_rows(trained):
     folder, ended = trained
     assert ended.code == 0
     assert sorted(file.name for file in (folder / "run").iterdir() if file.is_file()) == RUN_FILES
-    assert f"Finished after {EPOCHS} epochs; the run is in run." in ended.out
+    assert f"Finished after {EPOCHS} epochs, run traced; the run is in run." in ended.out
     assert "-ELBO (nats)" in ended.out
     assert load(folder / "run").x_shape == (1, 8, 8)
     assert [row.epoch for row in RunFolder(folder / "run").fit().history] == [1, 2, 3, 4]
@@ -149,7 +149,17 @@ def epochs_on_disk(run):
 
 def test_ctrl_c_leaves_a_run_that_loads_and_is_finished_by_resuming(tmp_path):
     run = tmp_path / "run"
-    endless = [sys.executable, SCRIPTS / "train.py", *SMALL, "--training.epochs", "1000000", "--run", "run"]
+    endless = [
+        sys.executable,
+        SCRIPTS / "train.py",
+        *SMALL,
+        "--training.epochs",
+        "1000000",
+        "--training.compile",
+        "false",
+        "--run",
+        "run",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     # A shell that starts the tests in the background would have them ignore the signal, and their children too.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -163,7 +173,7 @@ def test_ctrl_c_leaves_a_run_that_loads_and_is_finished_by_resuming(tmp_path):
     assert "Traceback" not in (tmp_path / "err").read_text()
     reached = len(RunFolder(run).fit().history)
     assert reached == epochs_on_disk(run) >= 1
-    assert (tmp_path / "out").read_text() == f"Interrupted after {reached} epochs; the run is in run.\n"
+    assert (tmp_path / "out").read_text() == f"Interrupted after {reached} epochs, run traced; the run is in run.\n"
     for weights in ("best", "last"):
         assert load(run, weights).sample(2).shape == (2, 1, 8, 8)
     finish = ("train", *SMALL, "--training.epochs", reached + 2)
