@@ -82,8 +82,8 @@ class Program:
     The signature is the shapes, dtypes and devices of tensors, the values of all other arguments, and the surroundings
     of the function: modes, parameters and plain attributes of modules, global and closed-over names. Results and random
     draws are those of the function itself: bit for bit when it is replayed, up to rounding when it is compiled. What
-    cannot be traced runs as it is written, with one warning that says why. A replay does not see Python state that lies
-    deeper, in lists or in objects' objects.
+    cannot be traced runs as it is written, with one warning that says why. Python state that lies deeper, in lists or in
+    objects' objects, is noticed when trace and function are compared again, at a number of replays that is a power of 2.
 
     Arguments:
         function: returns a tuple of tensors and `None`s.

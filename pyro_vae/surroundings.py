@@ -12,7 +12,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 # Values of these types are all there is to them; of other objects nobody can say whether they have changed.
 CONSTANTS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
-# Hooks that a module calls in Python; those on tensors are operations.
+# Hooks that a module calls in Python; those on tensors that were there when it was traced are operations of the trace.
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 

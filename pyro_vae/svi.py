@@ -42,7 +42,7 @@ class SVI:
     A program whose course depends on values runs as plain Pyro, and one warning says why; so do `TraceEnum_ELBO`,
     `TraceTMC_ELBO`, `TraceGraph_ELBO` and objectives without `differentiable_loss`. Numbers that change from step to step,
     such as a KL weight, should be passed as tensors: every other value has a trace of its own. Pyro's validation acts
-    only where the program itself runs: in the first steps.
+    only where the program itself runs: in the first steps, and when the trace is compared with it again, ever more rarely.
 
     Arguments:
         model: the Pyro model.
@@ -59,7 +59,8 @@ class SVI:
         num_steps: how many steps there will be, if that is known: compiling that pays is then done at once.
 
     Raises:
-        ValueError: `optim` is of another kind, or holds nothing that the loss depends on; settings that do not fit.
+        ValueError: `optim` is of another kind, or holds nothing that the loss depends on; settings that do not fit; a step
+            without gradients enabled.
 
     Example:
         >>> svi = SVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=1e-3), Trace_ELBO())

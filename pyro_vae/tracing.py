@@ -101,7 +101,7 @@ class _RefuseReads(TorchFunctionMode):
 
 @contextmanager
 def _without_validation() -> Iterator[None]:
-    """Checks of arguments read values. Distributions that exist already keep checking unless told so themselves."""
+    """No checks of arguments, which read values: neither by new distributions nor by those that were made before."""
     with (
         pyro.validation_enabled(False),
         mock.patch.object(torch.distributions.Distribution, "_validate_sample", return_value=None),
@@ -140,7 +140,7 @@ def _is_plain_indexing(node: Node) -> bool:
 
 
 def _simplify(graph: GraphModule) -> None:
-    """Take out what costs time and changes nothing: views of the same shape, and results that nobody uses."""
+    """Take out what costs time and changes nothing: views of the same shape, results that nobody uses, and allocations."""
     for node in graph.graph.nodes:
         if node.target in _ALIASES or (node.target in _VIEWS and _keeps_shape(node)):
             node.replace_all_uses_with(node.args[0])
@@ -161,7 +161,7 @@ def _reuse_memory(graph: GraphModule) -> None:
 
 
 def _fits(node: Node) -> bool:
-    """Whether the first argument is used here for the last and only time, and the result fits into its memory."""
+    """Whether the first argument is used here alone (a view of it would be another user), and the result fits there."""
     source: Any = node.args[0]
     taken, needed = source.meta["val"], node.meta["val"]
     is_like = taken.shape == needed.shape and taken.stride() == needed.stride() and taken.dtype == needed.dtype
