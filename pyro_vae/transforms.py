@@ -56,6 +56,13 @@ class UnitInterval(Transform):
         return levels / max_level
 
 
+class OpenUnitInterval(Transform):
+    """Whole levels inside (0, 1), for likelihoods without the ends: x = (level + ½) / (max_level + 1)."""
+
+    def __call__(self, levels: Tensor, max_level: float) -> Tensor:
+        return (levels + 0.5) / (max_level + 1)
+
+
 class Threshold(Transform):
     """Binary x: 1 where the grey level is greater than a threshold.
 

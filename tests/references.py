@@ -33,9 +33,96 @@ def normal(x, loc, scale):
     return -0.5 * ((x - loc) / scale) ** 2 - math.log(scale) - 0.5 * math.log(2 * math.pi)
 
 
+def laplace(x, loc, scale):
+    return -abs(x - loc) / scale - math.log(2 * scale)
+
+
+def student_t(x, df, loc, scale):
+    constant = math.gamma((df + 1) / 2) / (math.gamma(df / 2) * math.sqrt(math.pi * df) * scale)
+    return math.log(constant * (1 + ((x - loc) / scale) ** 2 / df) ** (-(df + 1) / 2))
+
+
+def poisson(x, rate):
+    return x * math.log(rate) - rate - math.log(math.factorial(round(x)))
+
+
+def negative_binomial(x, mean, dispersion):
+    """log of (n)(n + 1) … (n + x - 1) / x! · p^x (1 - p)^n, without the Gamma function."""
+    n = 1 / dispersion
+    p = mean / (mean + n)
+    choices = sum(math.log((n + i) / (i + 1)) for i in range(round(x)))
+    return choices + x * math.log(p) + n * math.log(1 - p)
+
+
+def zero_inflated_negative_binomial(x, mean, dispersion, gate):
+    return math.log(gate * (x == 0) + (1 - gate) * math.exp(negative_binomial(x, mean, dispersion)))
+
+
+def beta(x, concentration1, concentration0):
+    function = math.gamma(concentration1) * math.gamma(concentration0) / math.gamma(concentration1 + concentration0)
+    return math.log(x ** (concentration1 - 1) * (1 - x) ** (concentration0 - 1) / function)
+
+
+def discretized_logistic(level, loc, scale, num_levels):
+    """log of the difference of two distribution functions, with so many digits that something is left of it."""
+    distance = abs(level - loc) / scale
+    with mpmath.workdps(40 + round(distance)):
+        loc, scale = mpmath.mpf(loc), mpmath.mpf(scale)
+
+        def below(edge):
+            return 1 / (1 + mpmath.exp(-(edge - loc) / scale))
+
+        upper = 1 if level == num_levels - 1 else below(mpmath.mpf(level) + 0.5)
+        lower = 0 if level == 0 else below(mpmath.mpf(level) - 0.5)
+        return float(mpmath.log(upper - lower))
+
+
+def mixture(log_densities, logits):
+    weights = [math.exp(logit) for logit in logits]
+    pairs = zip(weights, log_densities, strict=True)
+    return math.log(sum(weight * math.exp(log_density) for weight, log_density in pairs) / sum(weights))
+
+
 def categorical(one_hot, logits):
     total = math.log(sum(math.exp(logit) for logit in logits))
     return sum(x * (logit - total) for x, logit in zip(one_hot, logits, strict=True))
+
+
+def normals(z, loc, scale):
+    """log of Π N(z_d; loc_d, scale_d²)."""
+    return sum(map(normal, z.tolist(), loc.tolist(), scale.tolist()))
+
+
+def multivariate_normal(z, loc, covariance):
+    centred = z - loc
+    square = centred @ covariance.inverse() @ centred
+    return -0.5 * (square + covariance.det().log() + len(z) * math.log(2 * math.pi)).item()
+
+
+def change_of_variables(function, z, log_density):
+    """log p(z) where function(z) has this log-density; the Jacobian is that of autograd."""
+    jacobian = torch.autograd.functional.jacobian(function, z)
+    return log_density(function(z).detach()) + jacobian.det().abs().log().item()
+
+
+def mean_ratio(distribution, num_draws):
+    """E[h(z) / p(z)] over draws of p, with its standard error: 1 where p is normalised and the draws follow it.
+
+    h is a product of normals, narrower than p, so that the ratio has a variance.
+    """
+    pilot, z = distribution.sample((200,)), distribution.sample((num_draws,))
+    h = torch.distributions.Normal(pilot.mean(0), 0.4 * pilot.std(0))
+    # A copy of the draws, since a density may be kept with them.
+    ratio = (h.log_prob(z).sum(-1) - distribution.log_prob(z.clone())).exp()
+    return ratio.mean().item(), ratio.std().item() / num_draws**0.5
+
+
+def grid_around(draws, side):
+    """Points of a regular grid that reaches 10 standard deviations from the draws' mean, and the volume of a cell."""
+    steps = torch.linspace(-10, 10, side)
+    grid = torch.stack(torch.meshgrid(*[steps] * draws.shape[-1], indexing="ij"), dim=-1).flatten(0, -2)
+    volume = (draws.std(0) * 20 / (side - 1)).prod()
+    return draws.mean(0) + draws.std(0) * grid, volume
 
 
 def kl_from_standard_normal(loc, scale):

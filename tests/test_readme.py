@@ -22,8 +22,9 @@ def test_the_python_blocks_run_one_after_the_other(capsys):
     assert "log p(x)" in capsys.readouterr().out
     assert names["svi"].how == "traced"
     assert names["images"].shape == (16, 1, 8, 8)
-    likelihood = names["LaplaceLikelihood"](names["MLP"](2, [4], 3), 3)
-    assert likelihood(names["torch"].zeros(5, 2)).event_shape == (3,)
+    likelihood = names["LogNormalLikelihood"](names["MLP"](2, [], 3), 3)
+    likelihood.initialize_bias(mean := names["torch"].tensor([0.5, 1, 20]))
+    names["torch"].testing.assert_close(likelihood(names["torch"].zeros(5, 2)).mean, mean.expand(5, 3))
 
 
 def test_the_python_example_has_at_most_fifteen_lines():

@@ -5,7 +5,17 @@ import math
 import pytest
 import torch
 
-from pyro_vae import DynamicDraw, FixedDraw, Identity, Rows, Threshold, UnitInterval, load_splits
+from pyro_vae import (
+    BetaLikelihood,
+    DynamicDraw,
+    FixedDraw,
+    Identity,
+    OpenUnitInterval,
+    Rows,
+    Threshold,
+    UnitInterval,
+    load_splits,
+)
 from pyro_vae.sources import Source
 from pyro_vae.streams import stream
 
@@ -39,6 +49,15 @@ def test_unit_interval_divides_by_the_highest_level():
     assert torch.equal(UnitInterval()(GREY, 255.0), GREY / 255)
 
 
+@pytest.mark.parametrize("max_level", [1, 16, 255, 65_535])
+def test_the_open_unit_interval_has_each_level_in_the_middle_of_its_own_share(max_level):
+    levels = torch.arange(max_level + 1.0)
+    x = OpenUnitInterval()(levels, float(max_level))
+    assert torch.equal((x * (max_level + 1)).floor(), levels)
+    torch.testing.assert_close(x.flip(0), 1 - x)
+    BetaLikelihood(torch.nn.Identity(), len(x)).check(x)
+
+
 @pytest.mark.parametrize(
     ("threshold", "max_level", "levels", "expected"),
     [
@@ -59,7 +78,9 @@ def test_threshold_refuses_what_lies_outside_the_unit_interval(threshold):
         Threshold(threshold)
 
 
-@pytest.mark.parametrize("transform", [UnitInterval(), Threshold(), FixedDraw(), DynamicDraw()], ids=repr)
+@pytest.mark.parametrize(
+    "transform", [UnitInterval(), OpenUnitInterval(), Threshold(), FixedDraw(), DynamicDraw()], ids=repr
+)
 @pytest.mark.parametrize("levels", [[-1.0, 1.0], [0.0, 17.0]])
 def test_levels_outside_their_range_are_refused(transform, levels):
     with pytest.raises(ValueError, match=r"'data' must lie in 0 ... 16 for the transform .*\(.*\), got values from"):
@@ -74,7 +95,7 @@ def test_a_transform_shows_its_settings(transform, text):
     assert repr(transform) == text
 
 
-@pytest.mark.parametrize("transform", [Identity(), UnitInterval(), Threshold()], ids=repr)
+@pytest.mark.parametrize("transform", [Identity(), UnitInterval(), OpenUnitInterval(), Threshold()], ids=repr)
 def test_a_transform_without_chance_is_its_own_mean(transform):
     assert torch.equal(transform.mean(GREY, 255.0), transform(GREY, 255.0))
 

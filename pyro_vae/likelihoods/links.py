@@ -1,0 +1,34 @@
+"""What the checks and the links of likelihoods share."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# A mean at the edge of the support has an infinite logit: clip it this far inside before taking the link.
+MEAN_MARGIN = 1e-3
+_NUM_HALVINGS = 40
+
+
+def span(x: Tensor) -> str:
+    """What values x has, for an error."""
+    return f"values from {x.min().item():g} to {x.max().item():g}"
+
+
+def bounded_logit(mean: Tensor) -> Tensor:
+    """The logit of a mean in [0, 1], finite at the ends."""
+    return torch.logit(mean, eps=MEAN_MARGIN)
+
+
+def bounded_log(mean: Tensor) -> Tensor:
+    """The log of a mean that is 0 or more, finite at 0."""
+    return mean.clamp(min=MEAN_MARGIN).log()
+
+
+def solve_increasing(function: Callable[[Tensor], Tensor], value: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The argument between low and high at which an increasing function has this value, element by element."""
+    for _ in range(_NUM_HALVINGS):
+        middle = (low + high) / 2
+        is_below = function(middle) < value
+        low, high = torch.where(is_below, middle, low), torch.where(is_below, high, middle)
+    return (low + high) / 2
