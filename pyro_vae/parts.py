@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -60,7 +60,9 @@ def distribution_mean(distribution: TorchDistribution, num_samples: int = 100) -
 
 
 class _Part(nn.Module):
-    """What all parts share: they can be pickled after Pyro has trained them."""
+    """What all parts share: the size of the context they take, and that they can be pickled after Pyro has trained them."""
+
+    context_dim: int = 0
 
     def __getstate__(self) -> dict[str, Any]:
         make_picklable(self.parameters())
@@ -70,7 +72,9 @@ class _Part(nn.Module):
 class Prior(_Part, ABC):
     """p(z), or p(z | y) where a context is given.
 
-    A subclass defines `forward`, which returns a distribution with event shape `(D,)`.
+    A subclass defines `forward`, which returns a distribution with event shape `(D,)`; where it depends on a context y, it
+    sets `context_dim` to the size Y of that. It may define `attach` (to share the posterior) and `initialize` (to start
+    from data).
 
     Arguments:
         latent_dim: the number D of latent dimensions.
@@ -84,6 +88,13 @@ class Prior(_Part, ABC):
     def forward(self, y: Tensor | None = None) -> TorchDistribution:
         """p(z | y) for y of shape `(*, Y)`, or p(z)."""
 
+    def attach(self, posterior: "Posterior") -> None:
+        """Called by the VAE that the prior becomes a part of, with the posterior beside it; here it changes nothing."""
+
+    def initialize(self, x: Tensor) -> None:
+        """Start from rows of data, `(N, *x_shape)`, as `initialize_prior` asks for."""
+        raise ValueError(f"{type(self).__name__} does not start from data: leave 'initialize_prior' at false.")
+
     def extra_repr(self) -> str:
         return f"latent_dim={self.latent_dim}"
 
@@ -96,13 +107,17 @@ class _Amortised(_Part):
         self.out_shape = as_shape(out_shape, "out_shape")
         self._in_dims = in_dims
         self.network = network if isinstance(network, nn.Module) else network(self.out_shape)
+        self.context_dim = getattr(self.network, "context_dim", 0)
 
     def call_network(self, inputs: Tensor, y: Tensor | None = None) -> Tensor:
-        """The network's output with shape `(*, *out_shape)`; the network itself sees one flat batch of rows."""
+        """The network's output with shape `(*, *out_shape)`; the network itself sees one flat batch of rows.
+
+        The context goes to networks that say by `context_dim` greater than 0 that they take one.
+        """
         # Not .numel(): the tensors that draw Pyro's model diagrams have plain tuples for shapes.
         batch_shape = inputs.shape[: inputs.dim() - self._in_dims]
         rows = inputs.reshape(prod(batch_shape), *inputs.shape[len(batch_shape) :])
-        if y is None:
+        if y is None or not self.context_dim:
             outputs = self.network(rows)
         else:
             outputs = self.network(rows, y.expand(*batch_shape, y.shape[-1]).reshape(len(rows), -1))
@@ -163,6 +178,12 @@ class Likelihood(_Amortised, ABC):
 
     def extra_repr(self) -> str:
         return f"x_shape={tuple(self.x_shape)}"
+
+
+class LikelihoodFactory(Protocol):
+    """A Likelihood class, but for its network and the shape of the data."""
+
+    def __call__(self, *, network: Network, x_shape: Shape) -> Likelihood: ...
 
 
 class Posterior(_Amortised, ABC):
