@@ -1,16 +1,129 @@
 """Importance weights by row: the one estimator that log p(x), bounds and diagnostics share."""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from math import prod
+from typing import Any, NamedTuple, TypeAlias
 
 import pyro
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
+from pyro.poutine.indep_messenger import CondIndepStackFrame
 from torch import Tensor
 
 from pyro_vae.store import store_as_found
+
+_SAMPLES = "pyro_vae.samples"
+# What a Pyro trace keeps of a sample statement: its distribution "fn", its "value", "scale", "mask" and plates.
+Site: TypeAlias = Any
+
+
+class Draws(NamedTuple):
+    """What S draws of all latents have given in one vectorised pass of guide and model.
+
+    Arguments:
+        guide_trace: the guide's trace, each site with S draws at `dim`.
+        model_trace: the model's, replayed against it.
+        row_frames: the plates that every latent lies in.
+        dim: the dimension of the draws.
+    """
+
+    guide_trace: poutine.Trace
+    model_trace: poutine.Trace
+    row_frames: frozenset[CondIndepStackFrame]
+    dim: int
+
+    @property
+    def latents(self) -> list[Site]:
+        """The guide's sample sites."""
+        return _sample_sites(self.guide_trace)
+
+    @property
+    def observations(self) -> list[Site]:
+        """The model's observed sites."""
+        return [site for site in _sample_sites(self.model_trace) if site["is_observed"]]
+
+    def prior(self, site: Site) -> Site:
+        """The model's site of the same name as a latent of the guide."""
+        if site["name"] not in self.model_trace:
+            raise ValueError(f"'model' must have a prior for all latents of the guide, but has none for '{site['name']}'.")
+        return self.model_trace.nodes[site["name"]]
+
+    @property
+    def row_scale(self) -> float:
+        """How many rows of the whole data each row stands for."""
+        return prod((frame.full_size or frame.size) / frame.size for frame in self.row_frames)
+
+    def log_weights(self) -> Tensor:
+        """log p(x, z) − log q(z | x), without any scales."""
+        log_p, log_q = (
+            self.by_row((site, log_prob(site)) for site in _sample_sites(trace))
+            for trace in (self.model_trace, self.guide_trace)
+        )
+        return log_p - log_q
+
+    def scaled_log_weights(self) -> Tensor:
+        """The same with the scales inside the row plate, such as a KL weight, and not with that of the plate itself."""
+        log_p, log_q = (
+            self.by_row((site, self.inner_scale(site) * log_prob(site)) for site in _sample_sites(trace))
+            for trace in (self.model_trace, self.guide_trace)
+        )
+        return log_p - log_q
+
+    def inner_scale(self, site: Site) -> float | Tensor:
+        """The site's scale but for what the row plate gives it."""
+        return site["scale"] / self.row_scale
+
+    def by_row(self, terms: Iterable[tuple[Site, Tensor]]) -> Tensor:
+        """The sum of the sites' terms, masked as the sites are, over all dimensions but those of draws and rows."""
+        kept = {frame.dim for frame in self.row_frames} | {self.dim}
+        total = torch.zeros(())
+        for site, term in terms:
+            term = scale_and_mask(term, mask=site["mask"])
+            summed = [dim for dim in range(-term.dim(), 0) if dim not in kept]
+            total = total + (term.sum(summed, keepdim=True) if summed else term)
+        return total
+
+
+def log_prob(site: Site) -> Tensor:
+    """The log-density of a site's value, in nats."""
+    return site["fn"].log_prob(site["value"])
+
+
+def draw(
+    model: Callable,
+    guide: Callable,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    num_samples: int,
+    max_plate_nesting: int = 1,
+) -> Draws:
+    """Draw all latents from the guide `num_samples` times at once, and run the model with them.
+
+    Raises:
+        ValueError: there is no plate that all sites of model and guide lie in.
+    """
+    dim = -1 - max_plate_nesting
+    with store_as_found(), pyro.plate(_SAMPLES, num_samples, dim=dim):
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+    for site in _sample_sites(guide_trace):
+        if site["name"] not in model_trace and not site["infer"].get("is_auxiliary"):
+            raise ValueError(f"'model' must have all latent sites of the guide, but has no '{site['name']}'.")
+    for site in _sample_sites(model_trace):
+        if not site["is_observed"] and site["name"] not in guide_trace:
+            raise ValueError(f"'guide' must have all latent sites of the model, but has no '{site['name']}'.")
+    sites = _sample_sites(guide_trace) + _sample_sites(model_trace)
+    frames = [frozenset(frame for frame in site["cond_indep_stack"] if frame.name != _SAMPLES) for site in sites]
+    row_frames = frozenset.intersection(*frames[: len(_sample_sites(guide_trace))] or [frozenset()])
+    for site, site_frames in zip(sites, frames, strict=True):
+        if not row_frames or not row_frames <= site_frames:
+            raise ValueError(
+                "'model' and 'guide' must have all sample sites in a row plate "
+                f"at dim {-max_plate_nesting} or right of it, but '{site['name']}' is not."
+            )
+    return Draws(guide_trace, model_trace, row_frames, dim)
 
 
 def log_weights(model: Callable, guide: Callable, *args: Any, num_samples: int, **kwargs: Any) -> Tensor:
@@ -32,10 +145,7 @@ def log_weights(model: Callable, guide: Callable, *args: Any, num_samples: int, 
     Raises:
         ValueError: a site lies outside the row plate.
     """
-    with store_as_found(), pyro.plate("pyro_vae.samples", num_samples, dim=-2):
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
-    return _log_prob_by_row(model_trace) - _log_prob_by_row(guide_trace)
+    return draw(model, guide, args, kwargs, num_samples).log_weights()
 
 
 def log_mean_exp(log_values: Tensor, dim: int = 0) -> Tensor:
@@ -43,14 +153,6 @@ def log_mean_exp(log_values: Tensor, dim: int = 0) -> Tensor:
     return log_values.logsumexp(dim) - math.log(log_values.shape[dim])
 
 
-def _log_prob_by_row(trace: poutine.Trace) -> Tensor:
-    total = torch.zeros(())
-    for name, site in poutine.util.prune_subsample_sites(trace).nodes.items():
-        if site["type"] == "sample":
-            if not any(frame.dim == -1 for frame in site["cond_indep_stack"]):
-                raise ValueError(
-                    f"'model' and 'guide' must have all sample sites in a row plate at dim -1, but '{name}' is not."
-                )
-            distribution: Any = site["fn"]
-            total = total + scale_and_mask(distribution.log_prob(site["value"]), mask=site["mask"])
-    return total
+def _sample_sites(trace: poutine.Trace) -> list[Site]:
+    nodes = poutine.util.prune_subsample_sites(trace).nodes.values()
+    return [site for site in nodes if site["type"] == "sample"]

@@ -1,0 +1,26 @@
+"""Objectives that Pyro lacks or gets wrong under plates, and schedules for the KL term."""
+
+from pyro_vae.objectives.bounds import (
+    DoublyReparameterizedELBO,
+    ImportanceWeightedELBO,
+    RowELBO,
+    StickingTheLandingELBO,
+)
+from pyro_vae.objectives.penalties import CapacityELBO, FreeBitsELBO, RateTerms, TotalCorrelationELBO
+from pyro_vae.objectives.schedules import ConstantKL, CyclicalKL, KLSchedule, LinearCapacity, LinearWarmup
+
+__all__ = [
+    "CapacityELBO",
+    "ConstantKL",
+    "CyclicalKL",
+    "DoublyReparameterizedELBO",
+    "FreeBitsELBO",
+    "ImportanceWeightedELBO",
+    "KLSchedule",
+    "LinearCapacity",
+    "LinearWarmup",
+    "RateTerms",
+    "RowELBO",
+    "StickingTheLandingELBO",
+    "TotalCorrelationELBO",
+]

@@ -1,0 +1,147 @@
+"""Importance-weighted bounds on log p(x): tighter than the ELBO, with estimators of their gradients."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro.infer import ELBO
+from torch import Tensor
+
+from pyro_vae.importance import Draws, draw, log_mean_exp
+from pyro_vae.parts import as_shape
+
+
+class RowELBO(ELBO, ABC):
+    """A Pyro objective that is computed row by row, from draws of all latents that cost one vectorised pass.
+
+    Its value is the negative bound, summed over rows, and scaled to the whole data where the row plate is subsampled; a
+    KL weight and other scales inside that plate act row by row. It works with Pyro's SVI and with ours, plain and traced.
+    A subclass defines `differentiable_loss`.
+
+    Arguments:
+        num_particles: the number K of draws for each row.
+        max_plate_nesting: how many plates deep model and guide go.
+    """
+
+    def __init__(self, num_particles: int = 1, max_plate_nesting: int = 1) -> None:
+        as_shape(num_particles, "num_particles")
+        super().__init__(num_particles, max_plate_nesting)
+
+    @abstractmethod
+    def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        """The loss in nats, with the gradient that minimises it; the arguments go to model and guide."""
+
+    @torch.no_grad()
+    def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
+        """The loss in nats."""
+        return self.differentiable_loss(model, guide, *args, **kwargs).item()
+
+    def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
+        """The loss in nats, with its gradients added to those of the parameters."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        loss.backward()
+        return loss.item()
+
+    def draw(self, model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Draws:
+        """K draws of the latents, which must be reparameterised."""
+        draws = draw(model, guide, args, kwargs, self.num_particles, self.max_plate_nesting)
+        for site in draws.latents:
+            if not site["fn"].has_rsample:
+                raise ValueError(
+                    f"'guide' must draw '{site['name']}' by a distribution with rsample for {type(self).__name__}, got "
+                    f"{type(site['fn']).__name__}."
+                )
+        return draws
+
+    def _get_trace(self, model: Callable, guide: Callable, args: Any, kwargs: Any) -> Any:
+        raise NotImplementedError  # Pyro's way of one draw at a time, which nothing here takes
+
+
+class ImportanceWeightedELBO(RowELBO):
+    """L_K = E[log (1/K) Σ_k w_k] with w_k = p(x, z_k) / q(z_k | x): a bound on log p(x) that rises with K from the ELBO.
+
+    References:
+        Importance weighted autoencoders, Burda et al., 2015.
+
+    Arguments:
+        num_particles: the number K of draws for each row.
+        max_plate_nesting: how many plates deep model and guide go.
+
+    Example:
+        >>> ImportanceWeightedELBO(num_particles=5).loss(vae.model, vae.guide, vae.sample(3)) > 0
+        True
+    """
+
+    def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        draws = self.draw(model, guide, args, kwargs)
+        return -draws.row_scale * log_mean_exp(draws.scaled_log_weights(), draws.dim).sum()
+
+
+class StickingTheLandingELBO(RowELBO):
+    """L_K as in `ImportanceWeightedELBO`, with a gradient that vanishes where the posterior is exact.
+
+    The guide's parameters move through z alone, and not through the density log q(z | x) of a given z, whose gradient
+    (the score) has mean zero at K = 1 but not variance zero. At K = 1 the gradient is unbiased, for more draws it is not.
+
+    References:
+        Sticking the landing: simple, lower-variance gradient estimators for variational inference, Roeder et al., 2017.
+
+    Arguments:
+        num_particles: the number K of draws for each row.
+        max_plate_nesting: how many plates deep model and guide go.
+
+    Example:
+        >>> StickingTheLandingELBO().loss(vae.model, vae.guide, vae.sample(3)) > 0
+        True
+    """
+
+    def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        draws = self.draw(model, guide, args, kwargs)
+        log_weights = draws.scaled_log_weights() + _cancel_score(draws)
+        return -draws.row_scale * log_mean_exp(log_weights, draws.dim).sum()
+
+
+class DoublyReparameterizedELBO(RowELBO):
+    """L_K as in `ImportanceWeightedELBO`, with an unbiased gradient for the guide whose signal does not fade as K grows.
+
+    With normalised weights v_k = w_k / Σ w, the model's gradient is Σ v_k ∇ log w_k, and the guide's is Σ v_k² ∇ log w_k
+    through z_k alone; with a KL weight β the factor v_k² becomes v_k (1 − β + β v_k).
+
+    References:
+        Doubly reparameterized gradient estimators for Monte Carlo objectives, Tucker et al., 2018.
+
+    Arguments:
+        num_particles: the number K of draws for each row.
+        max_plate_nesting: how many plates deep model and guide go.
+
+    Example:
+        >>> DoublyReparameterizedELBO(num_particles=5).loss(vae.model, vae.guide, vae.sample(3)) > 0
+        True
+    """
+
+    def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        draws = self.draw(model, guide, args, kwargs)
+        cancelled = _cancel_score(draws)
+        (latent,) = draws.latents
+        z = latent["value"]
+        latent["value"] = z.clone()  # a flow that knows its own draw would give log q(z | x) past z and the hook below
+        log_weights = draws.scaled_log_weights() + cancelled
+        shares = log_weights.detach().softmax(draws.dim)
+        if z.requires_grad:
+            kl_weight = draws.inner_scale(latent)
+            factor = (1 - kl_weight + kl_weight * shares).reshape(shares.shape + (1,) * latent["fn"].event_dim)
+            z.register_hook(lambda gradient: factor * gradient)
+        bound = log_mean_exp(log_weights, draws.dim).detach()
+        surrogate = (shares * log_weights).sum(draws.dim)
+        return -draws.row_scale * (bound + surrogate - surrogate.detach()).sum()
+
+
+def _cancel_score(draws: Draws) -> Tensor:
+    """Zero, with the gradient that log q(z | x) has for a given z: added to the log-weights it takes the score out."""
+    if len(draws.latents) != 1:
+        names = ", ".join(site["name"] for site in draws.latents)
+        raise ValueError(f"'guide' must draw its latents at one site for this objective, got {names or 'none'}.")
+    (site,) = draws.latents
+    log_q = site["fn"].log_prob(site["value"].detach())
+    return draws.by_row([(site, draws.inner_scale(site) * (log_q - log_q.detach()))])

@@ -1,0 +1,121 @@
+"""Schedules for the KL term, as a function of the time in epochs."""
+
+from abc import ABC, abstractmethod
+
+
+class KLSchedule(ABC):
+    """The weight of KL(q(z | x) ‖ p(z)) in the objective as training goes on.
+
+    A subclass defines `__call__`; `keyword` names the argument of the objective, model and guide that takes the number.
+    """
+
+    keyword = "kl_weight"
+
+    @abstractmethod
+    def __call__(self, epoch: float) -> float:
+        """The weight, greater than 0, at a time in epochs; 0.5 is half way through the first."""
+
+
+class ConstantKL(KLSchedule):
+    """One weight throughout; 1 gives the ELBO, another β the objective of the β-VAE.
+
+    References:
+        β-VAE: learning basic visual concepts with a constrained variational framework, Higgins et al., 2017.
+
+    Arguments:
+        weight: the weight β, greater than 0.
+
+    Example:
+        >>> ConstantKL(4.0)(epoch=0.5)
+        4.0
+    """
+
+    def __init__(self, weight: float = 1.0) -> None:
+        if not weight > 0:
+            raise ValueError(f"'weight' of ConstantKL must be greater than 0, got {weight}.")
+        self.weight = weight
+
+    def __call__(self, epoch: float) -> float:
+        return self.weight
+
+
+class LinearWarmup(KLSchedule):
+    """A weight that rises in a straight line to 1, so that the latent is used before it is regularised.
+
+    References:
+        Ladder variational autoencoders, Sønderby et al., 2016.
+
+    Arguments:
+        epochs: the time of the rise.
+        start: the weight at the beginning, greater than 0.
+
+    Example:
+        >>> LinearWarmup(epochs=10, start=0.1)(epoch=5)
+        0.55
+    """
+
+    def __init__(self, epochs: float, start: float = 0.01) -> None:
+        if not epochs > 0:
+            raise ValueError(f"'epochs' of LinearWarmup must be greater than 0, got {epochs}.")
+        if not 0 < start <= 1:
+            raise ValueError(f"'start' of LinearWarmup must be greater than 0 and at most 1, got {start}.")
+        self.epochs, self.start = epochs, start
+
+    def __call__(self, epoch: float) -> float:
+        return self.start + (1 - self.start) * min(1.0, epoch / self.epochs)
+
+
+class CyclicalKL(KLSchedule):
+    """A weight that rises in a straight line to 1 again and again, so that codes which collapsed get another chance.
+
+    References:
+        Cyclical annealing schedule: a simple approach to mitigating KL vanishing, Fu et al., 2019.
+
+    Arguments:
+        epochs: the length of a cycle.
+        rise: the share of it in which the weight rises; then it stays at 1.
+        start: the weight at the beginning of each cycle, greater than 0.
+
+    Example:
+        >>> [CyclicalKL(epochs=10, start=0.1)(epoch) for epoch in (2.5, 5, 9, 10)]
+        [0.55, 1.0, 1.0, 0.1]
+    """
+
+    def __init__(self, epochs: float, rise: float = 0.5, start: float = 0.01) -> None:
+        for name, value in (("rise", rise), ("start", start)):
+            if not 0 < value <= 1:
+                raise ValueError(f"'{name}' of CyclicalKL must be greater than 0 and at most 1, got {value}.")
+        if not epochs > 0:
+            raise ValueError(f"'epochs' of CyclicalKL must be greater than 0, got {epochs}.")
+        self.epochs = epochs
+        self.warmup = LinearWarmup(epochs * rise, start)
+
+    def __call__(self, epoch: float) -> float:
+        return self.warmup(epoch % self.epochs)
+
+
+class LinearCapacity(KLSchedule):
+    """The KL that `CapacityELBO` aims at: it rises in a straight line from 0 to a last value.
+
+    References:
+        Understanding disentangling in β-VAE, Burgess et al., 2018.
+
+    Arguments:
+        last: the KL in the end, in nats per row.
+        epochs: the time of the rise.
+
+    Example:
+        >>> LinearCapacity(last=20.0, epochs=10)(epoch=5)
+        10.0
+    """
+
+    keyword = "kl_capacity"
+
+    def __init__(self, last: float, epochs: float) -> None:
+        for name, value in (("last", last), ("epochs", epochs)):
+            if not value > 0:
+                raise ValueError(f"'{name}' of LinearCapacity must be greater than 0, got {value}.")
+        self.last, self.epochs = last, epochs
+
+    def __call__(self, epoch: float) -> float:
+        return self.last * min(1.0, epoch / self.epochs)
