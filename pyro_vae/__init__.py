@@ -3,30 +3,64 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pyro_vae.aggregate import AggregatedPosterior, gaussian_mixture
 from pyro_vae.data import Rows, Shuffled, WithReplacement
-from pyro_vae.distributions import ContinuousBernoulli
+from pyro_vae.distributions import Concatenation, ContinuousBernoulli, DiscretizedLogistic
+from pyro_vae.divergences import monte_carlo_sites
 from pyro_vae.evaluation import Estimate, Evaluation, evaluate
+from pyro_vae.fitting import NonFiniteLossError, fit
+from pyro_vae.flows import AffineFlow, SplineFlow
 from pyro_vae.importance import log_mean_exp, log_weights
 from pyro_vae.likelihoods import (
     BernoulliLikelihood,
+    BetaLikelihood,
     BinomialLikelihood,
+    Columns,
     ContinuousBernoulliLikelihood,
+    DiscretizedLogisticLikelihood,
+    DiscretizedLogisticMixtureLikelihood,
     FixedScale,
+    LaplaceLikelihood,
     LearnedScale,
+    NegativeBinomialLikelihood,
     NetworkScale,
     NormalLikelihood,
     OneHotCategoricalLikelihood,
+    PoissonLikelihood,
+    ProductLikelihood,
+    StudentTLikelihood,
+    ZeroInflatedNegativeBinomialLikelihood,
 )
-from pyro_vae.nets import MLP
-from pyro_vae.objectives import ConstantKL, LinearWarmup
+from pyro_vae.nets import MLP, ConvDecoder, ConvEncoder, GatedMLP
+from pyro_vae.objectives import (
+    CapacityELBO,
+    ConstantKL,
+    CyclicalKL,
+    DoublyReparameterizedELBO,
+    FreeBitsELBO,
+    ImportanceWeightedELBO,
+    LinearCapacity,
+    LinearWarmup,
+    RateTerms,
+    StickingTheLandingELBO,
+    TotalCorrelationELBO,
+)
 from pyro_vae.parts import Likelihood, Posterior, Prior
-from pyro_vae.posteriors import DiagNormalPosterior
-from pyro_vae.priors import StandardNormalPrior
+from pyro_vae.posteriors import DiagNormalPosterior, FlowPosterior, FullNormalPosterior, LowRankNormalPosterior
+from pyro_vae.priors import (
+    ConditionalNormalPrior,
+    DiagNormalPrior,
+    FlowPrior,
+    LaplacePrior,
+    MixtureNormalPrior,
+    StandardNormalPrior,
+    VampPrior,
+)
 from pyro_vae.snapshots import Snapshots
 from pyro_vae.sources import KMNIST, MNIST, ArrayFile, Digits, FashionMNIST, OneHot, Splits, load_splits
 from pyro_vae.svi import SVI
-from pyro_vae.training import Epoch, Fit, NonFiniteLossError, Training, fit
-from pyro_vae.transforms import DynamicDraw, FixedDraw, Identity, Threshold, UnitInterval
+from pyro_vae.training import Epoch, Fit, Training
+from pyro_vae.transforms import DynamicDraw, FixedDraw, Identity, OpenUnitInterval, Threshold, UnitInterval
 from pyro_vae.vae import VAE
 
 if TYPE_CHECKING:
@@ -40,14 +74,29 @@ __all__ = [
     "MNIST",
     "SVI",
     "VAE",
+    "AffineFlow",
+    "AggregatedPosterior",
     "ArrayFile",
     "BernoulliLikelihood",
+    "BetaLikelihood",
     "BinomialLikelihood",
+    "CapacityELBO",
+    "Columns",
+    "Concatenation",
+    "ConditionalNormalPrior",
     "ConstantKL",
     "ContinuousBernoulli",
     "ContinuousBernoulliLikelihood",
+    "ConvDecoder",
+    "ConvEncoder",
+    "CyclicalKL",
     "DiagNormalPosterior",
+    "DiagNormalPrior",
     "Digits",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticLikelihood",
+    "DiscretizedLogisticMixtureLikelihood",
+    "DoublyReparameterizedELBO",
     "DynamicDraw",
     "Epoch",
     "Estimate",
@@ -56,32 +105,56 @@ __all__ = [
     "Fit",
     "FixedDraw",
     "FixedScale",
+    "FlowPosterior",
+    "FlowPrior",
+    "FreeBitsELBO",
+    "FullNormalPosterior",
+    "GatedMLP",
     "Identity",
+    "ImportanceWeightedELBO",
+    "LaplaceLikelihood",
+    "LaplacePrior",
     "LearnedScale",
     "Likelihood",
+    "LinearCapacity",
     "LinearWarmup",
+    "LowRankNormalPosterior",
+    "MixtureNormalPrior",
+    "NegativeBinomialLikelihood",
     "NetworkScale",
     "NonFiniteLossError",
     "NormalLikelihood",
     "OneHot",
     "OneHotCategoricalLikelihood",
+    "OpenUnitInterval",
+    "PoissonLikelihood",
     "Posterior",
     "Prior",
+    "ProductLikelihood",
+    "RateTerms",
     "Rows",
     "Shuffled",
     "Snapshots",
+    "SplineFlow",
     "Splits",
     "StandardNormalPrior",
+    "StickingTheLandingELBO",
+    "StudentTLikelihood",
     "Threshold",
+    "TotalCorrelationELBO",
     "Training",
     "UnitInterval",
+    "VampPrior",
     "WithReplacement",
+    "ZeroInflatedNegativeBinomialLikelihood",
     "evaluate",
     "fit",
+    "gaussian_mixture",
     "load",
     "load_splits",
     "log_mean_exp",
     "log_weights",
+    "monte_carlo_sites",
 ]
 
 

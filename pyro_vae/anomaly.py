@@ -3,11 +3,10 @@
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_vae.data import Rows, as_rows
+from pyro_vae.data import Data, as_rows
 from pyro_vae.evaluation import evaluate_rows
 from pyro_vae.parts import evaluating
 from pyro_vae.streams import stream
@@ -33,7 +32,7 @@ class AnomalyScores(NamedTuple):
 @torch.no_grad()
 def anomaly_scores(
     vae: VAE,
-    data: Rows | Tensor | np.ndarray,
+    data: Data,
     *,
     num_samples: int = 10,
     num_importance_samples: int = 50,
@@ -57,11 +56,12 @@ def anomaly_scores(
     """
     rows, like = as_rows(data), next(vae.parameters(), torch.zeros(()))
     terms = evaluate_rows(vae, rows, num_samples=num_samples, num_importance_samples=num_importance_samples, seed=seed)
-    errors = []
+    context, errors = rows.context(vae.context_dim), []
     with evaluating(vae), stream(seed, device=like.device):
         for block in rows.blocks():
             x = rows.batch(block, like.dtype).to(like.device)
-            errors.append(((x - vae.reconstruct(x)) ** 2).flatten(1).sum(1).cpu())
+            y = None if context is None else context[block].to(like)
+            errors.append(((x - vae.reconstruct(x, y)) ** 2).flatten(1).sum(1).cpu())
     return AnomalyScores(terms.rate, terms.negative_elbo, -terms.log_marginal, torch.cat(errors))
 
 

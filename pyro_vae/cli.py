@@ -106,7 +106,8 @@ def _own_words() -> Iterator[None]:
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Run a script; a user's mistake ends it with one sentence on standard error."""
+    """Run a script; a user's mistake ends it with one sentence on standard error, and warnings are sentences too."""
+    warnings.showwarning = lambda message, *_: print(f"warning: {one_line(message)}", file=sys.stderr)
     try:
         sys.exit(main() or 0)
     except (ValueError, OSError) as error:
@@ -139,9 +140,9 @@ def _accepted(hint: Any, names: list[str]) -> str:
 
 def _known_subclasses(base: type) -> list[type]:
     """The final classes to name for a base: torch's own modules are too many, the package's networks will do."""
-    package = "pyro_vae.nets" if base is nn.Module else base.__module__.split(".")[0] + "."
+    packages = ("pyro_vae.nets",) if base is nn.Module else (base.__module__.split(".")[0] + ".", "pyro_vae.")
     found = (
-        cls for cls in _subclasses(base) if cls.__module__.startswith(package) and not cls.__name__.startswith("_")
+        cls for cls in _subclasses(base) if cls.__module__.startswith(packages) and not cls.__name__.startswith("_")
     )
     return [cls for cls in found if not inspect.isabstract(cls)]
 

@@ -14,10 +14,10 @@ import yaml
 from torch import nn
 
 # Imported for their names: what stands here can be called by its class name alone.
-from pyro_vae import likelihoods, nets, objectives, posteriors, priors, sources, transforms  # noqa: F401
+from pyro_vae import flows, likelihoods, nets, objectives, posteriors, priors, sources, transforms  # noqa: F401
 from pyro_vae.checkpoint import RunFolder
 from pyro_vae.errors import nearest, one_line
-from pyro_vae.parts import Likelihood, Network, Posterior, Prior, Shape
+from pyro_vae.parts import LikelihoodFactory, Network, Posterior, Prior, Shape
 from pyro_vae.streams import stream
 from pyro_vae.training import Training
 from pyro_vae.vae import VAE
@@ -29,18 +29,14 @@ if TYPE_CHECKING:
 TRUSTED = ("pyro_vae", "pyro", "torch", "zuko")
 _PRESETS = resources.files("pyro_vae") / "presets"
 _DEFAULT_PRESET = "digits"
+# Rows that a prior may start from: more than any has components.
+_INITIAL_ROWS = 10_000
 
 
 class PriorFactory(Protocol):
     """A Prior class, but for what the settings decide elsewhere."""
 
     def __call__(self, *, latent_dim: int) -> Prior: ...
-
-
-class LikelihoodFactory(Protocol):
-    """A Likelihood class, but for its network and the shape of the data."""
-
-    def __call__(self, *, network: Network, x_shape: Shape) -> Likelihood: ...
 
 
 class PosteriorFactory(Protocol):
@@ -67,6 +63,7 @@ class ModelSettings:
         decoder: the likelihood's network, a class of network.
         encoder: the posterior's network, a class of network.
         initialize_bias: start the likelihood's output bias at the mean of the training data.
+        initialize_prior: start the prior at training rows, as a VampPrior can.
     """
 
     latent_dim: int
@@ -76,6 +73,7 @@ class ModelSettings:
     decoder: NetworkFactory
     encoder: NetworkFactory
     initialize_bias: bool = False
+    initialize_prior: bool = False
 
 
 @dataclass
@@ -144,6 +142,8 @@ def prepare(settings: Settings) -> tuple[VAE, sources.Splits]:
     splits = settings.data.load()
     with stream(settings.training.seed, 0):
         vae = build_vae(settings.vae, splits.train.x_shape)
+        if settings.vae.initialize_prior:
+            vae.prior.initialize(splits.train.batch(torch.randperm(len(splits.train))[:_INITIAL_ROWS]))
     if settings.vae.initialize_bias:
         vae.likelihood.initialize_bias(splits.train.mean())
     return vae, splits

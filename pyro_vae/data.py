@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -23,10 +24,10 @@ class Rows:
         levels: `(N, *x_shape)`, of any real dtype.
         transform: makes x from levels.
         max_level: the highest level there can be: 255 for 8-bit images, 1 for real numbers.
-        labels: one whole number for each row, `(N,)`, if the data have them.
+        labels: what else is known of each row, if anything: a whole number from 0, `(N,)`, or a vector, `(N, Y)`.
 
     Raises:
-        ValueError: levels without rows, not of real numbers, or with NaN or infinity.
+        ValueError: levels without rows, not of real numbers, or with NaN or infinity; labels of another shape.
 
     Example:
         >>> rows = Rows(torch.arange(6, dtype=torch.uint8).reshape(3, 2), UnitInterval(), max_level=5)
@@ -51,6 +52,10 @@ class Rows:
         if levels.is_floating_point() and not torch.isfinite(levels).all():
             bad = int((~torch.isfinite(levels)).flatten(1).any(1).sum())
             raise ValueError(f"'data' must be finite, got NaN or infinity in {bad} of {len(self)} rows.")
+        if self.labels is not None and (self.labels.dim() not in (1, 2) or len(self.labels) != len(self)):
+            raise ValueError(
+                f"'labels' must have the shape ({len(self)},) or ({len(self)}, Y), got {tuple(self.labels.shape)}."
+            )
 
     def __len__(self) -> int:
         return self.levels.shape[0]
@@ -67,6 +72,30 @@ class Rows:
     def x(self, levels: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """x from stored levels, `(*, *x_shape)`, in this dtype or in torch's default one; drawn where it is random."""
         return self.transform(levels.to(dtype or torch.get_default_dtype()), self.max_level)
+
+    def context(self, size: int) -> Tensor | None:
+        """y of all rows, `(N, size)`, for a VAE with a context of that size: vectors as they are, labels one-hot.
+
+        Raises:
+            ValueError: no labels, labels beyond the size, or vectors of another size.
+        """
+        if not size:
+            return None
+        labels = self.labels
+        if labels is None:
+            raise ValueError(f"'data' must have labels for a VAE with a context y of {size}, got none.")
+        has_vectors = labels.dim() == 2
+        if has_vectors:
+            is_context = labels.shape[1] == size and bool(torch.isfinite(labels).all())
+        else:
+            numbers = labels.long()  # torch compares no wide unsigned integers
+            is_context = not labels.is_floating_point() and bool(((numbers >= 0) & (numbers < size)).all())
+        if not is_context:
+            raise ValueError(
+                f"'data' must have labels 0 ... {size - 1}, or finite vectors of {size} numbers, for a VAE with a context y "
+                f"of {size}, got {labels.dtype} of the shape {tuple(labels.shape)}."
+            )
+        return (labels if has_vectors else torch.nn.functional.one_hot(labels.long(), size)).to(torch.get_default_dtype())
 
     def blocks(self, num_rows: int = _BLOCK_ROWS) -> Iterator[slice]:
         """The rows in slices of at most `num_rows`."""
@@ -96,26 +125,50 @@ class Rows:
         return replace(self, levels=self.levels[index], labels=None if self.labels is None else self.labels[index])
 
     def content_order(self) -> Tensor:
-        """An order of the rows, `(N,)`, that depends on what they hold and not on how they are arranged."""
-        rows = self.levels.cpu().contiguous().view(torch.uint8).reshape(len(self), -1).numpy()
-        words = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8))).view(np.uint64)
-        keys = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64) * 2 + 1
-        return torch.from_numpy(np.argsort(words @ keys, kind="stable"))
+        """An order of the rows, `(N,)`, that depends on what they hold and not on how they are arranged.
+
+        Rows with the same levels are told apart by their labels.
+        """
+        parts = [self.levels] if self.labels is None else [self.labels, self.levels]
+        return torch.from_numpy(np.lexsort([_content_keys(part) for part in parts]))  # by the last part first
 
 
-def as_rows(data: Rows | Tensor | np.ndarray) -> Rows:
-    """Rows of data that are x already; what torch cannot compute with, such as wide unsigned integers, is converted."""
+Data: TypeAlias = Rows | Tensor | np.ndarray | tuple[Tensor | np.ndarray, Tensor | np.ndarray]
+
+
+def as_rows(data: Data) -> Rows:
+    """Rows of data that are x already, or of a pair (x, y) with their contexts.
+
+    What torch cannot compute with, such as wide unsigned integers, is converted.
+    """
     if isinstance(data, Rows):
         return data
-    if not isinstance(data, Tensor):
-        data = np.asanyarray(data)
-        if data.dtype.kind not in "buif" or data.dtype.itemsize > 8 or isinstance(data, np.ma.MaskedArray):
-            kind = f"{type(data).__name__} of {data.dtype}"
-            raise ValueError(f"'data' must be an array of real numbers without a mask, got {kind}.")
-        has_wide_unsigned = data.dtype.kind == "u" and data.dtype.itemsize > 1
-        # A copy: torch shares memory, and can do so neither with read-only arrays nor with reversed ones.
-        data = torch.from_numpy(np.array(data, dtype=np.int64 if has_wide_unsigned else data.dtype.newbyteorder("=")))
-    return Rows(data, Identity())
+    if isinstance(data, tuple):
+        if len(data) != 2:
+            raise ValueError(f"'data' must be rows x or a pair (x, y), got a tuple of {len(data)}.")
+        x, y = data
+        return replace(as_rows(x), labels=_as_tensor(y))
+    return Rows(_as_tensor(data), Identity())
+
+
+def _as_tensor(data: Tensor | np.ndarray) -> Tensor:
+    if isinstance(data, Tensor):
+        return data
+    data = np.asanyarray(data)
+    if data.dtype.kind not in "buif" or data.dtype.itemsize > 8 or isinstance(data, np.ma.MaskedArray):
+        kind = f"{type(data).__name__} of {data.dtype}"
+        raise ValueError(f"'data' must be an array of real numbers without a mask, got {kind}.")
+    has_wide_unsigned = data.dtype.kind == "u" and data.dtype.itemsize > 1
+    # A copy: torch shares memory, and can do so neither with read-only arrays nor with reversed ones.
+    return torch.from_numpy(np.array(data, dtype=np.int64 if has_wide_unsigned else data.dtype.newbyteorder("=")))
+
+
+def _content_keys(values: Tensor) -> np.ndarray:
+    """A number for each row, `(N,)`, that is the same for rows which hold the same."""
+    rows = values.cpu().contiguous().view(torch.uint8).reshape(len(values), -1).numpy()
+    words = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8))).view(np.uint64)
+    factors = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64) * 2 + 1
+    return words @ factors
 
 
 class Batches(ABC):

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-import numpy as np
 import torch
-from pyro.distributions import Independent, TorchDistribution
+from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.distributions import kl_divergence
 
-from pyro_vae.data import Rows, as_rows
+from pyro_vae.data import Data, Rows, as_rows
+from pyro_vae.divergences import closed_kl, closed_kl_by_dim
 from pyro_vae.execution import Compile, Program
 from pyro_vae.importance import log_weights
 from pyro_vae.parts import as_shape, distribution_mean, evaluating
@@ -128,7 +127,7 @@ class _Block(NamedTuple):
 @torch.no_grad()
 def evaluate(
     vae: VAE,
-    data: Rows | Tensor | np.ndarray,
+    data: Data,
     *,
     num_samples: int = 10,
     num_importance_samples: int = 100,
@@ -141,7 +140,7 @@ def evaluate(
 
     Arguments:
         vae: the VAE.
-        data: rows, `(N, *x_shape)`.
+        data: rows, `(N, *x_shape)`; for a conditional VAE a pair (x, y), or rows with labels.
         num_samples: the draws of z for each row, for −ELBO, rate and distortion.
         num_importance_samples: the draws of z for each row, for log p(x); 0 leaves it out.
         seed: names the random stream.
@@ -185,7 +184,7 @@ class RowEvaluation(NamedTuple):
 @torch.no_grad()
 def evaluate_rows(
     vae: VAE,
-    data: Rows | Tensor | np.ndarray,
+    data: Data,
     *,
     num_samples: int = 10,
     num_importance_samples: int = 100,
@@ -204,9 +203,9 @@ def evaluate_rows(
 
 
 @torch.no_grad()
-def negative_elbo(vae: VAE, data: Rows | Tensor | np.ndarray, *, num_samples: int = 1, seed: int = 0) -> float:
+def negative_elbo(vae: VAE, data: Data, *, num_samples: int = 1, seed: int = 0) -> float:
     """−ELBO in nats per row over all rows, as `evaluate` gives it, at the price of one pass for each draw."""
-    blocks = _by_block(vae, as_rows(data), seed, lambda x: _draws(vae, x, vae.encode(x), num_samples)[0])
+    blocks = _by_block(vae, as_rows(data), seed, lambda x, y: _draws(vae, x, y, vae.encode(x, y), num_samples)[0])
     return torch.cat([draws.mean(0) for draws in blocks]).mean().item()
 
 
@@ -215,10 +214,9 @@ def check_data(vae: VAE, rows: Rows) -> None:
     """Refuse rows that the VAE cannot score, before any work is done.
 
     Raises:
-        ValueError: rows of another shape, or outside the likelihood's support.
+        ValueError: rows of another shape, outside the likelihood's support, or without the context that the VAE takes.
     """
-    if vae.context_dim:
-        raise ValueError("'vae' must need no context y for fit and evaluate: train it with SVI, which passes y on.")
+    rows.context(vae.context_dim)
     if rows.x_shape != vae.x_shape:
         raise ValueError(f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}.")
     dtype = next(vae.parameters(), torch.zeros(())).dtype
@@ -227,14 +225,16 @@ def check_data(vae: VAE, rows: Rows) -> None:
             vae.likelihood.check(rows.batch(block, dtype))
 
 
-def _by_block(vae: VAE, rows: Rows, seed: int, function: Callable[[Tensor], T]) -> list[T]:
-    """The function of x, block by block in an order that the rows' contents decide, each with a random stream of its own."""
+def _by_block(vae: VAE, rows: Rows, seed: int, function: Callable[[Tensor, Tensor | None], T]) -> list[T]:
+    """The function of x and y by blocks, in an order that the rows' contents decide, each with its own random stream."""
     like = next(vae.parameters(), torch.zeros(()))
+    context = rows.context(vae.context_dim)
     results = []
     with evaluating(vae):
         for number, index in enumerate(rows.content_order().split(BLOCK_ROWS)):
             with stream(seed, number, device=like.device):
-                results.append(function(rows.batch(index, like.dtype).to(like.device)))
+                y = None if context is None else context[index].to(like)
+                results.append(function(rows.batch(index, like.dtype).to(like.device), y))
     return results
 
 
@@ -242,45 +242,51 @@ def _weights_program(vae: VAE, num_rows: int, num_samples: int, compile: Compile
     """Log-weights of a chunk of draws, `(S, B)`: traced where there are many chunks, compiled where there are very many."""
     num_chunks = -(-num_rows // BLOCK_ROWS) * len(_chunks(num_samples))
 
-    def weights(x: Tensor, count: int) -> tuple[Tensor]:
-        return (log_weights(vae.model, vae.guide, x, num_samples=count),)
+    def weights(x: Tensor, y: Tensor | None, count: int) -> tuple[Tensor]:
+        return (log_weights(vae.model, vae.guide, x, y, num_samples=count),)
 
     is_traced = compile is True or num_chunks >= _TRACE_PAYS_FROM
     return Program(weights, calls=[vae], name="log_weights", trace=is_traced, compile=compile, num_calls=num_chunks)
 
 
-def _evaluate_block(vae: VAE, weights: Program, num_samples: int, num_importance_samples: int, x: Tensor) -> _Block:
-    q_z, p_z = vae.encode(x), vae.prior()
-    negative_elbo, rate, distortion = _draws(vae, x, q_z, num_samples)
+def _evaluate_block(
+    vae: VAE, weights: Program, num_samples: int, num_importance_samples: int, x: Tensor, y: Tensor | None
+) -> _Block:
+    q_z, p_z = vae.encode(x, y), vae.prior(y)
+    negative_elbo, rate, distortion = _draws(vae, x, y, q_z, num_samples)
+    latent_mean = distribution_mean(q_z)
+    rate_by_dim = closed_kl_by_dim(q_z, p_z)
     return _Block(
         negative_elbo=_row_means(negative_elbo),
-        rate=_row_means(rate, is_exact=_kl(q_z, p_z) is not None),
+        rate=_row_means(rate, is_exact=closed_kl(q_z, p_z) is not None),
         distortion=_row_means(distortion),
-        log_marginal=_log_marginal(weights, x, num_importance_samples) if num_importance_samples else None,
-        rate_by_dim=_kl_by_dim(q_z, p_z),
-        latent_mean=distribution_mean(q_z).double(),
-        is_discrete=_is_discrete(vae.decode(distribution_mean(q_z)), x),
+        log_marginal=_log_marginal(weights, x, y, num_importance_samples) if num_importance_samples else None,
+        rate_by_dim=None if rate_by_dim is None else rate_by_dim.double(),
+        latent_mean=latent_mean.double(),
+        is_discrete=_is_discrete(vae.decode(latent_mean, y), x),
     )
 
 
-def _draws(vae: VAE, x: Tensor, q_z: TorchDistribution, num_samples: int) -> tuple[Tensor, Tensor, Tensor]:
+def _draws(
+    vae: VAE, x: Tensor, y: Tensor | None, q_z: TorchDistribution, num_samples: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """−ELBO, rate and distortion at each draw of z, `(S, B)`; the rate in closed form where there is one."""
-    p_z = vae.prior()
+    p_z = vae.prior(y)
     rates, distortions = [], []
     for count in _chunks(num_samples):
         z = q_z.sample(torch.Size([count]))
-        kl = _kl(q_z, p_z)
+        kl = closed_kl(q_z, p_z)
         rates.append(q_z.log_prob(z) - p_z.log_prob(z) if kl is None else kl.expand(count, -1))
-        distortions.append(-vae.decode(z).log_prob(x))
+        distortions.append(-vae.decode(z, y).log_prob(x))
     rate, distortion = torch.cat(rates).double(), torch.cat(distortions).double()
     return rate + distortion, rate, distortion
 
 
-def _log_marginal(program: Program, x: Tensor, num_samples: int) -> _RowMeans:
+def _log_marginal(program: Program, x: Tensor, y: Tensor | None, num_samples: int) -> _RowMeans:
     """log of the mean importance weight, with the variance that the delta method gives it; chunk by chunk."""
     log_sum = log_square_sum = x.new_full(x.shape[:1], -math.inf, dtype=torch.float64)
     for count in _chunks(num_samples):
-        weights = program(x, count)[0].double()
+        weights = program(x, y, count)[0].double()
         log_sum = torch.logaddexp(log_sum, weights.logsumexp(0))
         log_square_sum = torch.logaddexp(log_square_sum, (2 * weights).logsumexp(0))
     variance = ((log_square_sum - 2 * log_sum).exp() - 1 / num_samples) * num_samples / max(1, num_samples - 1)
@@ -291,21 +297,6 @@ def _chunks(num_samples: int) -> list[int]:
     """The draws, split so that no more than `_CHUNK` rows times draws pass through the networks at once."""
     size = max(1, _CHUNK // BLOCK_ROWS)
     return [min(size, num_samples - start) for start in range(0, num_samples, size)]
-
-
-def _kl(q_z: TorchDistribution, p_z: TorchDistribution) -> Tensor | None:
-    try:
-        return kl_divergence(q_z, p_z)
-    except NotImplementedError:
-        return None
-
-
-def _kl_by_dim(q_z: TorchDistribution, p_z: TorchDistribution) -> Tensor | None:
-    """KL of each dimension, `(B, D)`, where both distributions are products over the dimensions."""
-    if not all(isinstance(part, Independent) and part.base_dist.event_dim == 0 for part in (q_z, p_z)):
-        return None
-    kl = _kl(q_z.base_dist, p_z.base_dist)
-    return None if kl is None else kl.double()
 
 
 def _is_discrete(p_x: TorchDistribution, x: Tensor) -> bool:

@@ -144,6 +144,8 @@ class KMNIST(TorchvisionImages):
 class ArrayFile(Source):
     """The user's own array in a `.npy` file, or in a `.npz` file under the name x (with labels under the name y, if any).
 
+    Labels are a whole number for each row, or a vector of real numbers.
+
     The highest level is 255 for uint8 and 65,535 for uint16, the highest number there is for other whole numbers, and 1
     for real numbers and booleans.
 
@@ -183,16 +185,21 @@ def read_array(path: str) -> Rows:
     x, labels = arrays["x"], arrays.get("y")
     if x.dtype.kind not in "buif":
         raise ValueError(f"'path' must hold an array of real numbers, got {x.dtype} in {path}.")
-    if labels is not None and (labels.shape != x.shape[:1] or labels.dtype.kind not in "bui"):
+    if labels is not None and not _are_labels(labels, x):
         raise ValueError(
-            f"'path' must hold a whole number y for each row of x, got {labels.dtype} of the shape {labels.shape} "
-            f"beside x of the shape {x.shape} in {path}."
+            f"'path' must hold a whole number y for each row of x, or a vector of real numbers, got {labels.dtype} of the "
+            f"shape {labels.shape} beside x of the shape {x.shape} in {path}."
         )
-    rows = as_rows(x)
+    rows = as_rows(x if labels is None else (x, labels))
     max_level = 1.0
     if x.dtype.kind in "ui":
         max_level = float(np.iinfo(x.dtype).max if x.dtype in (np.uint8, np.uint16) else max(1, x.max()))
-    return Rows(rows.levels, rows.transform, max_level, None if labels is None else torch.as_tensor(labels))
+    return Rows(rows.levels, rows.transform, max_level, rows.labels)
+
+
+def _are_labels(labels: np.ndarray, x: np.ndarray) -> bool:
+    kinds = {1: "bui", 2: "buif"}.get(labels.ndim, "")
+    return labels.shape[:1] == x.shape[:1] and labels.dtype.kind in kinds
 
 
 def split(rows: Rows, fraction: float, seed: int, name: str) -> tuple[Rows, Rows]:

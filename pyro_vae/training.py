@@ -1,34 +1,18 @@
-"""fit: train a VAE for some epochs, and say what happened."""
+"""How to train, and where training has got to."""
 
-import copy
-import math
-import sys
-import time
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
-import pyro
 import torch
 from pyro.infer import ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from tqdm import tqdm
+from torch.optim.lr_scheduler import LRScheduler
 
-from pyro_vae.data import Batches, Rows, Shuffled, as_rows
-from pyro_vae.evaluation import check_data, negative_elbo
+from pyro_vae.data import Batches, Shuffled
 from pyro_vae.execution import Compile, Precision, check_execution
-from pyro_vae.objectives import ConstantKL, KLSchedule
-from pyro_vae.parts import modes_restored
-from pyro_vae.streams import stream
-from pyro_vae.svi import SVI
-from pyro_vae.vae import VAE
-
-# Losses are read from the device this many steps at a time: a read waits for all work that is under way.
-_READ_EVERY = 50
+from pyro_vae.objectives import CapacityELBO, ConstantKL, KLSchedule
 
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory: TypeAlias = Callable[[Optimizer], LRScheduler]
@@ -74,6 +58,11 @@ class Training:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"'{name}' must be {least} or more, got {value}.")
+        if (self.kl_schedule.keyword == "kl_capacity") != isinstance(self.objective, CapacityELBO):
+            raise ValueError(
+                "'kl_schedule' must be a LinearCapacity where the objective is a CapacityELBO, and only there, got "
+                f"{type(self.kl_schedule).__name__} and {type(self.objective).__name__}."
+            )
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"'clip_norm' must be greater than 0, got {self.clip_norm}.")
         if not callable(self.optimizer) or isinstance(self.optimizer, Optimizer):
@@ -86,7 +75,7 @@ class Epoch(NamedTuple):
     Arguments:
         epoch: its number, from 1.
         learning_rate: the optimiser's, during the epoch.
-        kl_weight: the weight of the KL term, in the last batch.
+        kl_weight: what the KL schedule gave for the last batch: the weight of the KL term, or its capacity in nats.
         train_loss: the objective, averaged over the rows as they were trained on.
         validation_loss: −ELBO of the validation rows, after the epoch.
         test_loss: −ELBO of the test rows, after the epoch.
@@ -122,255 +111,3 @@ class Fit(NamedTuple):
     scheduler: dict[str, Any] | None
     outcome: str
     how: str = "plain"
-
-
-class NonFiniteLossError(ValueError):
-    """The loss became NaN or infinite; the VAE has its last good weights again."""
-
-
-def fit(
-    vae: VAE,
-    data: Rows | Tensor | np.ndarray,
-    training: Training | None = None,
-    *,
-    validation: Rows | Tensor | np.ndarray | None = None,
-    test: Rows | Tensor | np.ndarray | None = None,
-    resume: Fit | None = None,
-    on_epoch: Callable[[Fit], None] | None = None,
-    on_step: Callable[[int], None] | None = None,
-    progress: bool = False,
-) -> Fit:
-    """Train a VAE in place; at the end it has the weights that were reached.
-
-    The caller's random state, Pyro's param store and its validation flags stay as they are. Interrupted with Ctrl-C, it
-    returns what was reached. The same seed gives the same losses, and a resumed run those of an uninterrupted one.
-
-    Arguments:
-        vae: the VAE; trained on the device where its parameters are.
-        data: the rows to train on, `(N, *x_shape)`.
-        training: how to train; by default as `Training()` says.
-        validation: rows for early stopping and for the choice of the best weights.
-        test: rows whose −ELBO goes into the history, and decides nothing.
-        resume: what an earlier `fit` returned, to go on from.
-        on_epoch: called before the first and after each epoch, for instance to save a checkpoint.
-        on_step: called after each step with the number of steps taken since training began, for instance `Snapshots`.
-        progress: show a progress bar.
-
-    Raises:
-        ValueError: unusable data or settings, before any work is done.
-        NonFiniteLossError: the loss became NaN or infinite.
-    """
-    run = _Run(vae, as_rows(data), training or Training(), validation, test, resume)
-    run.on_step = on_step
-    report = on_epoch or (lambda reached: None)
-    try:
-        with modes_restored(vae), run.progress_bar(progress) as bar:
-            if not vae.training:
-                vae.train()  # only then: a module that the caller has set apart stays in evaluation mode
-            report(run.reached)
-            while run.goes_on():
-                run.epoch(bar)
-                report(run.reached)
-    except KeyboardInterrupt:
-        return run.reached._replace(outcome="interrupted")
-    return run.reached._replace(outcome="finished" if run.is_complete() else "stopped early")
-
-
-class _Run:
-    """One call of `fit`: what stays the same over its epochs, and what they have reached."""
-
-    def __init__(
-        self, vae: VAE, train: Rows, training: Training, validation: Any, test: Any, resume: Fit | None
-    ) -> None:
-        self.like = next(vae.parameters(), torch.zeros(()))
-        self.vae, self.training, self.train = vae, training, _placed(train, self.like.device)
-        self.validation, self.test = (None if part is None else as_rows(part) for part in (validation, test))
-        self._check()
-        parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
-        self.optimizer = training.optimizer(parameters)
-        self.scheduler = None if training.scheduler is None else training.scheduler(self.optimizer)
-        self.svi = self._svi()
-        self.kl_weight = 1.0, self.like.new_tensor(1.0)
-        self.reached = self._snapshot([], None) if resume is None else self._resumed(resume)
-        self.on_step: Callable[[int], None] | None = None
-
-    def _svi(self) -> SVI:
-        training = self.training
-        return SVI(
-            self.vae.model,
-            self.vae.guide,
-            self.optimizer,
-            training.objective,
-            rows=lambda levels, **_: len(levels),
-            prepare=lambda levels: self.train.x(levels, self.like.dtype),
-            trace=training.trace,
-            compile=training.compile,
-            precision=training.precision,
-            num_steps=training.epochs * training.batches.num_batches(len(self.train)),
-        )
-
-    def is_complete(self) -> bool:
-        """Whether all epochs are done."""
-        return len(self.reached.history) >= self.training.epochs
-
-    def goes_on(self) -> bool:
-        """Whether there is another epoch to run: neither all are done nor patience has run out."""
-        history, patience = self.reached.history, self.training.patience
-        has_patience = patience is None or len(history) - _best_epoch(history) < patience
-        return has_patience and not self.is_complete()
-
-    def progress_bar(self, is_shown: bool) -> tqdm:
-        """One bar over the rows of all epochs; it starts where a resumed run goes on."""
-        size = self.training.batches.num_dealt(len(self.train))
-        total, initial = size * self.training.epochs, size * len(self.reached.history)
-        seconds = 0.5 if sys.stderr.isatty() else 30.0  # a log file keeps every line
-        return tqdm(
-            total=total, initial=initial, unit=" rows", unit_scale=True, disable=not is_shown, mininterval=seconds
-        )
-
-    def epoch(self, bar: tqdm) -> None:
-        """Train on one epoch of batches, measure, and note what was reached."""
-        started = time.perf_counter()
-        number = len(self.reached.history) + 1
-        learning_rate = self.optimizer.param_groups[0]["lr"]
-        with stream(self.training.seed, number, device=self.like.device), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Encountered ")  # Pyro's word on NaN, which is raised here
-            train_loss, kl_weight = self._train(number, bar)
-        validation_loss, test_loss = (
-            None if part is None else self._finite(negative_elbo(self.vae, part), number)
-            for part in (self.validation, self.test)
-        )
-        self._step_scheduler(train_loss if validation_loss is None else validation_loss)
-        seconds = time.perf_counter() - started
-        row = Epoch(number, learning_rate, kl_weight, train_loss, validation_loss, test_loss, seconds)
-        self.reached = self._snapshot([*self.reached.history, row], self.reached.best_weights)
-
-    def _train(self, number: int, bar: tqdm) -> tuple[float, float]:
-        """The mean loss of the epoch's rows, and the KL weight of its last batch."""
-        batches, size = self.training.batches, len(self.train)
-        num_batches = batches.num_batches(size)
-        unread: list[Tensor] = []
-        loss_sum, rows_seen, kl_weight = 0.0, 0, 1.0
-        for step, index in enumerate(self._indices(), start=1):
-            kl_weight = self.training.kl_schedule(number - 1 + (step - 1) / num_batches)
-            unread.append(self._step(index, kl_weight, is_first=number == step == 1))
-            if self.on_step is not None:
-                with stream(self.training.seed, number, step, device=self.like.device):  # what it draws is its own
-                    self.on_step((number - 1) * num_batches + step)
-            rows_seen += len(index)
-            bar.update(len(index))
-            if len(unread) == _READ_EVERY or step == num_batches:
-                loss_sum += self._read(unread, number, step)
-                unread.clear()
-                postfix = {"epoch": f"{number}/{self.training.epochs}", "loss": f"{loss_sum / rows_seen:.2f}"}
-                bar.set_postfix(postfix, refresh=False)
-        return loss_sum / rows_seen, kl_weight
-
-    def _indices(self) -> Iterable[Tensor]:
-        """The row numbers of each batch, on the device of the rows: they go there once an epoch."""
-        indices = list(self.training.batches.indices(len(self.train)))
-        return torch.cat(indices).to(self.train.levels.device).split([len(index) for index in indices])
-
-    def _step(self, index: Tensor, kl_weight: float, is_first: bool) -> Tensor:
-        levels = self.train.levels[index].to(self.like.device, non_blocking=True)
-        if kl_weight != self.kl_weight[0]:
-            # As a tensor, since a number is a part of the program, and each value would be traced.
-            self.kl_weight = kl_weight, self.like.new_tensor(kl_weight)
-        # Validation costs a tenth of a step or more: the first one tells.
-        with pyro.validation_enabled(is_first):
-            loss = self.svi.backward(levels, kl_weight=self.kl_weight[1])
-        if self.training.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.vae.parameters(), self.training.clip_norm)
-        self.optimizer.step()
-        return loss
-
-    def _read(self, losses: list[Tensor], number: int, step: int) -> float:
-        """The sum of losses; at a non-finite one, or with weights that are not finite, the run ends here."""
-        values = torch.stack(losses).double()
-        finite = torch.isfinite(values)
-        weights_finite = all(bool(torch.isfinite(parameter).all()) for parameter in self.vae.parameters())
-        if finite.all() and weights_finite:
-            return values.sum().item()
-        at = step if finite.all() else step - len(losses) + 1 + int((~finite).int().argmax())
-        raise self._non_finite(number, f"at step {at}")
-
-    def _finite(self, loss: float, number: int) -> float:
-        """The loss of validation or test rows; at a non-finite one the run ends here."""
-        if math.isfinite(loss):
-            return loss
-        raise self._non_finite(number, "on validation or test rows")
-
-    def _non_finite(self, number: int, place: str) -> NonFiniteLossError:
-        self.vae.load_state_dict(self.reached.weights)
-        return NonFiniteLossError(
-            f"The loss became NaN or infinite in epoch {number} {place}, and the VAE has the weights of the end of "
-            f"epoch {number - 1} again: try a lower learning rate, 'clip_norm', or a larger 'min_scale'."
-        )
-
-    def _step_scheduler(self, loss: float) -> None:
-        if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(loss)
-        elif self.scheduler is not None:
-            self.scheduler.step()
-
-    def _snapshot(self, history: list[Epoch], best_weights: dict[str, Tensor] | None) -> Fit:
-        weights = copy.deepcopy(self.vae.state_dict())
-        is_best = self.validation is None or not history or _best_epoch(history) == len(history)
-        scheduler = None if self.scheduler is None else copy.deepcopy(self.scheduler.state_dict())
-        return Fit(
-            history=history,
-            weights=weights,
-            best_weights=weights if is_best or best_weights is None else best_weights,
-            optimizer=copy.deepcopy(self.optimizer.state_dict()),
-            scheduler=scheduler,
-            outcome="running",
-            how=self.svi.how,
-        )
-
-    def _resumed(self, fit: Fit) -> Fit:
-        if _kinds(self.optimizer.state_dict(), self.scheduler) != _kinds(fit.optimizer, fit.scheduler):
-            raise ValueError(
-                "'resume' must come from a run with the same kinds of optimizer and scheduler, got others."
-            )
-        try:
-            self.vae.load_state_dict(fit.weights)
-            self.optimizer.load_state_dict(fit.optimizer)
-            if self.scheduler is not None and fit.scheduler is not None:
-                self.scheduler.load_state_dict(fit.scheduler)
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise ValueError(f"'resume' must come from a run of this VAE: {error}") from error
-        return fit
-
-    def _check(self) -> None:
-        training, num_rows = self.training, len(self.train)
-        if training.patience is not None and self.validation is None:
-            raise ValueError(f"'patience' needs validation rows, got {training.patience} without any.")
-        if not any(parameter.requires_grad for parameter in self.vae.parameters()):
-            raise ValueError("'vae' must have parameters to train, got only frozen ones.")
-        if num_rows < training.batches.size:
-            raise ValueError(
-                f"'data' must have at least one batch of {training.batches.size} rows, got {num_rows} rows."
-            )
-        for part in (self.train, self.validation, self.test):
-            if part is not None:
-                check_data(self.vae, part)
-        self.train.check_varied()
-
-
-def _placed(rows: Rows, device: torch.device) -> Rows:
-    """The rows on the device, where half of its free memory holds them; else where they are, to be moved batch by batch."""
-    if device.type == "cuda" and rows.levels.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
-        return rows
-    return rows.to(device)
-
-
-def _best_epoch(history: list[Epoch]) -> int:
-    """The number of the epoch with the lowest validation loss; the last one without validation rows, and 0 before any."""
-    validated = [(row.validation_loss, row.epoch) for row in history if row.validation_loss is not None]
-    return min(validated)[1] if validated else len(history)
-
-
-def _kinds(optimizer_state: dict[str, Any], scheduler: Any) -> tuple[set[str], bool]:
-    """What tells kinds of optimiser and scheduler apart: the names of settings, and whether there is a scheduler."""
-    settings = {name for group in optimizer_state["param_groups"] for name in group}
-    return settings - {"initial_lr"}, scheduler is not None

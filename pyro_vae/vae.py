@@ -1,5 +1,6 @@
 """The VAE: the sentence that joins a prior, a likelihood and a posterior into a Pyro model and guide."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyro
@@ -29,7 +30,7 @@ class VAE(nn.Module):
         prior: p(z).
         likelihood: p(x | z).
         posterior: q(z | x).
-        context_dim: the size Y of the context y that the parts need; 0 for none.
+        context_dim: the size Y of the context y of a conditional VAE, p(x | y); what the parts say when omitted, 0 for none.
 
     Raises:
         ValueError: the parts do not fit together.
@@ -44,7 +45,9 @@ class VAE(nn.Module):
         torch.Size([5])
     """
 
-    def __init__(self, prior: Prior, likelihood: Likelihood, posterior: Posterior, context_dim: int = 0) -> None:
+    def __init__(
+        self, prior: Prior, likelihood: Likelihood, posterior: Posterior, context_dim: int | None = None
+    ) -> None:
         super().__init__()
         for name, part, base in (
             ("prior", prior, Prior),
@@ -54,7 +57,8 @@ class VAE(nn.Module):
             if not isinstance(part, base):
                 raise ValueError(f"'{name}' must be a {base.__name__}, got {type(part).__name__}.")
         self.prior, self.likelihood, self.posterior = prior, likelihood, posterior
-        self.context_dim = context_dim
+        prior.attach(posterior)
+        self.context_dim = self._context_dim() if context_dim is None else context_dim
         self._check_parts()
         self._store_name = unique_name(self)
 
@@ -112,10 +116,12 @@ class VAE(nn.Module):
     def encode(self, x: Tensor, y: Tensor | None = None) -> TorchDistribution:
         """q(z | x), with batch shape `(*)` for x of shape `(*, *x_shape)`."""
         self._check_shape(x)
+        self._check_context(y, x.shape[: len(x.shape) - len(self.x_shape)])
         return self.posterior(x, y)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> TorchDistribution:
         """p(x | z), with batch shape `(*)` for z of shape `(*, D)`."""
+        self._check_context(y, z.shape[:-1])
         return self.likelihood(z, y)
 
     @torch.no_grad()
@@ -124,9 +130,17 @@ class VAE(nn.Module):
         return distribution_mean(self.decode(distribution_mean(self.encode(x, y)), y))
 
     @torch.no_grad()
-    def sample(self, num_rows: int, y: Tensor | None = None) -> Tensor:
-        """Rows drawn from p(z) p(x | z), `(num_rows, *x_shape)`; for their means, decode draws from the prior."""
-        z = self.prior(y).expand(torch.Size([num_rows])).sample()
+    def sample(self, num_rows: int, y: Tensor | None = None, *, latent: TorchDistribution | None = None) -> Tensor:
+        """Rows drawn from p(z) p(x | z), `(num_rows, *x_shape)`; for their means, decode draws from the prior.
+
+        Arguments:
+            num_rows: how many.
+            y: the context of each row, `(num_rows, Y)`, or one for all, `(Y,)`.
+            latent: draws z in place of the prior, for instance an `AggregatedPosterior`.
+        """
+        self._check_context(y, (num_rows,))
+        p_z = self.prior(y) if latent is None else latent
+        z = p_z.expand(torch.Size([num_rows])).sample()
         return self.decode(z, y).sample()
 
     def elbo(self, x: Tensor, y: Tensor | None = None, *, num_samples: int = 1) -> Tensor:
@@ -153,6 +167,9 @@ class VAE(nn.Module):
                 "vae.model and vae.guide bring their own row plate, so they cannot be called inside another plate at "
                 "dim -1: use vae.prior(), vae.likelihood(z) and vae.posterior(x) there."
             )
+        self._check_context(y)
+        if y is not None and len(y.shape) < 2:
+            raise ValueError(f"'y' must have the shape (rows, {self.context_dim}), got {tuple(y.shape)}.")
         if x is not None:
             self._check_shape(x)
             if poutine.is_validation_enabled():
@@ -162,6 +179,8 @@ class VAE(nn.Module):
             rows = y.shape[-2]
         else:
             (rows,) = as_shape(1 if num_rows is None else num_rows, "num_rows")
+        if y is not None and x is not None and y.shape[-2] != rows:
+            raise ValueError(f"'y' must have as many rows as 'x', {rows}, got {y.shape[-2]}.")
         if num_rows not in (None, rows):
             raise ValueError(
                 f"'num_rows' must be omitted or equal to the number of rows given, {rows}, got {num_rows}."
@@ -179,6 +198,24 @@ class VAE(nn.Module):
                 f"'x' must have the shape (rows, {', '.join(map(str, self.x_shape))}), got {tuple(x.shape)}."
             )
 
+    def _context_dim(self) -> int:
+        sizes = {part.context_dim for part in (self.prior, self.likelihood, self.posterior)} - {0}
+        if len(sizes) > 1:
+            raise ValueError(f"'prior', 'likelihood' and 'posterior' must take a context y of one size, got {sizes}.")
+        return max(sizes, default=0)
+
+    def _check_context(self, y: Tensor | None, batch_shape: Sequence[int] | None = None) -> None:
+        shape = (0,) if y is None else tuple(y.shape)
+        if shape[-1:] != (self.context_dim,) or (y is not None and not y.is_floating_point()):
+            accepted = f"have {self.context_dim} real numbers a row" if self.context_dim else "be omitted"
+            received = "none" if y is None else f"{y.dtype} of the shape {shape}"
+            raise ValueError(
+                f"'y' must {accepted} for a VAE whose parts take a context of {self.context_dim}, got {received}."
+            )
+        if y is not None and batch_shape is not None and not _expands(shape[:-1], batch_shape):
+            wanted = (*batch_shape, self.context_dim)
+            raise ValueError(f"'y' must have the shape {wanted}, or one that expands to it, got {shape}.")
+
     def _check_parts(self) -> None:
         """Two rows of zeros through each part: the sizes fit, or one sentence says which does not."""
         if self.posterior.x_shape != self.likelihood.x_shape:
@@ -195,9 +232,9 @@ class VAE(nn.Module):
         rows = () if in_shape is None else (like.new_zeros(2, *in_shape),)
         y = like.new_zeros(2, self.context_dim) if self.context_dim else None
         try:
-            with torch.no_grad(), evaluating(part):
+            with torch.no_grad(), evaluating(self):
                 distribution = part(*rows, y)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, TypeError, ValueError) as error:
             source = "" if in_shape is None else f" from rows of shape {tuple(in_shape)}"
             raise ValueError(f"'{name}' must make a distribution{source}, but fails: {error}") from error
         if not isinstance(distribution, TorchDistributionMixin):
@@ -223,6 +260,11 @@ class VAE(nn.Module):
         # A deep copy and an unpickled VAE pass here: with the old name they would train the original.
         super().__setstate__(state)
         self._store_name = unique_name(self)
+
+
+def _expands(shape: Sequence[int], wanted: Sequence[int]) -> bool:
+    pairs = zip(reversed(shape), reversed(wanted), strict=False)
+    return len(shape) <= len(wanted) and all(size in (1, full) for size, full in pairs)
 
 
 def _weighted(kl_weight: float | Tensor) -> ScaleMessenger:

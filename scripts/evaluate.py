@@ -2,9 +2,10 @@
 
 import sys
 
+import torch
 from jsonargparse import Namespace
 
-from pyro_vae import Evaluation, cli, evaluate, load
+from pyro_vae import VAE, Evaluation, TotalCorrelationELBO, cli, evaluate, load
 from pyro_vae.checkpoint import RunFolder
 from pyro_vae.config import load_settings
 from pyro_vae.data import Rows
@@ -12,6 +13,10 @@ from pyro_vae.evaluation import ACTIVE_VARIANCE
 from pyro_vae.figures import kl_by_dimension
 from pyro_vae.parts import as_shape
 from pyro_vae.sources import read_array, transformed
+from pyro_vae.streams import stream
+
+# The rows among which the parts of the rate are estimated: the work grows with their square.
+RATE_ROWS = 1_000
 
 
 def main() -> int:
@@ -23,6 +28,9 @@ def main() -> int:
     counts = {"num_samples": options.num_samples, "num_importance_samples": options.num_importance_samples}
     evaluation = evaluate(vae, rows, **counts, seed=options.seed)
     print(evaluation.table())
+    objective = load_settings(options.run, options.allow).training.objective
+    if isinstance(objective, TotalCorrelationELBO):
+        print(rate_terms(vae, rows.take(slice(RATE_ROWS)), objective, options.seed))
     if options.data is None and options.num_rows is None and options.split == "test":
         save(evaluation, RunFolder(options.run))
     return 0
@@ -40,6 +48,15 @@ def read_options() -> Namespace:
     if options.allow:
         sys.path.append("")  # where the packages that are allowed may lie
     return options
+
+
+@torch.no_grad()
+def rate_terms(vae: VAE, rows: Rows, objective: TotalCorrelationELBO, seed: int) -> str:
+    """The rate of these rows in the three parts that the objective weighs."""
+    with stream(seed):
+        terms = objective.terms(vae.model, vae.guide, rows.batch(slice(None)), rows.context(vae.context_dim))
+    parts = ", ".join(f"{name.replace('_', ' ')} {value.item():.3f}" for name, value in terms._asdict().items())
+    return f"rate of {len(rows)} rows in nats: {parts}"
 
 
 def save(evaluation: Evaluation, folder: RunFolder) -> None:

@@ -4,17 +4,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from matplotlib.figure import Figure
-from torch import Tensor
+from pyro.distributions import TorchDistribution
+from sampling import pictures
 
-from pyro_vae import VAE, Rows, cli, load
+from pyro_vae import VAE, AggregatedPosterior, Rows, cli, gaussian_mixture, load
 from pyro_vae.config import load_settings
-from pyro_vae.figures import image_grid, manifold
-from pyro_vae.latent import in_plane, quantile_grid, spherical_path, straight_path
-from pyro_vae.parts import as_shape, distribution_mean
+from pyro_vae.latent import spherical_path, straight_path
+from pyro_vae.parts import as_shape
 from pyro_vae.streams import stream
+
+# Where z is drawn from, given the VAE and the training rows.
+LATENTS: dict[str, Callable[[VAE, Rows], TorchDistribution | None]] = {
+    "prior": lambda vae, rows: None,
+    "aggregated": AggregatedPosterior,
+    "mixture": gaussian_mixture,
+}
 
 
 def main() -> int:
@@ -25,6 +30,19 @@ def main() -> int:
     parser.add_argument(
         "--num_rows", type=int, default=10, help="how many rows to reconstruct, and to draw squared from the prior"
     )
+    parser.add_argument(
+        "--latent",
+        type=str,
+        choices=tuple(LATENTS),
+        default="prior",
+        help="where z is drawn from: the prior, the aggregated posterior of the training rows, or a mixture fitted to it",
+    )
+    parser.add_argument(
+        "--y",
+        type=float | list[float] | None,
+        default=None,
+        help="the context of draws: a label, or a vector; several when omitted",
+    )
     parser.add_argument("--start", type=int, default=0, help="the test row that the interpolation starts from")
     parser.add_argument("--end", type=int, default=1, help="the test row that it ends at")
     parser.add_argument("--steps", type=int, default=9, help="the points of the interpolation, both ends included")
@@ -34,63 +52,29 @@ def main() -> int:
     if options.allow:
         sys.path.append("")  # where the packages that are allowed may lie
     vae = load(options.run, options.weights, options.allow)
-    rows = load_settings(options.run, options.allow).data.load().test
+    splits = load_settings(options.run, options.allow).data.load()
+    rows = splits.test
     for name in ("start", "end"):
         if not 0 <= options[name] < len(rows):
             raise ValueError(f"'{name}' must be a test row from 0 to {len(rows) - 1}, got {options[name]}.")
     for name in ("num_rows", "steps"):
         as_shape(options[name], name)
+    y = pictures.contexts(vae, rows, options.y)
     folder = Path(options.out or Path(options.run) / "samples")
     folder.mkdir(parents=True, exist_ok=True)
     with stream(options.seed), torch.no_grad():
-        draw_prior(vae, options.num_rows, folder)
-        draw_reconstructions(vae, rows, options.num_rows, folder)
+        pictures.draw_samples(
+            vae, LATENTS[options.latent](vae, splits.train), y, options.num_rows, folder, options.latent
+        )
+        pictures.draw_reconstructions(vae, rows.take(slice(options.num_rows)), folder)
         path = spherical_path if options.spherical else straight_path
-        draw_interpolation(vae, rows.batch(torch.tensor([options.start, options.end])), path, options.steps, folder)
+        pictures.draw_interpolation(
+            vae, rows.take(torch.tensor([options.start, options.end])), path, options.steps, folder
+        )
         if vae.latent_dim > 1:
-            draw_manifold(vae, tuple(options.dims), folder)
+            pictures.draw_manifold(vae, None if y is None else y[0], tuple(options.dims), folder)
     print(f"Wrote {', '.join(sorted(file.name for file in folder.iterdir()))} to {folder}.")
     return 0
-
-
-def draw_prior(vae: VAE, side: int, folder: Path) -> None:
-    """The means E[x | z] and draws of x at z from the prior."""
-    p_x = vae.decode(vae.prior().sample(torch.Size([side * side])))
-    means = distribution_mean(p_x)
-    save(folder, "prior_means", means, image_grid(means.split(side), "Means E[x | z] at z from the prior"))
-    x = p_x.sample()
-    save(folder, "prior_samples", x, image_grid(x.split(side), "Draws from p(z) p(x | z)"))
-
-
-def draw_reconstructions(vae: VAE, rows: Rows, num_rows: int, folder: Path) -> None:
-    """Test rows over their reconstructions."""
-    x = rows.batch(slice(num_rows))
-    pairs = torch.stack([x, vae.reconstruct(x)])
-    save(
-        folder,
-        "reconstructions",
-        pairs,
-        image_grid(list(pairs), "Test rows and their reconstructions", ("x", "E[x | z]")),
-    )
-
-
-def draw_interpolation(vae: VAE, ends: Tensor, path: Callable, steps: int, folder: Path) -> None:
-    """The decoded means on the way between the latent means of two rows."""
-    means = distribution_mean(vae.decode(path(*distribution_mean(vae.encode(ends)), steps)))
-    save(folder, "interpolation", means, image_grid([means], "E[x | z] on the way from one test row to another in z"))
-
-
-def draw_manifold(vae: VAE, dims: tuple[int, int], folder: Path) -> None:
-    """The decoded means over a plane of the latent."""
-    grid = quantile_grid()
-    means = distribution_mean(vae.decode(in_plane(grid, vae.latent_dim, dims)))
-    save(folder, "manifold", means, manifold(means, grid, dims=dims))
-
-
-def save(folder: Path, name: str, values: Tensor, figure: Figure) -> None:
-    """The numbers as .npy and the figure as PNG."""
-    np.save(folder / f"{name}.npy", values.numpy())
-    figure.savefig(folder / f"{name}.png", dpi=120)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Train a VAE: `train.py [PRESET or YAML file] [--any.setting value]`.
 
-Presets: digits (the default), onehot, mnist-20d, mnist-2d, mnist-dynamic-2d, mnist-10d, mnist-interpolate.
+Presets: digits (the default), onehot, mnist-20d, mnist-2d, mnist-dynamic-2d, mnist-10d, mnist-interpolate, mnist-gated,
+mnist-iwae, mnist-conv.
 """
 
 import sys
@@ -107,8 +108,8 @@ def train(settings: Settings, text: str, folder: RunFolder, resume: bool) -> int
 
 
 def draw(vae: VAE, folder: RunFolder) -> None:
-    """The manifold of a two-dimensional latent, beside the run's other files."""
-    if vae.latent_dim == 2 and len(vae.x_shape) == 3:
+    """The manifold of a two-dimensional latent, beside the run's other files; in a context there are as many as contexts."""
+    if vae.latent_dim == 2 and len(vae.x_shape) == 3 and not vae.context_dim:
         grid = quantile_grid()
         with torch.no_grad():
             means = distribution_mean(vae.decode(grid.to(next(vae.parameters()))))

@@ -93,9 +93,26 @@ def preset_settings(script, preset):
     return script["read_settings"](preset, [])[0]
 
 
-def test_every_preset_is_a_reference_and_the_script_names_it(script):
-    assert sorted(REFERENCES) == sorted(file.stem for file in PRESETS.glob("*.yaml"))
-    assert all(name in script["__doc__"] for name in REFERENCES)
+# Those that parts are compared with: networks, latent dimensions.
+COMPARED = {"mnist-iwae": (pv.MLP, 50), "mnist-gated": (pv.GatedMLP, 40), "mnist-conv": (pv.ConvEncoder, 32)}
+
+
+def test_every_preset_is_known_here_and_the_script_names_it(script):
+    known = [*REFERENCES, *COMPARED]
+    assert sorted(known) == sorted(file.stem for file in PRESETS.glob("*.yaml"))
+    assert all(name in script["__doc__"] for name in known)
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_the_presets_of_the_comparison_differ_in_networks_alone(script, name):
+    settings = script["read_settings"](name, [])[0]
+    vae, training = build_vae(settings.vae, IMAGE), settings.training
+    assert (type(vae.posterior.network), vae.latent_dim) == COMPARED[name]
+    assert repr(settings.data.transform) == "DynamicDraw()"
+    optimizer = training.optimizer(vae.parameters())
+    assert (type(optimizer), optimizer.param_groups[0]["lr"]) == (torch.optim.Adam, 1e-3)
+    assert training.scheduler(optimizer).T_max == training.epochs
+    assert training.batches.num_batches(60_000) == 600
 
 
 def test_a_preset_builds_the_vae_of_its_reference(preset, preset_settings):

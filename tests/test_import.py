@@ -28,10 +28,12 @@ PACKAGE = Path(pyro_vae.__file__).parent
 # Each module imports only from those before it.
 # fmt: off
 ORDER = [
-    "errors", "streams", "store", "parts", "distributions", "transforms", "data", "latent", "nets", "likelihoods", "priors",
-    "posteriors", "vae", "importance", "objectives", "tracing", "precision", "surroundings",
-    "execution", "svi", "sources", "evaluation", "anomaly", "snapshots", "training", "checkpoint", "figures", "cli",
-    "config",
+    "errors", "streams", "store", "parts", "distributions", "divergences", "flows", "transforms", "data", "latent",
+    "nets", "likelihoods.links", "likelihoods.scales", "likelihoods.levels", "likelihoods.unit", "likelihoods.real",
+    "likelihoods.counts", "likelihoods.product", "likelihoods", "priors", "posteriors", "vae", "aggregate",
+    "importance", "objectives.bounds", "objectives.penalties", "objectives.schedules", "objectives", "tracing",
+    "precision", "surroundings", "execution", "svi", "sources", "evaluation", "anomaly", "snapshots", "advice", "training", "fitting",
+    "checkpoint", "figures", "cli", "config",
 ]
 # fmt: on
 
@@ -73,7 +75,8 @@ print(json.dumps({
 
 
 def modules():
-    return [module.name for module in pkgutil.iter_modules([str(PACKAGE)])]
+    found = pkgutil.walk_packages([str(PACKAGE)], "pyro_vae.")
+    return [module.name.removeprefix("pyro_vae.") for module in found]
 
 
 def test_importing_the_package_changes_nothing_and_loads_only_what_every_use_needs():
@@ -91,14 +94,16 @@ def test_importing_the_package_changes_nothing_and_loads_only_what_every_use_nee
 def imported_modules(name):
     """The package's modules that a module imports, inside functions too."""
     found = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))):
+    path = PACKAGE / name.replace(".", "/")
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = f"pyro_vae.{node.module or ''}".rstrip(".") if node.level else node.module
             # In `from pyro_vae import data` the name is the module.
             found |= {f"{module}.{alias.name}" for alias in node.names} if module == "pyro_vae" else {module}
-    return {name.split(".")[1] for name in found if name.startswith("pyro_vae.")}
+    return {name.removeprefix("pyro_vae.") for name in found if name.startswith("pyro_vae.")}
 
 
 def test_the_order_names_every_module():

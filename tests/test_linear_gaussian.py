@@ -75,11 +75,11 @@ def test_evaluate_finds_the_log_marginal_without_error(reference):
     vae, x = linear_gaussian_vae(reference), torch.randn(523, 5)
     result = evaluate(vae, x, num_samples=3, num_importance_samples=30)
     expected = reference.log_marginal(x).mean().item()
-    assert result.negative_elbo.mean == pytest.approx(-expected, abs=1e-10)
+    # The KL is taken in closed form, and the distortion is drawn: 5 standard errors, exceeded once in two million seeds.
+    assert result.negative_elbo.mean == pytest.approx(-expected, abs=5 * result.negative_elbo.monte_carlo_error)
     assert result.log_marginal.mean == pytest.approx(expected, abs=1e-10)
-    assert result.negative_elbo.monte_carlo_error == pytest.approx(0, abs=1e-7)
     assert result.log_marginal.monte_carlo_error == pytest.approx(0, abs=1e-7)
-    assert result.negative_elbo.row_error == pytest.approx(reference.log_marginal(x).std().item() / 523**0.5, rel=1e-9)
+    assert result.log_marginal.row_error == pytest.approx(reference.log_marginal(x).std().item() / 523**0.5, rel=1e-9)
     assert result.rate.mean + result.distortion.mean == pytest.approx(result.negative_elbo.mean, abs=1e-12)
 
 

@@ -1,0 +1,49 @@
+"""What can be done and is seldom meant: said in one sentence before training."""
+
+import warnings
+
+import torch
+from pyro.infer import ELBO, TraceMeanField_ELBO
+from torch import Tensor
+
+from pyro_vae.data import Rows
+from pyro_vae.divergences import monte_carlo_sites
+from pyro_vae.vae import VAE
+
+
+@torch.no_grad()
+def advise(vae: VAE, rows: Rows, x: Tensor, y: Tensor | None, objective: ELBO) -> None:
+    """Warn of a KL that is not taken in closed form as asked, and of whole numbers that are scored by a density.
+
+    Arguments:
+        vae: the VAE.
+        rows: all rows to train on.
+        x: some of them, `(B, *x_shape)`.
+        y: their context.
+        objective: what is minimised.
+    """
+    sites = monte_carlo_sites(vae.model, vae.guide, x, y) if isinstance(objective, TraceMeanField_ELBO) else []
+    if sites:
+        warnings.warn(
+            f"TraceMeanField_ELBO draws the KL of {', '.join(sites)} like Trace_ELBO, because there is no closed form for "
+            f"{type(vae.posterior).__name__} and {type(vae.prior).__name__}.",
+            stacklevel=6,
+        )
+    if _is_density(vae, x, y) and all(_is_whole(rows.batch(block)) for block in rows.blocks()):
+        warnings.warn(
+            f"'data' hold whole numbers only, which {type(vae.likelihood).__name__} scores by a density: -ELBO has no lower "
+            "limit where a scale can shrink, and compares with that of no discrete likelihood.",
+            stacklevel=6,
+        )
+
+
+def _is_density(vae: VAE, x: Tensor, y: Tensor | None) -> bool:
+    try:
+        support = vae.decode(vae.encode(x, y).sample(), y).support
+    except NotImplementedError:
+        return False
+    return support is not None and not support.is_discrete
+
+
+def _is_whole(x: Tensor) -> bool:
+    return bool((x == x.round()).all())

@@ -1,0 +1,63 @@
+"""Compare parts on MNIST, one changed at a time: `compare.py [ROW ...] [--out FOLDER]`.
+
+Every row is a run folder under FOLDER. Interrupted, it goes on where it was; what is finished is not done again.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from comparison.measure import Measured, command, mean_and_error, measure
+from comparison.rows import ROWS
+from reproductions.page import Page
+
+from pyro_vae import cli
+
+
+def main() -> int:
+    parser = cli.SentenceParser(description=__doc__)
+    parser.add_argument("rows", nargs="*", default=list(ROWS), help=f"which: {', '.join(ROWS)}; all when omitted")
+    parser.add_argument("--out", type=str, default="runs/compare", help="where the run folders and results.md go")
+    parser.add_argument("--num_rows", type=int, default=2000, help="the first test rows, for −log p(x)")
+    parser.add_argument("--num_importance_samples", type=int, default=500, help="draws of z a row, for −log p(x)")
+    parser.add_argument(
+        "--settings", type=str, default="", help="further settings for every row, as train.py takes them"
+    )
+    options = parser.parse_args(sys.argv[1:])
+    for name in options.rows:
+        if name not in ROWS:
+            raise ValueError(f"'rows' must be of {', '.join(ROWS)}, got {name}.")
+    out, measured = Path(options.out), {}
+    for name in ROWS:
+        if name in options.rows or (out / name / "comparison.json").is_file():
+            counts = options.num_rows, options.num_importance_samples
+            measured[name] = measure(ROWS[name], out / name, *counts, options.settings)
+            print(f"Wrote {write(measured, out)}.")
+    return 0
+
+
+def write(measured: dict[str, Measured], out: Path) -> Path:
+    """The table so far, and the command of each row."""
+    page = Page(out, "Parts compared")
+    page.text(
+        "MNIST, dynamic binarisation, one seed. −log p(x) in nats by importance sampling on the same test rows, ± the "
+        "standard error over rows; the difference is to the row named, on paired rows. −ELBO and KL on all test rows."
+    )
+    header = ["row", "what", "−log p(x)", "difference", "−ELBO", "KL", "active", "epochs", "minutes"]
+    page.table(header, [_cells(name, measured) for name in measured])
+    page.text(*(f"`{name}`: `python {' '.join(command(ROWS[name], out / name))}`" for name in measured))
+    return page.write()
+
+
+def _cells(name: str, measured: dict[str, Measured]) -> list[str]:
+    row, values, sibling = ROWS[name], measured[name], ROWS[name].sibling
+    nll, difference = torch.tensor(values.nll), ""
+    if sibling in measured:
+        difference = f"{mean_and_error(nll - torch.tensor(measured[sibling].nll))} to `{sibling}`"
+    elbo, rate = f"{values.negative_elbo:.2f}", f"{values.rate:.2f}"
+    counts = str(values.active_units), str(values.epochs), f"{values.minutes:.1f}"
+    return [f"`{name}`", row.title, mean_and_error(nll), difference, elbo, rate, *counts]
+
+
+if __name__ == "__main__":
+    cli.run(main)

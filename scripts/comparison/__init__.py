@@ -1,0 +1,1 @@
+"""Parts compared: the same data and schedule, one part changed."""

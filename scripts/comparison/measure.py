@@ -1,0 +1,75 @@
+"""Train and measure one row: everything it leaves is in its run folder, and what is there is not done again."""
+
+import csv
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from comparison.rows import Row
+from pyro_vae import evaluate, load
+from pyro_vae.config import load_settings
+from pyro_vae.evaluation import evaluate_rows
+
+TRAIN = Path(__file__).parents[1] / "train.py"
+
+
+class Measured(NamedTuple):
+    """What is reported of a row; in nats per row.
+
+    Arguments:
+        nll: −log p(x) of each test row, by importance sampling.
+        negative_elbo: −ELBO.
+        rate: KL(q(z | x) ‖ p(z)).
+        active_units: how many latent dimensions are active.
+        epochs: how long it was trained.
+        minutes: the time that training took.
+    """
+
+    nll: list[float]
+    negative_elbo: float
+    rate: float
+    active_units: int
+    epochs: int
+    minutes: float
+
+
+def command(row: Row, folder: Path, settings: str = "") -> list[str]:
+    """The command that trains the row."""
+    return ["scripts/train.py", row.preset, *shlex.split(row.changes), *shlex.split(settings), "--run", str(folder)]
+
+
+def measure(row: Row, folder: Path, num_rows: int, num_samples: int, settings: str = "") -> Measured:
+    """Train what is not trained to the end, and evaluate what is not evaluated."""
+    result = folder / "comparison.json"
+    if not result.is_file():
+        resume = ["--resume"] if (folder / "state.pt").is_file() else []
+        arguments = command(row, folder, settings)[1:]
+        subprocess.run([sys.executable, str(TRAIN), *arguments, *resume], check=True)
+        result.write_text(json.dumps(_evaluate(folder, num_rows, num_samples)._asdict()), encoding="utf-8")
+    return Measured(**json.loads(result.read_text(encoding="utf-8")))
+
+
+def _evaluate(folder: Path, num_rows: int, num_samples: int) -> Measured:
+    vae, test = load(folder), load_settings(folder).data.load().test
+    by_row = evaluate_rows(vae, test.take(slice(num_rows)), num_importance_samples=num_samples)
+    evaluation = evaluate(vae, test, num_importance_samples=0)
+    with (folder / "history.csv").open(encoding="utf-8") as file:
+        seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
+    return Measured(
+        nll=(-by_row.log_marginal).tolist(),
+        negative_elbo=evaluation.negative_elbo.mean,
+        rate=evaluation.rate.mean,
+        active_units=evaluation.active_units,
+        epochs=len(seconds),
+        minutes=sum(seconds) / 60,
+    )
+
+
+def mean_and_error(values: torch.Tensor) -> str:
+    """A mean over rows with its standard error."""
+    return f"{values.mean():.2f} ± {values.std() / len(values) ** 0.5:.2f}"

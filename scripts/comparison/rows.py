@@ -1,0 +1,65 @@
+"""What is compared: presets with one part changed, each beside the simpler one that it is measured against."""
+
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """A row of the table.
+
+    Arguments:
+        title: what is changed.
+        preset: where it starts from.
+        changes: the settings that differ, as `train.py` takes them.
+        sibling: the row that it is measured against, if any.
+    """
+
+    title: str
+    preset: str
+    changes: str = ""
+    sibling: str | None = None
+
+
+ROWS = {
+    "elbo": Row("ELBO (K = 1)", "mnist-iwae", "--training.objective Trace_ELBO"),
+    "iwae-5": Row("IWAE, K = 5", "mnist-iwae", "", "elbo"),
+    "dreg-5": Row(
+        "DReG, K = 5",
+        "mnist-iwae",
+        "--training.objective DoublyReparameterizedELBO --training.objective.num_particles 5",
+        "iwae-5",
+    ),
+    "standard": Row("standard normal prior, diagonal posterior", "mnist-gated"),
+    "mixture": Row(
+        "mixture prior, 500 normals",
+        "mnist-gated",
+        "--vae.prior MixtureNormalPrior --vae.prior.num_components 500",
+        "standard",
+    ),
+    "vamp": Row("VampPrior, 500 pseudo-inputs", "mnist-gated", "--vae.prior VampPrior", "standard"),
+    "affine-prior": Row(
+        "affine flow prior", "mnist-gated", "--vae.prior FlowPrior --vae.prior.flow AffineFlow", "standard"
+    ),
+    "spline-prior": Row(
+        "spline flow prior", "mnist-gated", "--vae.prior FlowPrior --vae.prior.flow SplineFlow", "standard"
+    ),
+    "low-rank": Row(
+        "low-rank posterior, R = 4",
+        "mnist-gated",
+        "--vae.posterior LowRankNormalPosterior --vae.posterior.rank 4",
+        "standard",
+    ),
+    "full": Row("full-covariance posterior", "mnist-gated", "--vae.posterior FullNormalPosterior", "standard"),
+    "iaf": Row(
+        "inverse autoregressive posterior",
+        "mnist-gated",
+        "--vae.posterior FlowPosterior --vae.posterior.flow AffineFlow",
+        "standard",
+    ),
+    "spline": Row(
+        "spline flow posterior",
+        "mnist-gated",
+        "--vae.posterior FlowPosterior --vae.posterior.flow SplineFlow",
+        "standard",
+    ),
+    "conv": Row("convolutional networks", "mnist-conv", "", "standard"),
+}

@@ -1,0 +1,1 @@
+"""What `sample.py` shows of a run."""
