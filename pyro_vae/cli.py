@@ -107,14 +107,15 @@ def _own_words() -> Iterator[None]:
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a script; a user's mistake ends it with one sentence on standard error, and warnings are sentences too."""
-    warnings.showwarning = lambda message, *_: print(f"warning: {one_line(message)}", file=sys.stderr)
-    try:
-        sys.exit(main() or 0)
-    except (ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"warning: {one_line(message)}", file=sys.stderr)
+        try:
+            sys.exit(main() or 0)
+        except (ValueError, OSError) as error:
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            sys.exit(130)
 
 
 def _class_types(annotation: Any) -> Iterator[type]:

@@ -95,7 +95,9 @@ class Rows:
                 f"'data' must have labels 0 ... {size - 1}, or finite vectors of {size} numbers, for a VAE with a context y "
                 f"of {size}, got {labels.dtype} of the shape {tuple(labels.shape)}."
             )
-        return (labels if has_vectors else torch.nn.functional.one_hot(labels.long(), size)).to(torch.get_default_dtype())
+        return (labels if has_vectors else torch.nn.functional.one_hot(labels.long(), size)).to(
+            torch.get_default_dtype()
+        )
 
     def blocks(self, num_rows: int = _BLOCK_ROWS) -> Iterator[slice]:
         """The rows in slices of at most `num_rows`."""

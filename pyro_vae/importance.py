@@ -25,7 +25,7 @@ class Draws(NamedTuple):
     Arguments:
         guide_trace: the guide's trace, each site with S draws at `dim`.
         model_trace: the model's, replayed against it.
-        row_frames: the plates that every latent lies in.
+        row_frames: the plates that every site lies in.
         dim: the dimension of the draws.
     """
 
@@ -47,7 +47,9 @@ class Draws(NamedTuple):
     def prior(self, site: Site) -> Site:
         """The model's site of the same name as a latent of the guide."""
         if site["name"] not in self.model_trace:
-            raise ValueError(f"'model' must have a prior for all latents of the guide, but has none for '{site['name']}'.")
+            raise ValueError(
+                f"'model' must have a prior for all latents of the guide, but has none for '{site['name']}'."
+            )
         return self.model_trace.nodes[site["name"]]
 
     @property
@@ -102,28 +104,15 @@ def draw(
     """Draw all latents from the guide `num_samples` times at once, and run the model with them.
 
     Raises:
-        ValueError: there is no plate that all sites of model and guide lie in.
+        ValueError: model and guide have other latents, or there is no plate that all their sites lie in.
     """
     dim = -1 - max_plate_nesting
     with store_as_found(), pyro.plate(_SAMPLES, num_samples, dim=dim):
         guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
-    for site in _sample_sites(guide_trace):
-        if site["name"] not in model_trace and not site["infer"].get("is_auxiliary"):
-            raise ValueError(f"'model' must have all latent sites of the guide, but has no '{site['name']}'.")
-    for site in _sample_sites(model_trace):
-        if not site["is_observed"] and site["name"] not in guide_trace:
-            raise ValueError(f"'guide' must have all latent sites of the model, but has no '{site['name']}'.")
-    sites = _sample_sites(guide_trace) + _sample_sites(model_trace)
-    frames = [frozenset(frame for frame in site["cond_indep_stack"] if frame.name != _SAMPLES) for site in sites]
-    row_frames = frozenset.intersection(*frames[: len(_sample_sites(guide_trace))] or [frozenset()])
-    for site, site_frames in zip(sites, frames, strict=True):
-        if not row_frames or not row_frames <= site_frames:
-            raise ValueError(
-                "'model' and 'guide' must have all sample sites in a row plate "
-                f"at dim {-max_plate_nesting} or right of it, but '{site['name']}' is not."
-            )
-    return Draws(guide_trace, model_trace, row_frames, dim)
+    latents, sites = _sample_sites(guide_trace), _sample_sites(model_trace)
+    _check_latents(latents, sites)
+    return Draws(guide_trace, model_trace, _row_frames(latents + sites), dim)
 
 
 def log_weights(model: Callable, guide: Callable, *args: Any, num_samples: int, **kwargs: Any) -> Tensor:
@@ -151,6 +140,29 @@ def log_weights(model: Callable, guide: Callable, *args: Any, num_samples: int, 
 def log_mean_exp(log_values: Tensor, dim: int = 0) -> Tensor:
     """log of the mean of exp(log_values) along `dim`: of log-weights `(S, B)` the importance-weighted bound L_S, `(B,)`."""
     return log_values.logsumexp(dim) - math.log(log_values.shape[dim])
+
+
+def _check_latents(latents: list[Site], sites: list[Site]) -> None:
+    drawn = {site["name"] for site in latents}
+    used = {site["name"] for site in sites}
+    for site in latents:
+        if site["name"] not in used and not site["infer"].get("is_auxiliary"):
+            raise ValueError(f"'model' must have all latent sites of the guide, but has no '{site['name']}'.")
+    for site in sites:
+        if site["name"] not in drawn and not site["is_observed"]:
+            raise ValueError(f"'guide' must have all latent sites of the model, but has no '{site['name']}'.")
+
+
+def _row_frames(sites: list[Site]) -> frozenset[CondIndepStackFrame]:
+    frames = [frozenset(frame for frame in site["cond_indep_stack"] if frame.name != _SAMPLES) for site in sites]
+    common = frozenset.intersection(*frames)
+    if not common:
+        found = ", ".join(
+            f"'{site['name']}' in {' and '.join(sorted(frame.name for frame in own)) or 'no plate'}"
+            for site, own in zip(sites, frames, strict=True)
+        )
+        raise ValueError(f"'model' and 'guide' must have all sample sites in one row plate, got {found}.")
+    return common
 
 
 def _sample_sites(trace: poutine.Trace) -> list[Site]:

@@ -8,6 +8,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from models import binary_vae
+from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoNormal
 from references import kl_from_standard_normal, normal
@@ -164,7 +165,9 @@ def test_a_capacity_goes_with_its_objective_and_no_other():
         {"objective": CapacityELBO(), "kl_schedule": ConstantKL(2.0)},
         {"kl_schedule": LinearCapacity(last=5.0, epochs=2)},
     ):
-        with pytest.raises(ValueError, match="'kl_schedule' must be a LinearCapacity where the objective is a Capacity"):
+        with pytest.raises(
+            ValueError, match="'kl_schedule' must be a LinearCapacity where the objective is a Capacity"
+        ):
             Training(**settings)
 
 
@@ -312,3 +315,18 @@ def test_a_latent_of_the_guide_without_a_prior_is_refused():
             loss = getattr(objective, "loss", objective)
             with pytest.raises(ValueError, match="'model' must have a prior for .* but has none for 'scale_unconstr"):
                 loss(model, guide)
+
+
+@pytest.mark.parametrize(
+    ("make", "kwargs"), [(FreeBitsELBO, {}), (CapacityELBO, {"kl_capacity": 1.0}), (TotalCorrelationELBO, {})]
+)
+def test_a_masked_latent_is_refused_where_the_kl_is_averaged_over_rows(vae, x, make, kwargs):
+    mask = poutine.mask(mask=torch.arange(len(x)) > 0)
+    with pytest.raises(ValueError, match="'z' must not be masked"):
+        make().differentiable_loss(mask(vae.model), mask(vae.guide), x, **kwargs)
+
+
+def test_weights_by_row_give_one_loss(vae, x):
+    received, _ = run(FreeBitsELBO(free_nats=1.0), vae, x, kl_weight=torch.full((len(x),), 0.3))
+    expected, _ = run(FreeBitsELBO(free_nats=1.0), vae, x, kl_weight=0.3)
+    torch.testing.assert_close(received, expected)

@@ -13,7 +13,9 @@ def test_a_constant_weight_does_not_depend_on_time(epoch):
     assert ConstantKL()(epoch) == 1.0
 
 
-@pytest.mark.parametrize(("epoch", "weight"), [(0.0, 0.1), (1.0, 0.325), (2.0, 0.55), (4.0, 1.0), (4.5, 1.0), (1e6, 1.0)])
+@pytest.mark.parametrize(
+    ("epoch", "weight"), [(0.0, 0.1), (1.0, 0.325), (2.0, 0.55), (4.0, 1.0), (4.5, 1.0), (1e6, 1.0)]
+)
 def test_a_warmup_rises_in_a_straight_line_from_its_start_to_1_and_stays_there(epoch, weight):
     assert LinearWarmup(epochs=4, start=0.1)(epoch) == pytest.approx(weight)
 
@@ -35,7 +37,9 @@ def test_with_one_cycle_it_is_a_warmup():
     assert [cyclical(time) for time in TIMES] == [warmup(time) for time in TIMES]
 
 
-@pytest.mark.parametrize("schedule", [LinearWarmup(5), LinearWarmup(5, start=1.0), CyclicalKL(5), CyclicalKL(0.5, rise=1)])
+@pytest.mark.parametrize(
+    "schedule", [LinearWarmup(5), LinearWarmup(5, start=1.0), CyclicalKL(5), CyclicalKL(0.5, rise=1)]
+)
 def test_weights_are_greater_than_0_and_at_most_1(schedule):
     assert all(0 < schedule(time) <= 1 for time in TIMES)
 
@@ -60,7 +64,12 @@ REFUSALS = {
     "'last' of LinearCapacity must be greater than 0": (LinearCapacity, "last", [0, -1, float("nan")]),
     "'epochs' of LinearCapacity must be greater than 0": (LinearCapacity, "epochs", [0, -1, float("nan")]),
 }
-VALID = {ConstantKL: {}, LinearWarmup: {"epochs": 1}, CyclicalKL: {"epochs": 1}, LinearCapacity: {"last": 1, "epochs": 1}}
+VALID = {
+    ConstantKL: {},
+    LinearWarmup: {"epochs": 1},
+    CyclicalKL: {"epochs": 1},
+    LinearCapacity: {"last": 1, "epochs": 1},
+}
 
 
 @pytest.mark.parametrize("sentence", REFUSALS)

@@ -4,12 +4,14 @@ import contextlib
 import io
 import json
 import os
+import re
 import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,7 +59,8 @@ def call(folder, script, *arguments):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.chdir(folder)
         patch.setattr(sys, "argv", [script, *map(str, arguments)])
-        patch.setattr(sys, "path", list(sys.path))
+        patch.setattr(sys, "path", [str(SCRIPTS), *sys.path])
+        patch.setattr(sys, "dont_write_bytecode", True)
         with pytest.raises(SystemExit) as caught:
             runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
     return Ended(caught.value.code or 0, out.getvalue(), err.getvalue())
@@ -235,6 +238,57 @@ def test_sampling_writes_pictures_and_their_numbers(trained, tmp_path):
     assert contents(folder) == before
     call(folder, "sample", "run", "--out", tmp_path / "b", "--num_rows", 3, "--steps", 5)
     assert np.array_equal(np.load(tmp_path / "b" / "prior_samples.npy"), draws)
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory):
+    """A folder with a run whose parts take the label of a digit."""
+    folder = tmp_path_factory.mktemp("conditional")
+    contexts = ("--vae.decoder.context_dim", 10, "--vae.encoder.context_dim", 10)
+    assert call(folder, "train", *SMALL, *contexts, "--training.epochs", EPOCHS, "--run", "run").code == 0
+    return folder
+
+
+def test_a_conditional_run_is_sampled_for_a_label_or_for_all_of_them(conditional, tmp_path):
+    for out, arguments in (("all", []), ("three", ["--y", 3]), ("vector", ["--y", str(torch.eye(10)[3].tolist())])):
+        ended = call(conditional, "sample", "run", "--out", tmp_path / out, "--num_rows", 10, *arguments)
+        assert ended.code == 0, ended.err
+    means = {out: np.load(tmp_path / out / "prior_means.npy") for out in ("all", "three", "vector")}
+    assert np.array_equal(means["three"], means["vector"])
+    # The draws of z are the same: only the row of the label 3 has the same pictures.
+    same = [np.allclose(means["all"][10 * row], means["three"][10 * row], atol=1e-5) for row in range(10)]
+    assert same == [row == 3 for row in range(10)]
+
+
+def test_a_conditional_run_refuses_a_label_that_it_does_not_know(conditional):
+    ended = call(conditional, "sample", "run", "--y", 10)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "'y' must be a label or a vector for a context of 10, got 10.0" in ended.err
+    assert call(conditional, "evaluate", "run", "--num_rows", 50).code == 0
+
+
+@pytest.mark.parametrize("latent", ["aggregated", "mixture"])
+def test_a_run_is_sampled_from_where_the_codes_lie(trained, tmp_path, latent):
+    ended = call(trained[0], "sample", "run", "--out", tmp_path / "a", "--num_rows", 4, "--latent", latent)
+    assert ended.code == 0, ended.err
+    assert np.load(tmp_path / "a" / f"{latent}_samples.npy").shape == (16, 1, 8, 8)
+
+
+def test_what_is_seldom_meant_is_said_in_one_line(tmp_path):
+    flow = ("--vae.posterior", "FlowPosterior", "--training.objective", "TraceMeanField_ELBO")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        ended = call(tmp_path, "train", *SMALL, *flow, "--training.epochs", 1, "--run", "run")
+    assert ended.code == 0, ended.err
+    (line,) = [line for line in ended.err.splitlines() if line.startswith("warning: ")]
+    assert "TraceMeanField_ELBO draws the KL of z like Trace_ELBO" in line
+
+
+def test_the_parts_of_the_rate_are_reported_where_they_are_weighed(tmp_path):
+    objective = ("--training.objective", "TotalCorrelationELBO", "--vae.latent_dim", 3)
+    assert call(tmp_path, "train", *SMALL, *objective, "--training.epochs", 1, "--run", "run").code == 0
+    ended = call(tmp_path, "evaluate", "run", "--num_rows", 50)
+    assert re.search(r"rate of 50 rows in nats: mutual information .*, total correlation .*, dimension kl", ended.out)
 
 
 def test_a_class_of_the_users_own_is_trained_and_must_be_allowed_to_be_loaded(tmp_path):

@@ -16,7 +16,7 @@ class RowELBO(ELBO, ABC):
     """A Pyro objective that is computed row by row, from draws of all latents that cost one vectorised pass.
 
     Its value is the negative bound, summed over rows, and scaled to the whole data where the row plate is subsampled; a
-    KL weight and other scales inside that plate act row by row. It works with Pyro's SVI and with ours, plain and traced.
+    KL weight and all other scales act on each row's terms. It works with Pyro's SVI and with ours, plain and traced.
     A subclass defines `differentiable_loss`.
 
     Arguments:

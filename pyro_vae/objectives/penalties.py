@@ -41,7 +41,7 @@ class FreeBitsELBO(RowELBO):
         self.free_nats = free_nats
 
     def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
-        draws = self.draw(model, guide, args, kwargs)
+        draws = _unmasked(self.draw(model, guide, args, kwargs))
         loss = -draws.row_scale * _reconstruction(draws).sum()
         for site in draws.latents:
             prior = draws.prior(site)
@@ -53,14 +53,16 @@ class FreeBitsELBO(RowELBO):
                 )
             rows = kl.reshape(-1, kl.shape[-1])
             num_rows = len(rows) / self.num_particles
-            loss = loss + site["scale"] * num_rows * rows.mean(0).clamp(min=self.free_nats).sum()
+            scale = torch.as_tensor(site["scale"]).mean()  # where rows have weights of their own
+            loss = loss + scale * num_rows * rows.mean(0).clamp(min=self.free_nats).sum()
         return loss
 
 
 class CapacityELBO(RowELBO):
     """−E_q[log p(x | z)] + γ |mean over rows of KL − C|: the rate is held at a capacity C, which training lets grow.
 
-    C is the argument `kl_capacity` of a step, which `fit` passes by the schedule `LinearCapacity`.
+    C is the argument `kl_capacity` of a step, which `fit` passes by the schedule `LinearCapacity`; γ takes the place of a KL
+    weight, which has no effect here.
 
     References:
         Understanding disentangling in β-VAE, Burgess et al., 2018.
@@ -84,7 +86,7 @@ class CapacityELBO(RowELBO):
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, kl_capacity: float | Tensor, **kwargs: Any
     ) -> Tensor:
-        draws = self.draw(model, guide, args, kwargs)
+        draws = _unmasked(self.draw(model, guide, args, kwargs))
         rate = draws.by_row((site, _kl(draws, site)) for site in draws.latents).mean(draws.dim)
         excess = rate.numel() * (rate.mean() - kl_capacity).abs()
         return draws.row_scale * (self.gamma * excess - _reconstruction(draws).sum())
@@ -135,10 +137,10 @@ class TotalCorrelationELBO(RowELBO):
     @torch.no_grad()
     def terms(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> RateTerms:
         """The three parts of the rate on this batch."""
-        return RateTerms(*(term.mean() for term in self._terms(self.draw(model, guide, args, kwargs))))
+        return RateTerms(*(term.mean() for term in self._terms(_unmasked(self.draw(model, guide, args, kwargs)))))
 
     def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
-        draws = self.draw(model, guide, args, kwargs)
+        draws = _unmasked(self.draw(model, guide, args, kwargs))
         information, correlation, dimension_kl = self._terms(draws)
         scale = draws.latents[0]["scale"]
         rate = scale * (information + self.beta * correlation + dimension_kl).mean(draws.dim)
@@ -160,6 +162,14 @@ class TotalCorrelationELBO(RowELBO):
         log_q_z_dims = log_mean_exp(pairs, -2).sum(-1).T
         log_p_z = log_prob(draws.prior(site))
         return RateTerms(log_prob(site) - log_q_z, log_q_z - log_q_z_dims, log_q_z_dims - log_p_z)
+
+
+def _unmasked(draws: Draws) -> Draws:
+    """The draws, unless their KL cannot be averaged over all rows."""
+    for site in draws.latents:
+        if site["mask"] is not None:
+            raise ValueError(f"'{site['name']}' must not be masked for an objective that averages the KL over rows.")
+    return draws
 
 
 def _reconstruction(draws: Draws) -> Tensor:

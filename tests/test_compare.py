@@ -1,0 +1,65 @@
+"""The scripts that compare parts, on data small enough for a test."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_scripts import call
+
+SCRIPTS = str(Path(__file__).parents[1] / "scripts")
+TINY = ("--num_rows", 20, "--num_importance_samples", 3, "--settings=--training.epochs 1 --data.source Digits")
+
+
+@pytest.fixture
+def comparison(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    import comparison.counts
+    import comparison.rows
+
+    return comparison
+
+
+def test_rows_are_measured_once_and_compared_row_by_row(tmp_path):
+    ended = call(tmp_path, "compare", "standard", "vamp", "--out", "out", *TINY)
+    assert ended.code == 0, ended.err
+    result = tmp_path / "out" / "vamp" / "comparison.json"
+    nll = {
+        name: json.loads((tmp_path / "out" / name / "comparison.json").read_text())["nll"]
+        for name in ("standard", "vamp")
+    }
+    assert len(nll["vamp"]) == 20
+    # What is there is read and not measured again: the table follows the numbers in the files.
+    changed = json.loads(result.read_text()) | {"nll": [value + 2.5 for value in nll["standard"]]}
+    result.write_text(json.dumps(changed))
+    assert call(tmp_path, "compare", "standard", "--out", "out", *TINY).code == 0
+    table = (tmp_path / "out" / "results.md").read_text()
+    assert "2.50 ± 0.00 to `standard`" in table
+    assert "`vamp`: `python scripts/train.py mnist-gated --vae.prior VampPrior --run out/vamp`" in table
+
+
+def test_a_row_that_is_not_known_is_refused(tmp_path):
+    ended = call(tmp_path, "compare", "vamps", "--out", "out")
+    assert (ended.code, ended.err) == (2, ended.err)
+    assert "'rows' must be of elbo, iwae-5" in ended.err
+
+
+def test_every_row_is_measured_against_a_row_before_it(comparison):
+    names = list(comparison.rows.ROWS)
+    siblings = {name: row.sibling for name, row in comparison.rows.ROWS.items() if row.sibling}
+    assert all(names.index(sibling) < names.index(name) for name, sibling in siblings.items())
+
+
+def test_the_true_model_of_the_counts_integrates_to_one(comparison):
+    model = comparison.counts.true_model(num_columns=1, dispersion=0.5)
+    x = torch.arange(3000.0).unsqueeze(1)
+    assert model.log_marginal(x).exp().sum().item() == pytest.approx(1, abs=2e-3)
+
+
+def test_the_right_likelihood_of_counts_comes_near_the_truth(comparison):
+    counts = comparison.counts.compare_counts(num_rows=4_000, num_held_out=500, epochs=20)
+    (true, _), (right, _), (wrong, _) = counts
+    assert right == pytest.approx(true, rel=0.04)
+    assert wrong < 1.2 * true
