@@ -7,7 +7,8 @@ from pyro_vae.aggregate import AggregatedPosterior, gaussian_mixture
 from pyro_vae.data import Rows, Shuffled, WithReplacement
 from pyro_vae.distributions import Concatenation, ContinuousBernoulli, DiscretizedLogistic
 from pyro_vae.divergences import monte_carlo_sites
-from pyro_vae.evaluation import Estimate, Evaluation, evaluate
+from pyro_vae.estimates import Estimate, Evaluation
+from pyro_vae.evaluation import evaluate
 from pyro_vae.fitting import NonFiniteLossError, fit
 from pyro_vae.flows import AffineFlow, SplineFlow
 from pyro_vae.importance import log_mean_exp, log_weights

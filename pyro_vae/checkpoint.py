@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_vae.evaluation import Evaluation
+from pyro_vae.estimates import Evaluation
 from pyro_vae.training import Epoch, Fit
 
 # Raised when a change makes older code misread a folder.

@@ -1,6 +1,5 @@
 """What a VAE is worth on given rows: ELBO, rate, distortion and log p(x), in nats per row and with their errors."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,9 +11,10 @@ from torch import Tensor
 
 from pyro_vae.data import Data, Rows, as_rows
 from pyro_vae.divergences import closed_kl, closed_kl_by_dim
+from pyro_vae.estimates import Estimate, Evaluation
 from pyro_vae.execution import Compile, Program
 from pyro_vae.importance import log_weights
-from pyro_vae.parts import as_shape, distribution_mean, evaluating
+from pyro_vae.parts import as_shape, evaluating
 from pyro_vae.streams import stream
 from pyro_vae.vae import VAE
 
@@ -26,82 +26,10 @@ _CHUNK = 5_000
 _TRACE_PAYS_FROM = 50
 # A latent dimension is active when the variance over rows of E_q[z_d | x] exceeds this (Burda et al., 2015).
 ACTIVE_VARIANCE = 0.01
+# Draws of z that are averaged where a posterior has no mean in closed form.
+_MEAN_DRAWS = 100
 
 T = TypeVar("T")
-
-
-class Estimate(NamedTuple):
-    """A mean over rows with its two errors, in nats per row unless its name says otherwise.
-
-    Arguments:
-        mean: the estimate.
-        monte_carlo_error: its standard error from the draws of z; None when one draw a row cannot tell.
-        row_error: its standard error from the choice of rows; None for a single row.
-        num_samples: the draws of z for each row; 0 where the value is exact.
-        num_rows: the rows.
-    """
-
-    mean: float
-    monte_carlo_error: float | None
-    row_error: float | None
-    num_samples: int
-    num_rows: int
-
-
-class Evaluation(NamedTuple):
-    """What `evaluate` returns: lower is better for all but `log_marginal`.
-
-    Arguments:
-        negative_elbo: −ELBO = rate + distortion.
-        rate: KL(q(z | x) ‖ p(z)).
-        distortion: −E_q[log p(x | z)].
-        log_marginal: log p(x) by importance sampling; a lower bound in expectation, tight for many samples.
-        bits_per_dim: −log p(x) in bits, divided by the number of elements of x, where x is discrete.
-        rate_by_dim: KL of each latent dimension, where posterior and prior factorise.
-        active_variance: Var_x E_q[z_d | x] for each latent dimension.
-        active_units: how many of these exceed 0.01.
-        transform: how x was made from the stored levels, the binarisation included.
-    """
-
-    negative_elbo: Estimate
-    rate: Estimate
-    distortion: Estimate
-    log_marginal: Estimate | None
-    bits_per_dim: Estimate | None
-    rate_by_dim: list[Estimate] | None
-    active_variance: list[float]
-    active_units: int
-    transform: str
-
-    def to_json(self) -> str:
-        """All of it, the errors and counts included."""
-        fields = {
-            name: value._asdict() if isinstance(value, Estimate) else value for name, value in self._asdict().items()
-        }
-        if self.rate_by_dim is not None:
-            fields["rate_by_dim"] = [estimate._asdict() for estimate in self.rate_by_dim]
-        return json.dumps(fields, indent=2)
-
-    def table(self) -> str:
-        """The estimates with their errors, one a line."""
-        titles = {
-            "negative_elbo": "-ELBO (nats)",
-            "rate": "rate, KL (nats)",
-            "distortion": "distortion (nats)",
-            "log_marginal": "log p(x) (nats)",
-            "bits_per_dim": "-log p(x) (bits/dim)",
-        }
-        lines = [f"{'':<22}{'mean':>12}{'MC error':>12}{'row error':>12}{'samples':>9}{'rows':>8}"]
-        for name, title in titles.items():
-            estimate = getattr(self, name)
-            if estimate is not None:
-                errors = "".join(f"{'-' if error is None else f'{error:.4f}':>12}" for error in estimate[1:3])
-                samples = estimate.num_samples or "exact"
-                lines.append(f"{title:<22}{estimate.mean:>12.4f}{errors}{samples:>9}{estimate.num_rows:>8}")
-        lines.append(
-            f"{self.active_units} of {len(self.active_variance)} latent dimensions are active; data: {self.transform}"
-        )
-        return "\n".join(lines)
 
 
 class _RowMeans(NamedTuple):
@@ -120,7 +48,7 @@ class _Block(NamedTuple):
     distortion: _RowMeans
     log_marginal: _RowMeans | None
     rate_by_dim: Tensor | None
-    latent_mean: Tensor
+    latent_mean: tuple[Tensor, Tensor]
     is_discrete: bool
 
 
@@ -159,7 +87,8 @@ def evaluate(
     marginals = [block.log_marginal for block in blocks if block.log_marginal is not None]
     log_marginal = _estimate(marginals) if marginals else None
     is_discrete = all(block.is_discrete for block in blocks)
-    variance = torch.cat([block.latent_mean for block in blocks]).var(0, correction=0)
+    latent_means, noise = (torch.cat(parts) for parts in zip(*(block.latent_mean for block in blocks), strict=True))
+    variance = (latent_means.var(0, correction=0) - noise.mean(0)).clamp(min=0)
     return Evaluation(
         negative_elbo=_estimate([block.negative_elbo for block in blocks]),
         rate=_estimate([block.rate for block in blocks]),
@@ -254,7 +183,7 @@ def _evaluate_block(
 ) -> _Block:
     q_z, p_z = vae.encode(x, y), vae.prior(y)
     negative_elbo, rate, distortion = _draws(vae, x, y, q_z, num_samples)
-    latent_mean = distribution_mean(q_z)
+    latent_mean, noise = _latent_mean(q_z)
     rate_by_dim = closed_kl_by_dim(q_z, p_z)
     return _Block(
         negative_elbo=_row_means(negative_elbo),
@@ -262,9 +191,18 @@ def _evaluate_block(
         distortion=_row_means(distortion),
         log_marginal=_log_marginal(weights, x, y, num_importance_samples) if num_importance_samples else None,
         rate_by_dim=None if rate_by_dim is None else rate_by_dim.double(),
-        latent_mean=latent_mean.double(),
+        latent_mean=(latent_mean.double(), noise.double()),
         is_discrete=_is_discrete(vae.decode(latent_mean, y), x),
     )
+
+
+def _latent_mean(q_z: TorchDistribution) -> tuple[Tensor, Tensor]:
+    """E_q[z | x] of each row, and the variance of its estimate where it is an average of draws; both `(B, D)`."""
+    try:
+        return q_z.mean, torch.zeros_like(q_z.mean)
+    except NotImplementedError:
+        draws = q_z.sample(torch.Size([_MEAN_DRAWS]))
+        return draws.mean(0), draws.var(0) / _MEAN_DRAWS
 
 
 def _draws(

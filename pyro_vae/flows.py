@@ -28,10 +28,11 @@ class FlowDistribution(ZukoToPyro):
         return self(torch.Size(sample_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        kept = self.cache.get(value)
+        kept: Tensor | None = self.cache.get(value)
         # What was kept under no_grad has no gradients to give.
-        is_usable = kept is not None and (kept.requires_grad or not torch.is_grad_enabled())
-        return kept if is_usable else self.dist.log_prob(value)
+        if kept is not None and (kept.requires_grad or not torch.is_grad_enabled()):
+            return kept
+        return self.dist.log_prob(value)
 
     def expand(self, batch_shape: Sequence[int], _instance: None = None) -> "FlowDistribution":
         return FlowDistribution(self.dist.expand(torch.Size(batch_shape)))

@@ -32,8 +32,8 @@ ORDER = [
     "nets", "likelihoods.links", "likelihoods.scales", "likelihoods.levels", "likelihoods.unit", "likelihoods.real",
     "likelihoods.counts", "likelihoods.product", "likelihoods", "priors", "posteriors", "vae", "aggregate",
     "importance", "objectives.bounds", "objectives.penalties", "objectives.schedules", "objectives", "tracing",
-    "precision", "surroundings", "execution", "svi", "sources", "evaluation", "anomaly", "snapshots", "advice", "training", "fitting",
-    "checkpoint", "figures", "cli", "config",
+    "precision", "surroundings", "execution", "svi", "sources", "estimates", "evaluation", "anomaly", "snapshots",
+    "advice", "training", "fitting", "checkpoint", "figures", "cli", "config",
 ]
 # fmt: on
 
