@@ -92,7 +92,7 @@ class AffineFlow(Flow):
 class SplineFlow(Flow):
     """Monotonic rational-quadratic splines on [−5, 5] for one half of the dimensions given the other, in turns.
 
-    They are the identity outside, and both directions cost two passes of a network.
+    They are the identity outside, and both directions cost a few passes of a network.
 
     References:
         Neural spline flows, Durkan et al., 2019.

@@ -182,6 +182,8 @@ class VampPrior(Prior):
         self._posterior: tuple[Posterior, ...] = ()
 
     def attach(self, posterior: Posterior) -> None:
+        if self._posterior not in ((), (posterior,)):
+            raise ValueError("'prior' must not be the VampPrior of another VAE, whose posterior it is made of.")
         self._posterior = (posterior,)
         self.context_dim = posterior.context_dim
         if "pseudo_inputs" not in self._parameters:

@@ -30,7 +30,6 @@ class VAE(nn.Module):
         prior: p(z).
         likelihood: p(x | z).
         posterior: q(z | x).
-        context_dim: the size Y of the context y of a conditional VAE, p(x | y); what the parts say when omitted, 0 for none.
 
     Raises:
         ValueError: the parts do not fit together.
@@ -45,9 +44,7 @@ class VAE(nn.Module):
         torch.Size([5])
     """
 
-    def __init__(
-        self, prior: Prior, likelihood: Likelihood, posterior: Posterior, context_dim: int | None = None
-    ) -> None:
+    def __init__(self, prior: Prior, likelihood: Likelihood, posterior: Posterior) -> None:
         super().__init__()
         for name, part, base in (
             ("prior", prior, Prior),
@@ -58,7 +55,6 @@ class VAE(nn.Module):
                 raise ValueError(f"'{name}' must be a {base.__name__}, got {type(part).__name__}.")
         self.prior, self.likelihood, self.posterior = prior, likelihood, posterior
         prior.attach(posterior)
-        self.context_dim = self._context_dim() if context_dim is None else context_dim
         self._check_parts()
         self._store_name = unique_name(self)
 
@@ -66,6 +62,11 @@ class VAE(nn.Module):
     def latent_dim(self) -> int:
         """The number D of latent dimensions."""
         return self.prior.latent_dim
+
+    @property
+    def context_dim(self) -> int:
+        """The size Y of the context y of a conditional VAE, p(x | y), which some of the parts take; 0 for none."""
+        return max(part.context_dim for part in (self.prior, self.likelihood, self.posterior))
 
     @property
     def x_shape(self) -> torch.Size:
@@ -198,12 +199,6 @@ class VAE(nn.Module):
                 f"'x' must have the shape (rows, {', '.join(map(str, self.x_shape))}), got {tuple(x.shape)}."
             )
 
-    def _context_dim(self) -> int:
-        sizes = {part.context_dim for part in (self.prior, self.likelihood, self.posterior)} - {0}
-        if len(sizes) > 1:
-            raise ValueError(f"'prior', 'likelihood' and 'posterior' must take a context y of one size, got {sizes}.")
-        return max(sizes, default=0)
-
     def _check_context(self, y: Tensor | None, batch_shape: Sequence[int] | None = None) -> None:
         shape = (0,) if y is None else tuple(y.shape)
         if shape[-1:] != (self.context_dim,) or (y is not None and not y.is_floating_point()):
@@ -221,6 +216,9 @@ class VAE(nn.Module):
         if self.posterior.x_shape != self.likelihood.x_shape:
             expected, received = tuple(self.likelihood.x_shape), tuple(self.posterior.x_shape)
             raise ValueError(f"'posterior' must have the likelihood's x_shape {expected}, got {received}.")
+        sizes = {part.context_dim for part in (self.prior, self.likelihood, self.posterior)} - {0}
+        if len(sizes) > 1:
+            raise ValueError(f"'prior', 'likelihood' and 'posterior' must take a context y of one size, got {sizes}.")
         z_shape = torch.Size([self.latent_dim])
         self._check_part("prior", None, z_shape)
         self._check_part("likelihood", z_shape, self.x_shape)

@@ -172,13 +172,13 @@ def test_rows_that_do_not_fit_are_refused(make, x):
 
 @pytest.fixture
 def clusters():
-    """A VAE that encodes x as itself but for 0.1, and 30 rows at (5, 5) beside 70 at (-5, 0)."""
+    """A VAE that encodes x as itself but for 0.5, and 120 rows at (5, 5) beside 280 at (-5, 0)."""
     posterior = DiagNormalPosterior(nn.Linear(2, 4), 2, 2)
     posterior.network.weight.data = torch.cat([torch.eye(2), torch.zeros(2, 2)])
-    posterior.network.bias.data = torch.tensor([0.0, 0.0, math.log(0.1), math.log(0.1)])
+    posterior.network.bias.data = torch.tensor([0.0, 0.0, math.log(0.5), math.log(0.5)])
     vae = VAE(StandardNormalPrior(2), NormalLikelihood(nn.Linear(2, 2), 2, 1.0), posterior)
-    centres = torch.tensor([[5.0, 5.0]] * 30 + [[-5.0, 0.0]] * 70)
-    return vae, centres + 0.3 * torch.randn(100, 2)
+    centres = torch.tensor([[5.0, 5.0]] * 120 + [[-5.0, 0.0]] * 280)
+    return vae, centres + 0.3 * torch.randn(400, 2)
 
 
 def test_a_mixture_finds_clusters_with_their_weights_means_and_covariances(clusters):
@@ -187,12 +187,13 @@ def test_a_mixture_finds_clusters_with_their_weights_means_and_covariances(clust
     order = mixture.component_distribution.loc[:, 0].argsort(descending=True)
     torch.testing.assert_close(mixture.mixture_distribution.probs[order], torch.tensor([0.3, 0.7]), atol=1e-6, rtol=0)
     components = mixture.component_distribution
-    for component, rows in zip(order, (x[:30], x[30:]), strict=True):
-        # The draws of z add 0.1 ε to each row: failure rate 6e-5 for each number (4 standard errors), at a fixed seed.
-        error = 0.1 / len(rows) ** 0.5
-        assert ((components.loc[component] - rows.mean(0)).abs() < 4 * error).all()
-        expected = rows.T.cov(correction=0) + 0.01 * torch.eye(2)
-        assert ((components.covariance_matrix[component] - expected).abs() < 4 * 2 * 0.3 * error + 1e-3).all()
+    for component, rows in zip(order, (x[:120], x[120:]), strict=True):
+        # Draws of z add 0.5 ε to each row, so that cov(z) = cov(x) + ¼ I with the errors of cov(x, ε) and cov(ε).
+        # Failure rate: 6e-5 for each number (4 standard errors), at a fixed seed.
+        assert ((components.loc[component] - rows.mean(0)).abs() < 4 * 0.5 / len(rows) ** 0.5).all()
+        expected = rows.T.cov(correction=0) + 0.25 * torch.eye(2)
+        error = ((2 * 0.3 * 0.5) ** 2 + 2 * 0.25**2) ** 0.5 / len(rows) ** 0.5
+        assert ((components.covariance_matrix[component] - expected).abs() < 4 * error).all()
     assert vae.sample(16, latent=mixture).shape == (16, 2)
 
 
@@ -204,8 +205,8 @@ def test_a_mixture_is_fitted_to_draws_with_their_context(clusters):
     )
     context.layers[0].bias.data = vae.posterior.network.bias.data
     conditional = VAE(vae.prior, vae.likelihood, DiagNormalPosterior(context, 2, 2))
-    mixture = gaussian_mixture(conditional, (x, torch.ones(100, 1)), num_components=1)
-    error = 4 * 0.1 / 100**0.5
+    mixture = gaussian_mixture(conditional, (x, torch.ones(400, 1)), num_components=1)
+    error = 4 * 0.5 / 400**0.5  # failure rate 6e-5 for each number (4 standard errors), at a fixed seed
     torch.testing.assert_close(
         mixture.component_distribution.loc[0], x.mean(0) + torch.tensor([3.0, 0.0]), atol=error, rtol=0
     )

@@ -29,12 +29,13 @@ def test_scores_of_an_exact_model_are_its_log_marginal_and_its_residual():
     try:
         reference = LinearGaussian(torch.randn(5, 2), torch.randn(5), 0.5)
         x = torch.randn(300, 5)
-        scores = anomaly_scores(linear_gaussian_vae(reference), x)
+        scores = anomaly_scores(linear_gaussian_vae(reference), x, num_samples=4000)
         expected = reference.posterior_loc(x) @ reference.weight.T + reference.bias
     finally:
         torch.set_default_dtype(torch.float32)
     torch.testing.assert_close(scores.negative_log_marginal, -reference.log_marginal(x), atol=1e-9, rtol=0)
-    torch.testing.assert_close(scores.negative_elbo, -reference.log_marginal(x), atol=1e-9, rtol=0)
+    # Its KL is taken in closed form, the distortion is drawn: 300 standard errors of 0.03 or less, 6 of them allowed for.
+    torch.testing.assert_close(scores.negative_elbo, -reference.log_marginal(x), atol=0.2, rtol=0)
     torch.testing.assert_close(scores.squared_error, ((x - expected) ** 2).sum(1))
 
 

@@ -264,6 +264,8 @@ def test_a_conditional_vamp_prior_averages_the_posteriors_at_that_context(family
         components = [vae.posterior(u, context).log_prob(z[:, row]).exp() for u in vae.prior.pseudo_inputs]
         torch.testing.assert_close(received[:, row], (sum(components) / NUM_COMPONENTS).log())
         torch.testing.assert_close(vae.prior(context).log_prob(z[:, row]), received[:, row])
+    received.sum().backward()
+    assert (vae.prior.pseudo_inputs.grad.flatten(1).abs().sum(1) > 0).all()
 
 
 def test_a_vamp_prior_shares_each_tensor_of_the_posterior_and_owns_none(vamp):
@@ -394,3 +396,12 @@ def test_flows_leave_the_validation_of_every_other_distribution_as_it_was():
 
 def test_the_repr_of_a_flow_names_its_sizes():
     assert repr(SplineFlow(num_transforms=2, hidden=[8, 8])) == "SplineFlow(num_transforms=2, hidden=(8, 8))"
+
+
+def test_a_vamp_prior_belongs_to_one_posterior():
+    vae, other = (binary_vae() for _ in range(2))
+    prior = VampPrior(2, 3)
+    VAE(prior, vae.likelihood, vae.posterior)
+    VAE(prior, vae.likelihood, vae.posterior)
+    with pytest.raises(ValueError, match="'prior' must not be the VampPrior of another VAE"):
+        VAE(prior, other.likelihood, other.posterior)

@@ -131,9 +131,24 @@ def test_an_archive_without_x_is_refused_and_says_what_it_holds(tmp_path):
         ArrayFile(str(tmp_path / "x.npz")).read()
 
 
-@pytest.mark.parametrize("labels", [np.arange(19), np.zeros((20, 2)), np.array(3)], ids=["short", "2-D", "0-D"])
-def test_labels_of_another_length_are_refused(tmp_path, labels):
-    with pytest.raises(ValueError, match=r"'path' must hold a whole number y for each row of x, got"):
+@pytest.mark.parametrize("dtype", ["f4", "f8", ">f8", "i2", "u2"])
+def test_labels_may_be_vectors_which_stay_with_their_rows(tmp_path, dtype):
+    vectors = np.arange(60).reshape(20, 3).astype(dtype)
+    splits = load_splits(ArrayFile(save(tmp_path / "x.npz", numbered(20), vectors), 0.3), Identity(), 0.2)
+    for rows in splits:
+        assert rows.labels.shape == (len(rows), 3)
+        assert torch.equal(1.5 * rows.levels[:, 0], rows.labels[:, 0].double())
+        assert torch.equal(rows.context(3), rows.labels)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.arange(19), np.zeros((19, 2)), np.zeros((20, 2, 2)), np.array(3), np.zeros(20), np.zeros((20, 2), dtype="c8")],
+    ids=["short", "short vectors", "3-D", "0-D", "real", "complex vectors"],
+)
+def test_labels_must_be_a_whole_number_or_a_vector_for_each_row(tmp_path, labels):
+    sentence = r"'path' must hold a whole number y for each row of x, or a vector of real numbers, got"
+    with pytest.raises(ValueError, match=sentence):
         ArrayFile(save(tmp_path / "x.npz", numbered(20), labels)).read()
 
 

@@ -278,7 +278,6 @@ def test_a_context_reaches_every_part_that_takes_one():
         StandardNormalPrior(2),
         BernoulliLikelihood(MLP(2, [8], 16, context_dim=3), (1, 4, 4)),
         DiagNormalPosterior(MLP(16, [8], 4, context_dim=3), (1, 4, 4), 2),
-        context_dim=3,
     )
     y = torch.eye(3).repeat(2, 1)
     x = vae.sample(6, y)
