@@ -11,6 +11,7 @@ import pyro
 import pytest
 import references
 import torch
+from models import binary_vae
 from pyro.infer import Trace_ELBO
 from test_posteriors import POSTERIORS, make_posterior
 from torch import nn
