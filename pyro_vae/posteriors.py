@@ -7,6 +7,9 @@ from torch import Tensor
 from pyro_vae.flows import AffineFlow, Flow, flow_distribution
 from pyro_vae.parts import Network, Posterior, Shape, as_shape
 
+# What correlations are of the numbers that a network gives for them: a small step from a diagonal normal.
+_SMALL = 0.1
+
 
 class DiagNormalPosterior(Posterior):
     """q(z | x) = N(z; loc(x), diag scale(x)²), with scale = min_scale + exp(log_scale).
@@ -36,16 +39,19 @@ class DiagNormalPosterior(Posterior):
 
 
 class FullNormalPosterior(Posterior):
-    """q(z | x) = N(z; loc(x), L(x) L(x)ᵀ), with a lower triangular L and diag L = min_scale + exp(raw diagonal).
+    """q(z | x) = N(z; loc(x), L(x) L(x)ᵀ) with L = diag scale (I + S / 10 D), S strictly lower triangular.
+
+    So correlations are learned beside scale = min_scale + exp(log_scale), and do not have to shrink with it; and an optimiser
+    that moves all numbers of a network alike does not drown a dimension in the noise of its D correlations.
 
     References:
         Variational inference with normalizing flows, Rezende and Mohamed, 2015: why the diagonal is not enough.
 
     Arguments:
-        network: gives loc and the entries of L for each row of x: `(N, *x_shape)` to `(N, D (D + 3) / 2)`.
+        network: gives loc, log_scale and the entries of S for each row of x: `(N, *x_shape)` to `(N, D (D + 3) / 2)`.
         x_shape: the shape of one row of data.
         latent_dim: the number D of latent dimensions.
-        min_scale: the floor of the diagonal of L.
+        min_scale: the floor of the scale.
 
     Example:
         >>> q_z = FullNormalPosterior(nn.Linear(64, 5), x_shape=64, latent_dim=2)
@@ -65,18 +71,20 @@ class FullNormalPosterior(Posterior):
     def forward(self, x: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         dim = self.latent_dim
         loc, log_scale, below = self.call_network(x, y).split([dim, dim, dim * (dim - 1) // 2], dim=-1)
-        strict = loc.new_zeros(*loc.shape[:-1], dim * dim).index_copy(-1, self.positions, below)
-        scale_tril = strict.reshape(*loc.shape, dim) + torch.diag_embed(self.min_scale + log_scale.exp())
+        strict = loc.new_zeros(*loc.shape[:-1], dim * dim).index_copy(-1, self.positions, _SMALL * below / dim)
+        scale = self.min_scale + log_scale.exp()
+        scale_tril = scale.unsqueeze(-1) * strict.reshape(*loc.shape, dim) + torch.diag_embed(scale)
         return dist.MultivariateNormal(loc, scale_tril=scale_tril)
 
 
 class LowRankNormalPosterior(Posterior):
-    """q(z | x) = N(z; loc(x), W(x) W(x)ᵀ + diag scale(x)²), with D × R factors W and scale = min_scale + exp(log_scale).
+    """q(z | x) = N(z; loc(x), diag scale (I + W Wᵀ) diag scale), with scale = min_scale + exp(log_scale).
 
-    Between the diagonal (R = 0) and the full normal (R = D), at a cost that grows with D R.
+    W has R columns, a tenth of what the network gives, so that it starts near the diagonal normal. Between that (R = 0) and
+    the full normal (R = D), at a cost that grows with D R.
 
     Arguments:
-        network: gives loc, log_scale and the R columns of W for each row of x: `(N, *x_shape)` to `(N, 2 + R, D)`.
+        network: gives loc, log_scale and R columns for each row of x: `(N, *x_shape)` to `(N, 2 + R, D)`.
         x_shape: the shape of one row of data.
         latent_dim: the number D of latent dimensions.
         rank: the number R of columns.
@@ -98,7 +106,8 @@ class LowRankNormalPosterior(Posterior):
     def forward(self, x: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         loc, log_scale, *columns = self.call_network(x, y).unbind(-2)
         scale = self.min_scale + log_scale.exp()
-        return dist.LowRankMultivariateNormal(loc, torch.stack(columns, dim=-1), scale**2)
+        factor = _SMALL * scale.unsqueeze(-1) * torch.stack(columns, dim=-1)
+        return dist.LowRankMultivariateNormal(loc, factor, scale**2)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, rank={self.rank}"

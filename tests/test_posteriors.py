@@ -68,18 +68,21 @@ def diagonal_density(posterior, numbers, z):
 
 
 def full_moments(numbers):
-    loc, log_diagonal, below = numbers.split([LATENT_DIM, LATENT_DIM, LATENT_DIM * (LATENT_DIM - 1) // 2])
+    loc, log_scale, below = numbers.split([LATENT_DIM, LATENT_DIM, LATENT_DIM * (LATENT_DIM - 1) // 2])
     below, lower = iter(below), torch.zeros(LATENT_DIM, LATENT_DIM)
     for row in range(LATENT_DIM):
+        scale = 1e-6 + log_scale[row].exp()
         for column in range(row):
-            lower[row, column] = next(below)
-        lower[row, row] = 1e-6 + log_diagonal[row].exp()
+            lower[row, column] = scale * next(below) / (10 * LATENT_DIM)
+        lower[row, row] = scale
     return loc, lower @ lower.T
 
 
 def low_rank_moments(numbers):
     loc, log_scale, *columns = numbers.reshape(4, LATENT_DIM)
-    return loc, sum(torch.outer(column, column) for column in columns) + torch.diag((1e-3 + log_scale.exp()) ** 2)
+    scale = 1e-3 + log_scale.exp()
+    inner = torch.eye(LATENT_DIM) + sum(torch.outer(column / 10, column / 10) for column in columns)
+    return loc, torch.diag(scale) @ inner @ torch.diag(scale)
 
 
 def flow_density(posterior, numbers, z):
@@ -297,15 +300,16 @@ def test_sizes_must_be_positive_whole_numbers(make, argument):
 def exact_full_posterior(reference):
     lower = torch.linalg.cholesky(reference.posterior_covariance())
     rows, columns = torch.tril_indices(len(lower), len(lower), offset=-1)
-    numbers = torch.cat([(lower.diagonal() - 1e-6).log(), lower[rows, columns]])
+    below = 10 * len(lower) * lower / lower.diagonal().unsqueeze(1)
+    numbers = torch.cat([(lower.diagonal() - 1e-6).log(), below[rows, columns]])
     return FullNormalPosterior(exact_network(reference, numbers), len(reference.bias), len(lower))
 
 
 def exact_low_rank_posterior(reference):
-    """The covariance as W Wᵀ + s² I, where s² is less than every eigenvalue."""
+    """The covariance as s² (W Wᵀ + I), where s² is less than every eigenvalue."""
     covariance = reference.posterior_covariance()
     scale = 0.5 * torch.linalg.eigvalsh(covariance).min().sqrt()
-    factor = torch.linalg.cholesky(covariance - scale**2 * torch.eye(len(covariance)))
+    factor = 10 * torch.linalg.cholesky(covariance / scale**2 - torch.eye(len(covariance)))
     numbers = torch.cat([(scale - 1e-3).log().expand(len(covariance)), factor.T.flatten()])
     return LowRankNormalPosterior(exact_network(reference, numbers), len(reference.bias), len(covariance), rank=3)
 
