@@ -41,8 +41,8 @@ class DiagNormalPosterior(Posterior):
 class FullNormalPosterior(Posterior):
     """q(z | x) = N(z; loc(x), L(x) L(x)ᵀ) with L = diag scale (I + S / 10 D), S strictly lower triangular.
 
-    So correlations are learned beside scale = min_scale + exp(log_scale), and do not have to shrink with it; and an optimiser
-    that moves all numbers of a network alike does not drown a dimension in the noise of its D correlations.
+    So correlations are learned beside scale = min_scale + exp(log_scale), and do not have to shrink with it; and an
+    optimiser that moves all numbers of a network alike does not drown a dimension in the noise of its D correlations.
 
     References:
         Variational inference with normalizing flows, Rezende and Mohamed, 2015: why the diagonal is not enough.
