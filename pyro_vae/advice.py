@@ -1,7 +1,5 @@
 """What can be done and is seldom meant: said in one sentence before training."""
 
-import warnings
-
 import torch
 from pyro.infer import ELBO, TraceMeanField_ELBO
 from torch import Tensor
@@ -12,8 +10,8 @@ from pyro_vae.vae import VAE
 
 
 @torch.no_grad()
-def advise(vae: VAE, rows: Rows, x: Tensor, y: Tensor | None, objective: ELBO) -> None:
-    """Warn of a KL that is not taken in closed form as asked, and of whole numbers that are scored by a density.
+def advice(vae: VAE, rows: Rows, x: Tensor, y: Tensor | None, objective: ELBO) -> list[str]:
+    """Sentences on a KL that is not taken in closed form as asked, and on whole numbers that are scored by a density.
 
     Arguments:
         vae: the VAE.
@@ -22,19 +20,19 @@ def advise(vae: VAE, rows: Rows, x: Tensor, y: Tensor | None, objective: ELBO) -
         y: their context.
         objective: what is minimised.
     """
+    sentences = []
     sites = monte_carlo_sites(vae.model, vae.guide, x, y) if isinstance(objective, TraceMeanField_ELBO) else []
     if sites:
-        warnings.warn(
+        sentences.append(
             f"TraceMeanField_ELBO draws the KL of {', '.join(sites)} like Trace_ELBO, because there is no closed form for "
-            f"{type(vae.posterior).__name__} and {type(vae.prior).__name__}.",
-            stacklevel=6,
+            f"{type(vae.posterior).__name__} and {type(vae.prior).__name__}."
         )
     if _is_density(vae, x, y) and all(_is_whole(rows.batch(block)) for block in rows.blocks()):
-        warnings.warn(
+        sentences.append(
             f"'data' hold whole numbers only, which {type(vae.likelihood).__name__} scores by a density: -ELBO has no lower "
-            "limit where a scale can shrink, and compares with that of no discrete likelihood.",
-            stacklevel=6,
+            "limit where a scale can shrink, and compares with that of no discrete likelihood."
         )
+    return sentences
 
 
 def _is_density(vae: VAE, x: Tensor, y: Tensor | None) -> bool:

@@ -1,7 +1,7 @@
 """The aggregated posterior q(z) = (1 / N) Σ_n q(z | x_n), where the codes of data lie: exactly, and by a fitted mixture."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pyro.distributions as dist
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_vae.data import Data, as_rows
-from pyro_vae.parts import as_shape, distribution_mean, evaluating
+from pyro_vae.parts import as_shape, distribution_mean, evaluating, tensor_like
 from pyro_vae.streams import stream, stream_seed
 from pyro_vae.vae import VAE
 
@@ -21,7 +21,8 @@ _CHUNK = 1_000
 class AggregatedPosterior(TorchDistribution):
     """q(z) = (1 / N) Σ_n q(z | x_n) over given rows, exactly: a mixture with a component for each row.
 
-    A draw takes a row at random and encodes it; a log-density encodes all of them. The VAE is used in evaluation mode.
+    A draw takes a row at random and encodes it; a log-density encodes all of them, with the same draw of a random transform
+    each time. The VAE is used in evaluation mode.
 
     References:
         ELBO surgery: yet another way to carve up the variational evidence lower bound, Hoffman and Johnson, 2016.
@@ -42,7 +43,7 @@ class AggregatedPosterior(TorchDistribution):
     support = constraints.real_vector
 
     def __init__(self, vae: VAE, data: Data, batch_shape: Sequence[int] = ()) -> None:
-        rows, like = as_rows(data), next(vae.parameters(), torch.zeros(()))
+        rows, like = as_rows(data, vae.context_dim), tensor_like(vae)
         if rows.x_shape != vae.x_shape:
             raise ValueError(f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}.")
         context = rows.context(vae.context_dim)
@@ -58,6 +59,12 @@ class AggregatedPosterior(TorchDistribution):
         with evaluating(self.vae):
             return self.vae.encode(x, None if self.y is None else self.y[index])
 
+    def _components(self) -> Iterator[TorchDistribution]:
+        """q(z | x) of all rows, block by block; the caller's random state has no part in it."""
+        for block in self.rows.blocks(_CHUNK):
+            with stream(0, block.start, device=self.like.device):
+                yield self.encode(block)
+
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         shape = torch.Size(sample_shape) + self.batch_shape
@@ -67,13 +74,13 @@ class AggregatedPosterior(TorchDistribution):
 
     @torch.no_grad()
     def log_prob(self, value: Tensor) -> Tensor:
-        parts = [self.encode(block).log_prob(value.unsqueeze(-2)) for block in self.rows.blocks(_CHUNK)]
+        parts = [q_z.log_prob(value.unsqueeze(-2)) for q_z in self._components()]
         return torch.cat(parts, dim=-1).logsumexp(-1) - math.log(len(self.rows))
 
     @property
     @torch.no_grad()
     def mean(self) -> Tensor:
-        means = [distribution_mean(self.encode(block)) for block in self.rows.blocks(_CHUNK)]
+        means = [distribution_mean(q_z) for q_z in self._components()]
         return torch.cat(means).mean(0).expand(*self.batch_shape, *self.event_shape)
 
 
@@ -98,8 +105,10 @@ def gaussian_mixture(vae: VAE, data: Data, *, num_components: int = 10, seed: in
 
     (count,) = as_shape(num_components, "num_components")
     aggregated = AggregatedPosterior(vae, data)
-    if len(aggregated.rows) < count:
-        raise ValueError(f"'num_components' must be at most the number of rows, {len(aggregated.rows)}, got {count}.")
+    if len(aggregated.rows) < max(2, count):
+        raise ValueError(
+            f"'data' must have at least {max(2, count)} rows for {count} components, got {len(aggregated.rows)}."
+        )
     with stream(seed, device=aggregated.like.device), torch.no_grad():
         z = torch.cat([aggregated.encode(block).sample() for block in aggregated.rows.blocks(_CHUNK)])
     fitted = GaussianMixture(count, random_state=stream_seed(seed) % 2**32).fit(z.double().cpu().numpy())

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyro_vae.data import Data, as_rows
 from pyro_vae.evaluation import evaluate_rows
-from pyro_vae.parts import evaluating
+from pyro_vae.parts import evaluating, tensor_like
 from pyro_vae.streams import stream
 from pyro_vae.vae import VAE
 
@@ -54,7 +54,7 @@ def anomaly_scores(
     Raises:
         ValueError: rows of another shape or outside the likelihood's support.
     """
-    rows, like = as_rows(data), next(vae.parameters(), torch.zeros(()))
+    rows, like = as_rows(data, vae.context_dim), tensor_like(vae)
     terms = evaluate_rows(vae, rows, num_samples=num_samples, num_importance_samples=num_importance_samples, seed=seed)
     context, errors = rows.context(vae.context_dim), []
     with evaluating(vae), stream(seed, device=like.device):

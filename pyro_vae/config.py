@@ -17,7 +17,7 @@ from torch import nn
 from pyro_vae import flows, likelihoods, nets, objectives, posteriors, priors, sources, transforms  # noqa: F401
 from pyro_vae.checkpoint import RunFolder
 from pyro_vae.errors import nearest, one_line
-from pyro_vae.parts import LikelihoodFactory, Network, Posterior, Prior, Shape
+from pyro_vae.parts import LikelihoodFactory, Network, NetworkFactory, Posterior, Prior, Shape
 from pyro_vae.streams import stream
 from pyro_vae.training import Training
 from pyro_vae.vae import VAE
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 TRUSTED = ("pyro_vae", "pyro", "torch", "zuko")
 _PRESETS = resources.files("pyro_vae") / "presets"
 _DEFAULT_PRESET = "digits"
-# Rows that a prior may start from: more than any has components.
-_INITIAL_ROWS = 10_000
 
 
 class PriorFactory(Protocol):
@@ -43,12 +41,6 @@ class PosteriorFactory(Protocol):
     """A Posterior class, but for its network, the shape of the data and the latent dimension."""
 
     def __call__(self, *, network: Network, x_shape: Shape, latent_dim: int) -> Posterior: ...
-
-
-class NetworkFactory(Protocol):
-    """A network class, but for the shapes of its inputs and outputs."""
-
-    def __call__(self, *, in_shape: Shape, out_shape: Shape) -> nn.Module: ...
 
 
 @dataclass
@@ -143,7 +135,8 @@ def prepare(settings: Settings) -> tuple[VAE, sources.Splits]:
     with stream(settings.training.seed, 0):
         vae = build_vae(settings.vae, splits.train.x_shape)
         if settings.vae.initialize_prior:
-            vae.prior.initialize(splits.train.batch(torch.randperm(len(splits.train))[:_INITIAL_ROWS]))
+            index = torch.randperm(len(splits.train))[: vae.prior.num_initial_rows]
+            vae.prior.initialize(splits.train.batch(index))
     if settings.vae.initialize_bias:
         vae.likelihood.initialize_bias(splits.train.mean())
     return vae, splits

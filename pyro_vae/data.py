@@ -95,6 +95,8 @@ class Rows:
                 f"'data' must have labels 0 ... {size - 1}, or finite vectors of {size} numbers, for a VAE with a context y "
                 f"of {size}, got {labels.dtype} of the shape {tuple(labels.shape)}."
             )
+        if labels.is_floating_point():
+            return labels
         return (labels if has_vectors else torch.nn.functional.one_hot(labels.long(), size)).to(
             torch.get_default_dtype()
         )
@@ -138,16 +140,22 @@ class Rows:
 Data: TypeAlias = Rows | Tensor | np.ndarray | tuple[Tensor | np.ndarray, Tensor | np.ndarray]
 
 
-def as_rows(data: Data) -> Rows:
+def as_rows(data: Data, context_dim: int | None = None) -> Rows:
     """Rows of data that are x already, or of a pair (x, y) with their contexts.
 
     What torch cannot compute with, such as wide unsigned integers, is converted.
+
+    Arguments:
+        data: the data.
+        context_dim: the size of the context that the VAE takes which they are for; with 0 a pair is refused.
     """
     if isinstance(data, Rows):
         return data
     if isinstance(data, tuple):
         if len(data) != 2:
             raise ValueError(f"'data' must be rows x or a pair (x, y), got a tuple of {len(data)}.")
+        if context_dim == 0:
+            raise ValueError("'data' must be rows x without a context y for a VAE whose parts take none, got a pair.")
         x, y = data
         return replace(as_rows(x), labels=_as_tensor(y))
     return Rows(_as_tensor(data), Identity())

@@ -224,8 +224,6 @@ class Concatenation(TorchDistribution):
         return Concatenation([part.expand(torch.Size(batch_shape)) for part in self.parts], validate_args=validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         numbers = value.split(self._sizes, dim=-1)
         return torch.stack([part.log_prob(x) for part, x in zip(self.parts, numbers, strict=True)]).sum(0)
 

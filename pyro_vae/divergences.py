@@ -10,7 +10,6 @@ from torch.distributions import Independent, LowRankMultivariateNormal, Multivar
 from torch.distributions.kl import kl_divergence, register_kl
 
 from pyro_vae.store import store_as_found
-from pyro_vae.streams import stream
 
 
 def _kl_full_normal(q_z: MultivariateNormal, p_z: Independent) -> Tensor:
@@ -66,7 +65,7 @@ def monte_carlo_sites(model: Callable, guide: Callable, *args: Any, **kwargs: An
         *args: passed to both.
         **kwargs: passed to both.
     """
-    with stream(0), store_as_found():
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), store_as_found():
         guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
     names = poutine.util.prune_subsample_sites(guide_trace).stochastic_nodes

@@ -14,7 +14,7 @@ from pyro_vae.divergences import closed_kl, closed_kl_by_dim
 from pyro_vae.estimates import Estimate, Evaluation
 from pyro_vae.execution import Compile, Program
 from pyro_vae.importance import log_weights
-from pyro_vae.parts import as_shape, evaluating
+from pyro_vae.parts import as_shape, evaluating, tensor_like
 from pyro_vae.streams import stream
 from pyro_vae.vae import VAE
 
@@ -80,7 +80,7 @@ def evaluate(
     as_shape(num_samples, "num_samples")
     if num_importance_samples < 0:
         raise ValueError(f"'num_importance_samples' must be 0 or more, got {num_importance_samples}.")
-    rows = as_rows(data)
+    rows = as_rows(data, vae.context_dim)
     check_data(vae, rows)
     weights = _weights_program(vae, len(rows), num_importance_samples, compile)
     blocks = _by_block(vae, rows, seed, partial(_evaluate_block, vae, weights, num_samples, num_importance_samples))
@@ -122,7 +122,7 @@ def evaluate_rows(
 ) -> RowEvaluation:
     """−ELBO, rate and log p(x) of each row; arguments and errors as for `evaluate`."""
     as_shape((num_samples, num_importance_samples), "num_samples and num_importance_samples")
-    rows = as_rows(data)
+    rows = as_rows(data, vae.context_dim)
     check_data(vae, rows)
     weights = _weights_program(vae, len(rows), num_importance_samples, compile)
     blocks = _by_block(vae, rows, seed, partial(_evaluate_block, vae, weights, num_samples, num_importance_samples))
@@ -134,7 +134,9 @@ def evaluate_rows(
 @torch.no_grad()
 def negative_elbo(vae: VAE, data: Data, *, num_samples: int = 1, seed: int = 0) -> float:
     """−ELBO in nats per row over all rows, as `evaluate` gives it, at the price of one pass for each draw."""
-    blocks = _by_block(vae, as_rows(data), seed, lambda x, y: _draws(vae, x, y, vae.encode(x, y), num_samples)[0])
+    blocks = _by_block(
+        vae, as_rows(data, vae.context_dim), seed, lambda x, y: _draws(vae, x, y, vae.encode(x, y), num_samples)[0]
+    )
     return torch.cat([draws.mean(0) for draws in blocks]).mean().item()
 
 
@@ -148,7 +150,7 @@ def check_data(vae: VAE, rows: Rows) -> None:
     rows.context(vae.context_dim)
     if rows.x_shape != vae.x_shape:
         raise ValueError(f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}.")
-    dtype = next(vae.parameters(), torch.zeros(())).dtype
+    dtype = tensor_like(vae).dtype
     with stream(0, device=rows.levels.device):
         for block in rows.blocks():
             vae.likelihood.check(rows.batch(block, dtype))
@@ -156,7 +158,7 @@ def check_data(vae: VAE, rows: Rows) -> None:
 
 def _by_block(vae: VAE, rows: Rows, seed: int, function: Callable[[Tensor, Tensor | None], T]) -> list[T]:
     """The function of x and y by blocks, in an order that the rows' contents decide, each with its own random stream."""
-    like = next(vae.parameters(), torch.zeros(()))
+    like = tensor_like(vae)
     context = rows.context(vae.context_dim)
     results = []
     with evaluating(vae):

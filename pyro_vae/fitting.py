@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
 
-from pyro_vae.advice import advise
+from pyro_vae.advice import advice
 from pyro_vae.data import Data, Rows, as_rows
 from pyro_vae.evaluation import check_data, negative_elbo
-from pyro_vae.parts import evaluating, modes_restored
+from pyro_vae.objectives import RowELBO
+from pyro_vae.parts import evaluating, modes_restored, tensor_like
+from pyro_vae.store import store_as_found
 from pyro_vae.streams import stream
 from pyro_vae.svi import SVI
 from pyro_vae.training import Epoch, Fit, Training
@@ -63,7 +65,7 @@ def fit(
         ValueError: unusable data or settings, before any work is done.
         NonFiniteLossError: the loss became NaN or infinite.
     """
-    run = _Run(vae, as_rows(data), training or Training(), validation, test, resume)
+    run = _Run(vae, as_rows(data, vae.context_dim), training or Training(), validation, test, resume)
     run.on_step = on_step
     report = on_epoch or (lambda reached: None)
     try:
@@ -85,9 +87,11 @@ class _Run:
     def __init__(
         self, vae: VAE, train: Rows, training: Training, validation: Any, test: Any, resume: Fit | None
     ) -> None:
-        self.like = next(vae.parameters(), torch.zeros(()))
+        self.like = tensor_like(vae)
         self.vae, self.training, self.train = vae, training, _placed(train, self.like.device)
-        self.validation, self.test = (None if part is None else as_rows(part) for part in (validation, test))
+        self.validation, self.test = (
+            None if part is None else as_rows(part, vae.context_dim) for part in (validation, test)
+        )
         self._check()
         context = train.context(vae.context_dim)
         self.context = None if context is None else context.to(self.train.levels.device)
@@ -119,7 +123,18 @@ class _Run:
         with stream(0, device=self.like.device), evaluating(self.vae):
             x = self.train.batch(slice(1), self.like.dtype).to(self.like.device)
             y = None if self.context is None else self.context[:1].to(self.like)
-            advise(self.vae, self.train, x, y, self.training.objective)
+            sentences = advice(self.vae, self.train, x, y, self.training.objective)
+            self._try_objective(x, y)
+        for sentence in sentences:
+            warnings.warn(sentence, stacklevel=4)
+
+    @torch.no_grad()
+    def _try_objective(self, x: Tensor, y: Tensor | None) -> None:
+        """An objective of this package refuses what it cannot score, before anything is written."""
+        schedule, objective = self.training.kl_schedule, self.training.objective
+        if isinstance(objective, RowELBO):
+            with store_as_found():
+                objective.loss(self.vae.model, self.vae.guide, x, y, **{schedule.keyword: max(schedule(0.0), 1e-6)})
 
     def is_complete(self) -> bool:
         """Whether all epochs are done."""

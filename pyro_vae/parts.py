@@ -51,6 +51,22 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         yield
 
 
+def tensor_like(module: nn.Module) -> Tensor:
+    """A tensor with the dtype of a module's parameters, on their device."""
+    return next(module.parameters(), torch.zeros(()))
+
+
+def as_floor(min_scale: float) -> float:
+    """The floor of a scale.
+
+    Raises:
+        ValueError: it is negative.
+    """
+    if not min_scale >= 0:
+        raise ValueError(f"'min_scale' must be 0 or more, got {min_scale}.")
+    return min_scale
+
+
 def distribution_mean(distribution: TorchDistribution, num_samples: int = 100) -> Tensor:
     """The mean, or the average of `num_samples` draws where the family has no closed one."""
     try:
@@ -73,12 +89,14 @@ class Prior(_Part, ABC):
     """p(z), or p(z | y) where a context is given.
 
     A subclass defines `forward`, which returns a distribution with event shape `(D,)`; where it depends on a context y, it
-    sets `context_dim` to the size Y of that. It may define `attach` (to share the posterior) and `initialize` (to start
-    from data).
+    sets `context_dim` to the size Y of that. It may define `attach` (to share the posterior), and `initialize` (to start
+    from data) with `num_initial_rows`, the rows that this takes.
 
     Arguments:
         latent_dim: the number D of latent dimensions.
     """
+
+    num_initial_rows: int = 1
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
@@ -117,7 +135,7 @@ class _Amortised(_Part):
         # Not .numel(): the tensors that draw Pyro's model diagrams have plain tuples for shapes.
         batch_shape = inputs.shape[: inputs.dim() - self._in_dims]
         rows = inputs.reshape(prod(batch_shape), *inputs.shape[len(batch_shape) :])
-        if y is None or not self.context_dim:
+        if y is None or not getattr(self.network, "context_dim", 0):
             outputs = self.network(rows)
         else:
             outputs = self.network(rows, y.expand(*batch_shape, y.shape[-1]).reshape(len(rows), -1))
@@ -178,6 +196,12 @@ class Likelihood(_Amortised, ABC):
 
     def extra_repr(self) -> str:
         return f"x_shape={tuple(self.x_shape)}"
+
+
+class NetworkFactory(Protocol):
+    """A network class, but for the shapes of its inputs and outputs."""
+
+    def __call__(self, *, in_shape: Shape, out_shape: Shape) -> nn.Module: ...
 
 
 class LikelihoodFactory(Protocol):

@@ -1,11 +1,13 @@
 """Priors p(z)."""
 
+from math import prod
+
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
 from pyro_vae.flows import Flow, SplineFlow, flow_distribution
-from pyro_vae.parts import Network, Posterior, Prior, as_shape
+from pyro_vae.parts import NetworkFactory, Posterior, Prior, as_floor, as_shape, tensor_like
 
 
 class StandardNormalPrior(Prior):
@@ -78,7 +80,7 @@ class DiagNormalPrior(Prior):
 
     def __init__(self, latent_dim: int, min_scale: float = 1e-6) -> None:
         super().__init__(latent_dim)
-        self.min_scale = min_scale
+        self.min_scale = as_floor(min_scale)
         self.loc = nn.Parameter(torch.zeros(self.latent_dim))
         self.log_scale = nn.Parameter(torch.zeros(self.latent_dim))
 
@@ -95,7 +97,8 @@ class ConditionalNormalPrior(Prior):
     Arguments:
         latent_dim: the number D of latent dimensions.
         context_dim: the number Y of a context's numbers.
-        network: gives loc and log_scale for each context: `(N, Y)` to `(N, 2, D)`; an affine map when omitted.
+        network: gives loc and log_scale for each context, `(N, Y)` to `(N, 2, D)`: a module, or a function that makes one
+            from `in_shape` and `out_shape`; an affine map when omitted.
         min_scale: the floor of the scale.
 
     Example:
@@ -104,19 +107,31 @@ class ConditionalNormalPrior(Prior):
     """
 
     def __init__(
-        self, latent_dim: int, context_dim: int, network: Network | None = None, min_scale: float = 1e-6
+        self,
+        latent_dim: int,
+        context_dim: int,
+        network: NetworkFactory | nn.Module | None = None,
+        min_scale: float = 1e-6,
     ) -> None:
         super().__init__(latent_dim)
         (self.context_dim,) = as_shape(context_dim, "context_dim")
-        out_shape = torch.Size([2, self.latent_dim])
-        made = nn.Linear(self.context_dim, out_shape.numel()) if network is None else network
-        self.network = made if isinstance(made, nn.Module) else made(out_shape)
-        self.min_scale = min_scale
+        if network is None:
+            self.network: nn.Module = nn.Linear(self.context_dim, 2 * self.latent_dim)
+        elif isinstance(network, nn.Module):
+            self.network = network
+        else:
+            self.network = network(in_shape=(self.context_dim,), out_shape=(2, self.latent_dim))
+        self.min_scale = as_floor(min_scale)
 
     def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
         if y is None:
             raise ValueError("'y' must be given to a ConditionalNormalPrior, got none.")
-        outputs = self.network(y.reshape(-1, self.context_dim))
+        outputs = self.network(y.reshape(-1, self.context_dim).to(tensor_like(self)))
+        if prod(outputs.shape[1:]) != 2 * self.latent_dim:
+            raise ValueError(
+                f"'network' of ConditionalNormalPrior must give {2 * self.latent_dim} numbers for each context, got "
+                f"{prod(outputs.shape[1:])}."
+            )
         loc, log_scale = outputs.reshape(*y.shape[:-1], 2, self.latent_dim).unbind(-2)
         return dist.Normal(loc, self.min_scale + log_scale.exp()).to_event(1)
 
@@ -140,7 +155,7 @@ class MixtureNormalPrior(Prior):
     def __init__(self, latent_dim: int, num_components: int = 10, min_scale: float = 1e-3) -> None:
         super().__init__(latent_dim)
         (count,) = as_shape(num_components, "num_components")
-        self.min_scale = min_scale
+        self.min_scale = as_floor(min_scale)
         self.logits = nn.Parameter(torch.zeros(count))
         self.loc = nn.Parameter(torch.randn(count, self.latent_dim))
         self.log_scale = nn.Parameter(torch.zeros(count, self.latent_dim))
@@ -177,6 +192,7 @@ class VampPrior(Prior):
     def __init__(self, latent_dim: int, num_components: int = 500, noise: float = 0.01) -> None:
         super().__init__(latent_dim)
         (self.num_components,) = as_shape(num_components, "num_components")
+        self.num_initial_rows = self.num_components
         self.noise = noise
         # In a tuple, since a module would become a submodule: the state dict has each tensor once.
         self._posterior: tuple[Posterior, ...] = ()
@@ -187,7 +203,7 @@ class VampPrior(Prior):
         self._posterior = (posterior,)
         self.context_dim = posterior.context_dim
         if "pseudo_inputs" not in self._parameters:
-            like = next(posterior.parameters(), torch.zeros(()))
+            like = tensor_like(posterior)
             noise = self.noise * torch.randn(self.num_components, *posterior.x_shape)
             self.pseudo_inputs = nn.Parameter(noise.to(like))
 

@@ -59,6 +59,11 @@ class UnitInterval(Transform):
 class OpenUnitInterval(Transform):
     """Whole levels inside (0, 1), for likelihoods without the ends: x = (level + ½) / (max_level + 1)."""
 
+    def check(self, levels: Tensor, max_level: float) -> None:
+        super().check(levels, max_level)
+        if levels.is_floating_point() and not (levels == levels.round()).all():
+            raise ValueError("'data' must hold whole levels for the transform OpenUnitInterval, got fractions.")
+
     def __call__(self, levels: Tensor, max_level: float) -> Tensor:
         return (levels + 0.5) / (max_level + 1)
 

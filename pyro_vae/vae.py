@@ -13,7 +13,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor, nn
 
-from pyro_vae.parts import Likelihood, Posterior, Prior, as_shape, distribution_mean, evaluating
+from pyro_vae.parts import Likelihood, Posterior, Prior, as_shape, distribution_mean, evaluating, tensor_like
 from pyro_vae.store import make_picklable, show, unique_name
 
 
@@ -54,7 +54,6 @@ class VAE(nn.Module):
             if not isinstance(part, base):
                 raise ValueError(f"'{name}' must be a {base.__name__}, got {type(part).__name__}.")
         self.prior, self.likelihood, self.posterior = prior, likelihood, posterior
-        prior.attach(posterior)
         self._check_parts()
         self._store_name = unique_name(self)
 
@@ -182,6 +181,8 @@ class VAE(nn.Module):
             (rows,) = as_shape(1 if num_rows is None else num_rows, "num_rows")
         if y is not None and x is not None and y.shape[-2] != rows:
             raise ValueError(f"'y' must have as many rows as 'x', {rows}, got {y.shape[-2]}.")
+        if x is not None:
+            self._check_context(y, x.shape[: -len(self.x_shape)])
         if num_rows not in (None, rows):
             raise ValueError(
                 f"'num_rows' must be omitted or equal to the number of rows given, {rows}, got {num_rows}."
@@ -220,13 +221,14 @@ class VAE(nn.Module):
         if len(sizes) > 1:
             raise ValueError(f"'prior', 'likelihood' and 'posterior' must take a context y of one size, got {sizes}.")
         z_shape = torch.Size([self.latent_dim])
-        self._check_part("prior", None, z_shape)
         self._check_part("likelihood", z_shape, self.x_shape)
         self._check_part("posterior", self.x_shape, z_shape)
+        self.prior.attach(self.posterior)  # not before the others have been found to fit
+        self._check_part("prior", None, z_shape)
 
     def _check_part(self, name: str, in_shape: torch.Size | None, event_shape: torch.Size) -> None:
         part = getattr(self, name)
-        like = next(part.parameters(), torch.zeros(()))
+        like = tensor_like(part)
         rows = () if in_shape is None else (like.new_zeros(2, *in_shape),)
         y = like.new_zeros(2, self.context_dim) if self.context_dim else None
         try:

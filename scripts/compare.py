@@ -45,7 +45,8 @@ def write(measured: dict[str, Measured], out: Path) -> Path:
     )
     header = ["row", "what", "−log p(x)", "difference", "−ELBO", "KL", "active", "epochs", "minutes"]
     page.table(header, [_cells(name, measured) for name in measured])
-    page.text(*(f"`{name}`: `python {' '.join(command(ROWS[name], out / name))}`" for name in measured))
+    commands = {name: command(ROWS[name], out / name, values.settings) for name, values in measured.items()}
+    page.text(*(f"`{name}`: `python {' '.join(words)}`" for name, words in commands.items()))
     return page.write()
 
 

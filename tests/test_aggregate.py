@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import references
 import torch
+from models import binary_vae
 from test_posteriors import CONTEXT_DIM, LATENT_DIM, POSTERIORS, X_SHAPE, make_posterior
 from torch import nn
 
@@ -17,7 +18,9 @@ from pyro_vae import (
     AggregatedPosterior,
     BernoulliLikelihood,
     DiagNormalPosterior,
+    DynamicDraw,
     NormalLikelihood,
+    Rows,
     StandardNormalPrior,
     aggregate,
     gaussian_mixture,
@@ -247,7 +250,16 @@ def test_a_mixture_has_the_dtype_of_the_vae(clusters):
 def test_there_can_be_no_more_components_than_rows(clusters):
     vae, x = clusters
     assert len(gaussian_mixture(vae, x[:3], num_components=3).mixture_distribution.probs) == 3
-    with pytest.raises(ValueError, match="'num_components' must be at most the number of rows, 3, got 4"):
+    with pytest.raises(ValueError, match="'data' must have at least 4 rows for 4 components, got 3"):
         gaussian_mixture(vae, x[:3], num_components=4)
     with pytest.raises(ValueError, match="'num_components' must hold positive whole numbers, got 0"):
         gaussian_mixture(vae, x, num_components=0)
+
+
+def test_the_density_is_the_same_each_time_where_x_is_drawn():
+    vae = binary_vae()
+    rows = Rows(torch.randint(256, (50, 1, 4, 4), dtype=torch.uint8), DynamicDraw(), 255.0)
+    aggregated, z, state = AggregatedPosterior(vae, rows), torch.randn(3, 2), torch.get_rng_state()
+    assert torch.equal(aggregated.log_prob(z), aggregated.log_prob(z))
+    assert torch.equal(aggregated.mean, aggregated.mean)
+    assert torch.equal(torch.get_rng_state(), state)

@@ -121,7 +121,7 @@ PRIOR_ARGUMENTS = {
     "StandardNormalPrior": [],
     "LaplacePrior": ["scale", "0.5"],
     "DiagNormalPrior": ["min_scale", "0.01"],
-    "ConditionalNormalPrior": ["context_dim", "3"],
+    "ConditionalNormalPrior": ["context_dim", "3", "network", "GatedMLP", "network.hidden", "[8]"],
     "MixtureNormalPrior": ["num_components", "4"],
     "VampPrior": ["num_components", "4"],
     "FlowPrior": ["flow", "AffineFlow", "flow.num_transforms", "2"],

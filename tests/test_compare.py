@@ -32,12 +32,23 @@ def test_rows_are_measured_once_and_compared_row_by_row(tmp_path):
     }
     assert len(nll["vamp"]) == 20
     # What is there is read and not measured again: the table follows the numbers in the files.
-    changed = json.loads(result.read_text()) | {"nll": [value + 2.5 for value in nll["standard"]]}
+    with_offset = [value + 2.5 for value in nll["standard"]]
+    changed = json.loads(result.read_text()) | {"nll": with_offset}
     result.write_text(json.dumps(changed))
     assert call(tmp_path, "compare", "standard", "--out", "out", *TINY).code == 0
     table = (tmp_path / "out" / "results.md").read_text()
     assert "2.50 ± 0.00 to `standard`" in table
-    assert "`vamp`: `python scripts/train.py mnist-gated --vae.prior VampPrior --run out/vamp`" in table
+    assert "`vamp`: `python scripts/train.py mnist-gated --vae.prior VampPrior --training.epochs 1 " in table
+    other = call(tmp_path, "compare", "standard", "--out", "out", *TINY[2:], "--num_rows", 10)
+    assert (other.code, other.err.count("\n")) == (2, 1)
+    assert "must be measured with num_rows" in other.err
+
+
+def test_a_training_that_fails_ends_in_one_sentence(tmp_path, capfd):
+    ended = call(tmp_path, "compare", "standard", "--out", "out", "--settings=--trainin.epochs 1")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "train.py ended with the exit code 2" in ended.err
+    assert "'--trainin.epochs' is no setting" in capfd.readouterr().err
 
 
 def test_a_row_that_is_not_known_is_refused(tmp_path):

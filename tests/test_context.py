@@ -21,7 +21,9 @@ from pyro_vae import (
     ConditionalNormalPrior,
     DiagNormalPosterior,
     FullNormalPosterior,
+    Identity,
     NormalLikelihood,
+    Rows,
     Shuffled,
     StandardNormalPrior,
     Training,
@@ -205,9 +207,12 @@ def test_arrays_of_no_numbers_are_refused_as_labels(vae, x):
 
 
 def test_labels_are_left_aside_where_no_part_takes_y(x, labels):
-    vae = make_vae(())
-    assert evaluate(vae, (x, labels)) == evaluate(vae, x)
-    fit(vae, (x, labels), Training(epochs=1, batches=Shuffled(3)))
+    vae, rows = make_vae(()), Rows(x, Identity(), labels=labels)
+    assert evaluate(vae, rows) == evaluate(vae, x)
+    fit(vae, rows, Training(epochs=1, batches=Shuffled(3)))
+    for function in (evaluate, fit):
+        with pytest.raises(ValueError, match="must be rows x without a context y .*, got a pair"):
+            function(vae, (x, labels))
 
 
 def test_a_vae_in_double_precision_sees_its_context_in_double_precision(vae, x, labels):
@@ -228,7 +233,8 @@ class Exact:
         decoder = affine(2, 5, torch.cat([weight, offset], 1), bias)
         loc = reference.precision.inverse() @ weight.T
         lower = torch.linalg.cholesky(reference.posterior_covariance())
-        numbers = torch.cat([(lower.diagonal() - 1e-6).log(), lower[1, :1]])
+        below = 10 * 2 * lower[1, :1] / lower[1, 1]
+        numbers = torch.cat([(lower.diagonal() - 1e-6).log(), below])
         encoder_weight = torch.cat([torch.cat([loc, -loc @ offset], 1), torch.zeros(3, 5 + CONTEXT_DIM)])
         encoder = affine(5, 5, encoder_weight, torch.cat([-loc @ bias, numbers]))
         posterior = FullNormalPosterior(encoder, 5, 2)

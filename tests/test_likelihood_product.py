@@ -14,7 +14,7 @@ import yaml
 from torch import nn
 
 import pyro_vae as pv
-from pyro_vae import Columns, Likelihood, ProductLikelihood
+from pyro_vae import BernoulliLikelihood, Columns, Likelihood, NormalLikelihood, ProductLikelihood
 from pyro_vae.checkpoint import RunFolder
 
 TRAIN = Path(__file__).parents[1] / "scripts" / "train.py"
@@ -163,3 +163,11 @@ def test_a_factor_without_a_link_is_named():
     likelihood = ProductLikelihood(lambda out_shape: pv.MLP(2, [4], out_shape), 3, [SIZES[0], Columns(1, Plain)])
     with pytest.raises(ValueError, match="Plain defines no 'link'"):
         likelihood.initialize_bias(torch.zeros(3))
+
+
+def test_a_factor_scores_what_it_accepts():
+    relaxed = partial(BernoulliLikelihood, relaxed=True)
+    likelihood = ProductLikelihood(nn.Linear(2, 3), 3, [Columns(2, relaxed), Columns(1, NormalLikelihood)])
+    x = torch.tensor([[0.5, 0.25, -3.0]])
+    likelihood.check(x)
+    assert likelihood(torch.zeros(1, 2)).log_prob(x).isfinite().all()

@@ -330,3 +330,16 @@ def test_weights_by_row_give_one_loss(vae, x):
     received, _ = run(FreeBitsELBO(free_nats=1.0), vae, x, kl_weight=torch.full((len(x),), 0.3))
     expected, _ = run(FreeBitsELBO(free_nats=1.0), vae, x, kl_weight=0.3)
     torch.testing.assert_close(received, expected)
+
+
+def test_what_an_objective_cannot_score_is_refused_before_anything_is_reported(x):
+    binary, reported = binary_vae(), []
+    vae = VAE(MixtureNormalPrior(2, 3), binary.likelihood, binary.posterior)
+    with pytest.raises(ValueError, match="for FreeBitsELBO"):
+        fit(vae, x, Training(objective=FreeBitsELBO(), batches=Shuffled(3)), on_epoch=reported.append)
+    assert reported == []
+
+
+def test_a_capacity_must_be_given(vae, x):
+    with pytest.raises(ValueError, match="'kl_capacity' must be given to CapacityELBO"):
+        CapacityELBO().loss(vae.model, vae.guide, x)

@@ -201,7 +201,7 @@ def test_a_context_leaves_the_other_priors_as_they_are(name, vae):
 
 
 def test_a_conditional_normal_takes_any_leading_dimensions_and_any_network():
-    prior = ConditionalNormalPrior(LATENT_DIM, CONTEXT_DIM, lambda out_shape: MLP(CONTEXT_DIM, [4], out_shape))
+    prior = ConditionalNormalPrior(LATENT_DIM, CONTEXT_DIM, partial(MLP, hidden=[4]))
     y, z = torch.randn(4, 1, 3, CONTEXT_DIM), torch.randn(LATENT_DIM)
     assert prior(y).batch_shape == (4, 1, 3)
     one_by_one = torch.stack([prior(row).log_prob(z) for row in y.reshape(-1, CONTEXT_DIM)])
@@ -406,3 +406,16 @@ def test_a_vamp_prior_belongs_to_one_posterior():
     VAE(prior, vae.likelihood, vae.posterior)
     with pytest.raises(ValueError, match="'prior' must not be the VampPrior of another VAE"):
         VAE(prior, other.likelihood, other.posterior)
+
+
+def test_a_vae_that_is_refused_leaves_its_vamp_prior_free():
+    prior, vae = VampPrior(2, 3), binary_vae()
+    with pytest.raises(ValueError, match="'posterior' must make a distribution"):
+        VAE(prior, vae.likelihood, DiagNormalPosterior(nn.Linear(3, 4), (1, 4, 4), 2))
+    VAE(prior, vae.likelihood, vae.posterior)
+
+
+@pytest.mark.parametrize("make", [DiagNormalPrior, MixtureNormalPrior, partial(ConditionalNormalPrior, context_dim=2)])
+def test_a_floor_must_not_be_negative(make):
+    with pytest.raises(ValueError, match="'min_scale' must be 0 or more, got -0.1"):
+        make(latent_dim=2, min_scale=-0.1)

@@ -9,12 +9,17 @@ from pyro.infer import Trace_ELBO
 from references import LinearGaussian
 
 from pyro_vae import (
+    MLP,
+    VAE,
     BernoulliLikelihood,
+    DiagNormalPosterior,
     DynamicDraw,
     LinearWarmup,
     NonFiniteLossError,
+    NormalLikelihood,
     Rows,
     Shuffled,
+    StandardNormalPrior,
     Training,
     WithReplacement,
     evaluate,
@@ -370,3 +375,15 @@ def test_losses_of_validation_rows_are_in_the_precision_of_the_parameters():
     assert (
         result.history[-1].test_loss == evaluate(vae, rows, num_samples=1, num_importance_samples=0).negative_elbo.mean
     )
+
+
+def test_whole_numbers_under_a_density_are_said_to_be_so():
+    x = torch.randint(5, (20, 3)).float()
+    vae = VAE(
+        StandardNormalPrior(2),
+        NormalLikelihood(MLP(2, [], 3), 3),
+        DiagNormalPosterior(MLP(3, [], 4), 3, 2),
+    )
+    with pytest.warns(UserWarning, match="'data' hold whole numbers only, which NormalLikelihood scores by a density"):
+        fit(vae, x, Training(epochs=1, batches=Shuffled(10)))
+    fit(vae, x + 0.5, Training(epochs=1, batches=Shuffled(10)))

@@ -174,3 +174,8 @@ def test_a_dynamic_draw_leaves_the_edges_alone():
     levels = torch.tensor([[0.0, 16.0]]).expand(1000, 2)
     with stream(2):
         assert torch.equal(DynamicDraw()(levels, 16.0), levels / 16)
+
+
+def test_fractions_are_no_levels_to_move_off_the_ends():
+    with pytest.raises(ValueError, match="'data' must hold whole levels for the transform OpenUnitInterval"):
+        OpenUnitInterval().check(torch.tensor([[0.25]]), 1.0)

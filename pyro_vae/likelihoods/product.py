@@ -63,10 +63,11 @@ class ProductLikelihood(Likelihood):
         factors = [group.likelihood(network=nn.Identity(), x_shape=group.size) for group in columns]
         super().__init__(network, x_shape, out_shape=sum(factor.out_shape.numel() for factor in factors))
         self.factors = nn.ModuleList(factors)  # type: ignore[assignment]
+        self.context_dim = max(self.context_dim, *(factor.context_dim for factor in factors))
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         outputs = self.call_network(z, y).split([factor.out_shape.numel() for factor in self.factors], dim=-1)
-        return Concatenation([factor(numbers) for factor, numbers in zip(self.factors, outputs, strict=True)])
+        return Concatenation([factor(numbers, y) for factor, numbers in zip(self.factors, outputs, strict=True)])
 
     def check(self, x: Tensor) -> None:
         start = 0

@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from pyro_vae.parts import Shape, as_shape
+
 
 class Scale(nn.Module, ABC):
     """Where a likelihood's scale comes from, or its dispersion where it is one of counts.
@@ -59,12 +61,13 @@ class LearnedScale(Scale):
         torch.Size([1, 8, 8])
     """
 
-    def __init__(self, shape: tuple[int, ...] = (), init: float = 1.0, min_scale: float = 1e-3) -> None:
+    def __init__(self, shape: Shape = (), init: float = 1.0, min_scale: float = 1e-3) -> None:
         super().__init__()
         if not init > min_scale >= 0:
             raise ValueError(f"'init' of a LearnedScale must be greater than min_scale = {min_scale} >= 0, got {init}.")
         self.min_scale = min_scale
-        self.log_scale = nn.Parameter(torch.full(tuple(shape), init - min_scale).log())
+        sizes = as_shape(shape, "shape") if shape != () else ()
+        self.log_scale = nn.Parameter(torch.full(sizes, init - min_scale).log())
 
     def forward(self, *outputs: Tensor) -> Tensor:
         return self.min_scale + self.log_scale.exp()

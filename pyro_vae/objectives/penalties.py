@@ -84,8 +84,10 @@ class CapacityELBO(RowELBO):
         self.gamma = gamma
 
     def differentiable_loss(
-        self, model: Callable, guide: Callable, *args: Any, kl_capacity: float | Tensor, **kwargs: Any
+        self, model: Callable, guide: Callable, *args: Any, kl_capacity: float | Tensor | None = None, **kwargs: Any
     ) -> Tensor:
+        if kl_capacity is None:
+            raise ValueError("'kl_capacity' must be given to CapacityELBO, in nats per row, got none.")
         draws = _unmasked(self.draw(model, guide, args, kwargs))
         rate = draws.by_row((site, _kl(draws, site)) for site in draws.latents).mean(draws.dim)
         excess = rate.numel() * (rate.mean() - kl_capacity).abs()

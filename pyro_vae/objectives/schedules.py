@@ -13,7 +13,7 @@ class KLSchedule(ABC):
 
     @abstractmethod
     def __call__(self, epoch: float) -> float:
-        """The weight, greater than 0, at a time in epochs; 0.5 is half way through the first."""
+        """The weight, greater than 0, or what `keyword` names, at a time in epochs; 0.5 is half way through the first."""
 
 
 class ConstantKL(KLSchedule):

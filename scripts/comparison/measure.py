@@ -28,6 +28,8 @@ class Measured(NamedTuple):
         active_units: how many latent dimensions are active.
         epochs: how long it was trained.
         minutes: the time that training took.
+        num_samples: the draws of z for each row, for −log p(x).
+        settings: what was set besides the row's own changes.
     """
 
     nll: list[float]
@@ -36,6 +38,8 @@ class Measured(NamedTuple):
     active_units: int
     epochs: int
     minutes: float
+    num_samples: int
+    settings: str
 
 
 def command(row: Row, folder: Path, settings: str = "") -> list[str]:
@@ -44,17 +48,32 @@ def command(row: Row, folder: Path, settings: str = "") -> list[str]:
 
 
 def measure(row: Row, folder: Path, num_rows: int, num_samples: int, settings: str = "") -> Measured:
-    """Train what is not trained to the end, and evaluate what is not evaluated."""
+    """Train what is not trained to the end, and evaluate what is not evaluated.
+
+    Raises:
+        ValueError: training ends with an error, or the folder holds the row as it was measured in another way.
+    """
     result = folder / "comparison.json"
     if not result.is_file():
-        resume = ["--resume"] if (folder / "state.pt").is_file() else []
-        arguments = command(row, folder, settings)[1:]
-        subprocess.run([sys.executable, str(TRAIN), *arguments, *resume], check=True)
-        result.write_text(json.dumps(_evaluate(folder, num_rows, num_samples)._asdict()), encoding="utf-8")
-    return Measured(**json.loads(result.read_text(encoding="utf-8")))
+        go_on = "--resume" if (folder / "state.pt").is_file() else "--overwrite"
+        ended = subprocess.run([sys.executable, str(TRAIN), *command(row, folder, settings)[1:], go_on], check=False)
+        if ended.returncode:
+            raise ValueError(
+                f"{folder} must be trained to the end, but train.py ended with the exit code {ended.returncode}."
+            )
+        measured = _evaluate(folder, num_rows, num_samples, settings)
+        result.write_text(json.dumps(measured._asdict()), encoding="utf-8")
+    measured = Measured(**json.loads(result.read_text(encoding="utf-8")))
+    received = len(measured.nll), measured.num_samples, measured.settings
+    if received != (num_rows, num_samples, settings):
+        raise ValueError(
+            f"{folder} must be measured with num_rows, num_importance_samples and settings "
+            f"{num_rows, num_samples, settings}, got {received}: name another 'out', or remove it."
+        )
+    return measured
 
 
-def _evaluate(folder: Path, num_rows: int, num_samples: int) -> Measured:
+def _evaluate(folder: Path, num_rows: int, num_samples: int, settings: str) -> Measured:
     vae, test = load(folder), load_settings(folder).data.load().test
     by_row = evaluate_rows(vae, test.take(slice(num_rows)), num_importance_samples=num_samples)
     evaluation = evaluate(vae, test, num_importance_samples=0)
@@ -67,6 +86,8 @@ def _evaluate(folder: Path, num_rows: int, num_samples: int) -> Measured:
         active_units=evaluation.active_units,
         epochs=len(seconds),
         minutes=sum(seconds) / 60,
+        num_samples=num_samples,
+        settings=settings,
     )
 
 

@@ -28,6 +28,13 @@ ROWS = {
         "--training.objective DoublyReparameterizedELBO --training.objective.num_particles 5",
         "iwae-5",
     ),
+    "elbo-zero": Row(
+        "ELBO (K = 1), output bias from 0",
+        "mnist-iwae",
+        "--training.objective Trace_ELBO --vae.initialize_bias false",
+        "elbo",
+    ),
+    "iwae-5-zero": Row("IWAE, K = 5, output bias from 0", "mnist-iwae", "--vae.initialize_bias false", "elbo-zero"),
     "standard": Row("standard normal prior, diagonal posterior", "mnist-gated"),
     "mixture": Row(
         "mixture prior, 500 normals",
