@@ -74,5 +74,11 @@ ROWS = {
         "--vae.posterior FlowPosterior --vae.posterior.flow SplineFlow",
         "standard",
     ),
+    "spline-landing": Row(
+        "the same, by sticking the landing",
+        "mnist-gated",
+        "--vae.posterior FlowPosterior --vae.posterior.flow SplineFlow --training.objective StickingTheLandingELBO",
+        "closed",
+    ),
     "conv": Row("convolutional networks", "mnist-conv", "", "standard"),
 }
