@@ -489,3 +489,16 @@ def test_the_number_of_particles_must_be_a_positive_whole_number(num_particles):
     for bound in BOUNDS:
         with pytest.raises(ValueError, match="'num_particles' must hold positive whole numbers, got"):
             bound(num_particles)
+
+
+@pytest.mark.parametrize(
+    "make", [ImportanceWeightedELBO, StickingTheLandingELBO, DoublyReparameterizedELBO], ids=lambda make: make.__name__
+)
+def test_all_draws_are_one_pass_of_each_network(make):
+    vae, calls = binary_vae(), []
+    for part in (vae.likelihood, vae.posterior):
+        part.network.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
+    x = vae.sample(4)
+    calls.clear()
+    make(num_particles=50).differentiable_loss(vae.model, vae.guide, x).backward()
+    assert sorted(calls) == [4, 200]

@@ -23,23 +23,23 @@ def comparison(monkeypatch):
 
 
 def test_rows_are_measured_once_and_compared_row_by_row(tmp_path):
-    ended = call(tmp_path, "compare", "standard", "vamp", "--out", "out", *TINY)
+    ended = call(tmp_path, "compare", "elbo", "iwae-5", "--out", "out", *TINY)
     assert ended.code == 0, ended.err
-    result = tmp_path / "out" / "vamp" / "comparison.json"
+    result = tmp_path / "out" / "iwae-5" / "comparison.json"
     nll = {
         name: json.loads((tmp_path / "out" / name / "comparison.json").read_text())["nll"]
-        for name in ("standard", "vamp")
+        for name in ("elbo", "iwae-5")
     }
-    assert len(nll["vamp"]) == 20
+    assert len(nll["iwae-5"]) == 20
     # What is there is read and not measured again: the table follows the numbers in the files.
-    with_offset = [value + 2.5 for value in nll["standard"]]
+    with_offset = [value + 2.5 for value in nll["elbo"]]
     changed = json.loads(result.read_text()) | {"nll": with_offset}
     result.write_text(json.dumps(changed))
-    assert call(tmp_path, "compare", "standard", "--out", "out", *TINY).code == 0
+    assert call(tmp_path, "compare", "elbo", "--out", "out", *TINY).code == 0
     table = (tmp_path / "out" / "results.md").read_text()
-    assert "2.50 ± 0.00 to `standard`" in table
-    assert "`vamp`: `python scripts/train.py mnist-gated --vae.prior VampPrior --training.epochs 1 " in table
-    other = call(tmp_path, "compare", "standard", "--out", "out", *TINY[2:], "--num_rows", 10)
+    assert "2.50 ± 0.00 to `elbo`" in table
+    assert "`iwae-5`: `python scripts/train.py mnist-iwae --training.epochs 1 " in table
+    other = call(tmp_path, "compare", "elbo", "--out", "out", *TINY[2:], "--num_rows", 10)
     assert (other.code, other.err.count("\n")) == (2, 1)
     assert "must be measured with num_rows" in other.err
 
