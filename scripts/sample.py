@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from jsonargparse import Namespace
 from pyro.distributions import TorchDistribution
 from sampling import pictures
 
@@ -23,6 +24,35 @@ LATENTS: dict[str, Callable[[VAE, Rows], TorchDistribution | None]] = {
 
 
 def main() -> int:
+    options = read_options()
+    vae = load(options.run, options.weights, options.allow)
+    splits = load_settings(options.run, options.allow).data.load()
+    rows = splits.test
+    for name in ("start", "end"):
+        if not 0 <= options[name] < len(rows):
+            raise ValueError(f"'{name}' must be a test row from 0 to {len(rows) - 1}, got {options[name]}.")
+    for name in ("num_rows", "steps"):
+        as_shape(options[name], name)
+    y = pictures.contexts(vae, rows, options.y)
+    folder = Path(options.out or Path(options.run) / "samples")
+    folder.mkdir(parents=True, exist_ok=True)
+    with stream(options.seed), torch.no_grad():
+        pictures.draw_samples(
+            vae, LATENTS[options.latent](vae, splits.train), y, options.num_rows, folder, options.latent
+        )
+        pictures.draw_reconstructions(vae, rows.take(slice(options.num_rows)), folder)
+        path = spherical_path if options.spherical else straight_path
+        pictures.draw_interpolation(
+            vae, rows.take(torch.tensor([options.start, options.end])), path, options.steps, folder
+        )
+        if vae.latent_dim > 1:
+            pictures.draw_manifold(vae, None if y is None else y[0], tuple(options.dims), folder)
+    print(f"Wrote {', '.join(sorted(file.name for file in folder.iterdir()))} to {folder}.")
+    return 0
+
+
+def read_options() -> Namespace:
+    """What the command line says."""
     parser = cli.run_parser(__doc__)
     parser.add_argument(
         "--out", type=str | None, default=None, help="where to write; the run folder's samples/ when omitted"
@@ -51,30 +81,7 @@ def main() -> int:
     options = parser.parse_args(sys.argv[1:])
     if options.allow:
         sys.path.append("")  # where the packages that are allowed may lie
-    vae = load(options.run, options.weights, options.allow)
-    splits = load_settings(options.run, options.allow).data.load()
-    rows = splits.test
-    for name in ("start", "end"):
-        if not 0 <= options[name] < len(rows):
-            raise ValueError(f"'{name}' must be a test row from 0 to {len(rows) - 1}, got {options[name]}.")
-    for name in ("num_rows", "steps"):
-        as_shape(options[name], name)
-    y = pictures.contexts(vae, rows, options.y)
-    folder = Path(options.out or Path(options.run) / "samples")
-    folder.mkdir(parents=True, exist_ok=True)
-    with stream(options.seed), torch.no_grad():
-        pictures.draw_samples(
-            vae, LATENTS[options.latent](vae, splits.train), y, options.num_rows, folder, options.latent
-        )
-        pictures.draw_reconstructions(vae, rows.take(slice(options.num_rows)), folder)
-        path = spherical_path if options.spherical else straight_path
-        pictures.draw_interpolation(
-            vae, rows.take(torch.tensor([options.start, options.end])), path, options.steps, folder
-        )
-        if vae.latent_dim > 1:
-            pictures.draw_manifold(vae, None if y is None else y[0], tuple(options.dims), folder)
-    print(f"Wrote {', '.join(sorted(file.name for file in folder.iterdir()))} to {folder}.")
-    return 0
+    return options
 
 
 if __name__ == "__main__":
