@@ -11,7 +11,7 @@ import pyro
 import pytest
 import references
 import torch
-from models import binary_vae
+from models import binary_vae, nowhere_special
 from pyro.infer import Trace_ELBO
 from test_posteriors import POSTERIORS, make_posterior
 from torch import nn
@@ -51,11 +51,7 @@ def make_vae(prior, posterior=None):
     """A VAE with weights that are nowhere special."""
     likelihood = BernoulliLikelihood(MLP(LATENT_DIM, [4], X_SHAPE), X_SHAPE)
     encoder = DiagNormalPosterior(MLP(X_SHAPE, [4], (2, LATENT_DIM), nn.Tanh), X_SHAPE, LATENT_DIM)
-    vae = VAE(prior, likelihood, posterior or encoder)
-    with torch.no_grad():
-        for parameter in vae.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return vae
+    return nowhere_special(VAE(prior, likelihood, posterior or encoder))
 
 
 @pytest.fixture(params=PRIORS)

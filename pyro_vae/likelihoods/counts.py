@@ -96,8 +96,7 @@ class NegativeBinomialLikelihood(_CountLikelihood):
         return _negative_binomial(log_mean, self.dispersion(*raw_dispersion)).to_event(len(self.x_shape))
 
     def link(self, mean: Tensor) -> Tensor:
-        raw_dispersion = torch.zeros_like(mean).expand(self.dispersion.num_outputs, *mean.shape)
-        return torch.cat([bounded_log(mean).unsqueeze(0), raw_dispersion])
+        return torch.cat([bounded_log(mean).unsqueeze(0), self.dispersion.start(mean)])
 
 
 class ZeroInflatedNegativeBinomialLikelihood(_CountLikelihood):
@@ -136,8 +135,7 @@ class ZeroInflatedNegativeBinomialLikelihood(_CountLikelihood):
     def link(self, mean: Tensor) -> Tensor:
         gate_logits = torch.full_like(mean, _START_GATE_LOGIT)
         log_mean = bounded_log(mean / torch.sigmoid(-gate_logits))
-        raw_dispersion = torch.zeros_like(mean).expand(self.dispersion.num_outputs, *mean.shape)
-        return torch.cat([torch.stack([log_mean, gate_logits]), raw_dispersion])
+        return torch.cat([torch.stack([log_mean, gate_logits]), self.dispersion.start(mean)])
 
 
 def _negative_binomial(log_mean: Tensor, dispersion: Tensor | float) -> dist.TorchDistribution:

@@ -35,8 +35,7 @@ class _LocationScaleLikelihood(Likelihood, ABC):
         return self.family(loc, self.scale(*raw_scale)).to_event(len(self.x_shape))
 
     def link(self, mean: Tensor) -> Tensor:
-        raw_scale = torch.zeros_like(mean).expand(self.scale.num_outputs, *mean.shape)
-        return torch.cat([mean.unsqueeze(0), raw_scale])
+        return torch.cat([mean.unsqueeze(0), self.scale.start(mean)])
 
 
 class NormalLikelihood(_LocationScaleLikelihood):

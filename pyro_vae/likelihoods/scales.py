@@ -23,6 +23,10 @@ class Scale(nn.Module, ABC):
     def forward(self, *outputs: Tensor) -> Tensor | float:
         """A positive scale that broadcasts to `(*, *x_shape)`, from `num_outputs` tensors of that shape."""
 
+    def start(self, mean: Tensor) -> Tensor:
+        """The network's numbers for it at the start, `(num_outputs, *x_shape)`, beside a mean of shape `x_shape`."""
+        return mean.new_zeros(self.num_outputs, *mean.shape)
+
 
 class FixedScale(Scale):
     """A scale that is given, not learned.
