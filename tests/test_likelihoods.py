@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pyro_vae import (
+    MLP,
     BetaLikelihood,
     DiscretizedLogisticLikelihood,
     DiscretizedLogisticMixtureLikelihood,
@@ -15,6 +16,7 @@ from pyro_vae import (
     LearnedScale,
     NegativeBinomialLikelihood,
     NetworkScale,
+    NormalLikelihood,
     PoissonLikelihood,
     StudentTLikelihood,
     ZeroInflatedNegativeBinomialLikelihood,
@@ -261,3 +263,10 @@ def test_a_wrong_argument_is_explained_in_one_sentence(make, sentence):
 
 def test_a_mixture_is_known_to_be_discrete():
     assert at(mixture(), 0, 0, 0, 0, 0, 0).support.is_discrete
+
+
+def test_a_scale_from_the_network_starts_at_one_beside_the_mean_of_the_data():
+    likelihood = NormalLikelihood(MLP(2, [], (2, 3)), 3, NetworkScale(min_scale=0.1))
+    nn.init.zeros_(likelihood.network.layers[0].weight)
+    likelihood.initialize_bias(torch.tensor([1.0, -2.0, 3.0]))
+    torch.testing.assert_close(likelihood(torch.zeros(2)).stddev, torch.full((3,), 1.1))
