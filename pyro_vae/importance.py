@@ -37,12 +37,12 @@ class Draws(NamedTuple):
     @property
     def latents(self) -> list[Site]:
         """The guide's sample sites."""
-        return _sample_sites(self.guide_trace)
+        return sample_sites(self.guide_trace)
 
     @property
     def observations(self) -> list[Site]:
         """The model's observed sites."""
-        return [site for site in _sample_sites(self.model_trace) if site["is_observed"]]
+        return [site for site in sample_sites(self.model_trace) if site["is_observed"]]
 
     def prior(self, site: Site) -> Site:
         """The model's site of the same name as a latent of the guide."""
@@ -60,7 +60,7 @@ class Draws(NamedTuple):
     def log_weights(self) -> Tensor:
         """log p(x, z) − log q(z | x), without any scales."""
         log_p, log_q = (
-            self.by_row((site, log_prob(site)) for site in _sample_sites(trace))
+            self.by_row((site, log_prob(site)) for site in sample_sites(trace))
             for trace in (self.model_trace, self.guide_trace)
         )
         return log_p - log_q
@@ -68,7 +68,7 @@ class Draws(NamedTuple):
     def scaled_log_weights(self) -> Tensor:
         """The same with the scales inside the row plate, such as a KL weight, and not with that of the plate itself."""
         log_p, log_q = (
-            self.by_row((site, self.inner_scale(site) * log_prob(site)) for site in _sample_sites(trace))
+            self.by_row((site, self.inner_scale(site) * log_prob(site)) for site in sample_sites(trace))
             for trace in (self.model_trace, self.guide_trace)
         )
         return log_p - log_q
@@ -79,18 +79,93 @@ class Draws(NamedTuple):
 
     def by_row(self, terms: Iterable[tuple[Site, Tensor]]) -> Tensor:
         """The sum of the sites' terms, masked as the sites are, over all dimensions but those of draws and rows."""
-        kept = {frame.dim for frame in self.row_frames} | {self.dim}
-        total = torch.zeros(())
-        for site, term in terms:
-            term = scale_and_mask(term, mask=site["mask"])
-            summed = [dim for dim in range(-term.dim(), 0) if dim not in kept]
-            total = total + (term.sum(summed, keepdim=True) if summed else term)
-        return total
+        return _sum_by_row(terms, {frame.dim for frame in self.row_frames} | {self.dim})
+
+
+class RowPlate(NamedTuple):
+    """The one plate that all sites of a model and a guide lie in.
+
+    Arguments:
+        size: the number B of rows.
+        dim: the plate's dimension, counted from the right as Pyro does.
+        max_plate_nesting: how many plates deep model and guide go.
+    """
+
+    size: int
+    dim: int
+    max_plate_nesting: int
+
+    def rows_second(self, values: Tensor) -> Tensor:
+        """Values of a site with draws first, `(S, plates, event)`, as `(S, B, ...)`: the rows before all other plates."""
+        return values.movedim(1 + self.max_plate_nesting + self.dim, 1)
+
+    def rows_in_place(self, values: Tensor) -> Tensor:
+        """The reverse of `rows_second`."""
+        return values.movedim(1, 1 + self.max_plate_nesting + self.dim)
 
 
 def log_prob(site: Site) -> Tensor:
     """The log-density of a site's value, in nats."""
     return site["fn"].log_prob(site["value"])
+
+
+def log_density(
+    program: Callable, latents: dict[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], plate: RowPlate
+) -> Tensor:
+    """The log-density of all sites of a model or guide, without scales, where its latents have given values.
+
+    Arguments:
+        program: the model or the guide.
+        latents: the values of its latents by name, each `(S, plates, event)`.
+        args: passed to the program.
+        kwargs: passed to the program.
+        plate: the plate of the rows.
+
+    Returns:
+        In nats, `(S, B)`.
+
+    Raises:
+        ValueError: a latent has no value, such as what an AutoGuide draws first.
+    """
+    num_samples, dim = len(next(iter(latents.values()))), -1 - plate.max_plate_nesting
+    with store_as_found(), pyro.plate(_SAMPLES, num_samples, dim=dim):
+        trace = poutine.trace(poutine.condition(program, data=latents)).get_trace(*args, **kwargs)
+    sites = sample_sites(trace)
+    for site in sites:
+        if not site["is_observed"]:
+            raise ValueError(
+                f"'latents' must have a value for each latent of the program, but there is none for '{site['name']}'."
+            )
+    total = _sum_by_row(((site, log_prob(site)) for site in sites), {plate.dim, dim})
+    return total.expand(torch.broadcast_shapes(total.shape, (num_samples,) + (1,) * -(dim + 1))).reshape(
+        num_samples, plate.size
+    )
+
+
+def row_plate(model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RowPlate:
+    """The plate of the rows, found by one run of guide and model.
+
+    Raises:
+        ValueError: model and guide have other latents, there is not one plate that all their sites lie in, or a plate takes
+            other rows in each run.
+    """
+    with store_as_found():
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+    _check_subsamples(guide_trace, model_trace)
+    latents, sites = sample_sites(guide_trace), sample_sites(model_trace)
+    check_latents(latents, sites)
+    frames = _row_frames(latents + sites)
+    if len(frames) > 1:
+        names = " and ".join(sorted(frame.name for frame in frames))
+        raise ValueError(
+            f"'model' and 'guide' must have all sample sites in one row plate, got all of them in {names}."
+        )
+    (frame,) = frames
+    if frame.dim is None:
+        raise ValueError(f"'model' must have a vectorised row plate, got the sequential one {frame.name}.")
+    dims = [inner.dim for site in latents + sites for inner in site["cond_indep_stack"]]
+    return RowPlate(frame.size, frame.dim, max(-dim for dim in dims if dim is not None))
 
 
 def draw(
@@ -110,8 +185,8 @@ def draw(
     with store_as_found(), pyro.plate(_SAMPLES, num_samples, dim=dim):
         guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
-    latents, sites = _sample_sites(guide_trace), _sample_sites(model_trace)
-    _check_latents(latents, sites)
+    latents, sites = sample_sites(guide_trace), sample_sites(model_trace)
+    check_latents(latents, sites)
     return Draws(guide_trace, model_trace, _row_frames(latents + sites), dim)
 
 
@@ -142,7 +217,8 @@ def log_mean_exp(log_values: Tensor, dim: int = 0) -> Tensor:
     return log_values.logsumexp(dim) - math.log(log_values.shape[dim])
 
 
-def _check_latents(latents: list[Site], sites: list[Site]) -> None:
+def check_latents(latents: list[Site], sites: list[Site]) -> None:
+    """Refuse a guide's sites and a model's that are not of the same latents."""
     drawn = {site["name"] for site in latents}
     used = {site["name"] for site in sites}
     for site in latents:
@@ -151,6 +227,20 @@ def _check_latents(latents: list[Site], sites: list[Site]) -> None:
     for site in sites:
         if site["name"] not in drawn and not site["is_observed"]:
             raise ValueError(f"'guide' must have all latent sites of the model, but has no '{site['name']}'.")
+
+
+def _check_subsamples(*traces: poutine.Trace) -> None:
+    """Refuse plates that choose at random: several runs would not be of the same rows."""
+    plates: list[Site] = [
+        node for trace in traces for node in trace.nodes.values() if poutine.util.site_is_subsample(node)
+    ]
+    for plate in plates:
+        count, size = plate["fn"].subsample_size, plate["fn"].size
+        if count is not None and count < size:
+            raise ValueError(
+                f"'model' and 'guide' must take the same rows whenever they run, but '{plate['name']}' chooses {count} of "
+                f"{size} at random: give it a 'subsample' instead."
+            )
 
 
 def _row_frames(sites: list[Site]) -> frozenset[CondIndepStackFrame]:
@@ -165,6 +255,17 @@ def _row_frames(sites: list[Site]) -> frozenset[CondIndepStackFrame]:
     return common
 
 
-def _sample_sites(trace: poutine.Trace) -> list[Site]:
+def _sum_by_row(terms: Iterable[tuple[Site, Tensor]], kept: set[int | None]) -> Tensor:
+    """The sum of the sites' terms, masked as the sites are, over all dimensions but these."""
+    total = torch.zeros(())
+    for site, term in terms:
+        term = scale_and_mask(term, mask=site["mask"])
+        summed = [dim for dim in range(-term.dim(), 0) if dim not in kept]
+        total = total + (term.sum(summed, keepdim=True) if summed else term)
+    return total
+
+
+def sample_sites(trace: poutine.Trace) -> list[Site]:
+    """The sample statements of a trace, in order."""
     nodes = poutine.util.prune_subsample_sites(trace).nodes.values()
     return [site for site in nodes if site["type"] == "sample"]

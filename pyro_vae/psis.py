@@ -1,0 +1,127 @@
+"""Pareto-smoothed importance sampling: weights without their luckiest draws, and whether they are to be trusted."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Up to here the weights have a variance for all practical purposes; above the next, their mean is not to be trusted.
+GOOD_KHAT, TRUSTED_KHAT = 0.5, 0.7
+# Fewer draws than these in the tail cannot tell its shape.
+_LEAST_TAIL = 5
+# The prior on the tail's shape: worth this many draws with this shape.
+_PRIOR_DRAWS, _PRIOR_SHAPE = 10, 0.5
+# The profile likelihood's grid: its least size, and the quantile of the tail that sets its scale.
+_LEAST_GRID, _GRID_SCALE = 30, 3.0
+# Weights whose logarithms differ by no more than this many units in the last place are taken for equal.
+_ROUNDING = 16
+# Numbers that are held in memory at once.
+_CHUNK = 4_000_000
+
+
+class SmoothedWeights(NamedTuple):
+    """What `pareto_smooth` makes of log-weights.
+
+    Arguments:
+        log_weights: normalised over the draws of each row, `(S, B)`: log Σ_s exp = 0.
+        khat: the shape k̂ of the tail of each row's weights, `(B,)`.
+    """
+
+    log_weights: Tensor
+    khat: Tensor
+
+
+def pareto_smooth(log_weights: Tensor) -> SmoothedWeights:
+    """Fit a generalised Pareto distribution to the largest weights of each row, and put its quantiles in their place.
+
+    The tail is the largest min(S / 5, 3 √S) of S draws. Weights have a finite variance where its shape k < ½; up to about
+    0.7 an estimate is of use, above that it may be far off with no other sign of it. k̂ is 0 where all draws have the same
+    weight up to rounding, or the largest weight so often that the tail is nothing else, and infinite where fewer than 5
+    draws make the tail. Rows do not depend on each other.
+
+    References:
+        Pareto smoothed importance sampling, Vehtari, Simpson, Gelman, Yao and Gabry, 2024.
+        A new and efficient estimation method for the generalized Pareto distribution, Zhang and Stephens, 2009.
+
+    Arguments:
+        log_weights: log-weights in nats, up to a constant for each row, `(S, B)`.
+
+    Raises:
+        ValueError: another shape, NaN or positive infinity among the weights, or a row of zero weights.
+
+    Example:
+        >>> weights = pareto_smooth(torch.randn(1000, 3))
+        >>> weights.log_weights.shape, (weights.khat < 0.5).all()
+        (torch.Size([1000, 3]), tensor(True))
+    """
+    _check(log_weights)
+    unit, largest = torch.finfo(log_weights.dtype).eps, log_weights.max(0).values
+    magnitude = largest.abs().clamp(min=1).double()
+    is_constant = largest - log_weights.min(0).values <= unit**0.5 * magnitude
+    shifted, rounding = log_weights.double() - largest.double(), _ROUNDING * unit * magnitude
+    size = max(1, _CHUNK // len(shifted))
+    parts = [_smooth(*part) for part in zip(shifted.split(size, dim=1), rounding.split(size), strict=True)]
+    smoothed, khat = torch.cat([part[0] for part in parts], dim=1), torch.cat([part[1] for part in parts])
+    if len(shifted) > 1:
+        smoothed, khat = torch.where(is_constant, shifted, smoothed), khat.masked_fill(is_constant, 0.0)
+    return SmoothedWeights(smoothed - smoothed.logsumexp(0), khat)
+
+
+def _check(log_weights: Tensor) -> None:
+    if log_weights.dim() != 2 or 0 in log_weights.shape or not log_weights.is_floating_point():
+        raise ValueError(
+            f"'log_weights' must be real numbers of the shape (draws, rows), got {log_weights.dtype} of the shape "
+            f"{tuple(log_weights.shape)}."
+        )
+    is_bad = (log_weights.isnan() | (log_weights == math.inf)).any(0) | (log_weights == -math.inf).all(0)
+    if is_bad.any():
+        raise ValueError(
+            "'log_weights' must be less than infinity, and finite for at least one draw of each row, got others in "
+            f"{int(is_bad.sum())} of {len(is_bad)} rows."
+        )
+
+
+def _smooth(log_weights: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-weights with maximum 0 in each row, smoothed but not normalised, and k̂; `rounding` is that of each row."""
+    num_draws, num_rows = log_weights.shape
+    khat = log_weights.new_full((num_rows,), math.inf)
+    tail_size = min(math.ceil(min(num_draws / 5, 3 * num_draws**0.5)), num_draws - 1)
+    if tail_size < _LEAST_TAIL:
+        return log_weights, khat
+    values, order = log_weights.sort(0)
+    cutoff = values[-tail_size - 1].clamp(min=math.log(torch.finfo(log_weights.dtype).tiny))
+    # Equal weights at the cutoff make the tail of a row shorter: rows whose tails are of one length go together.
+    lengths = (values > cutoff + rounding).sum(0)
+    khat[lengths == 0] = 0.0
+    smoothed = log_weights.clone()
+    for length in lengths[lengths >= _LEAST_TAIL].unique().tolist():
+        rows = (lengths == length).nonzero().squeeze(1)
+        base = cutoff[rows].exp()
+        shape, quantiles = _fit_pareto(values[-length:, rows].exp() - base)
+        tail = (quantiles + base).log().clamp(max=0.0)  # no weight above the largest that was drawn
+        smoothed[order[-length:, rows], rows] = torch.where(shape.isfinite(), tail, values[-length:, rows])
+        khat[rows] = shape.nan_to_num(nan=math.inf, posinf=math.inf)
+    return smoothed, khat
+
+
+def _fit_pareto(tail: Tensor) -> tuple[Tensor, Tensor]:
+    """The shape of the generalised Pareto distribution of ascending exceedances, `(n, R)`, and its n mid-quantiles.
+
+    With θ = −k / σ, k = −mean log(1 − θ x) maximises the likelihood at a given θ; θ is averaged over a grid with the profile
+    likelihood as weight. Sign of k as in the density (1 + k x / σ)^(−1 / k − 1) / σ.
+    """
+    count = len(tail)
+    grid = torch.arange(1, _LEAST_GRID + math.isqrt(count) + 1, dtype=tail.dtype, device=tail.device) - 0.5
+    quartile = tail[int(count / 4 + 0.5) - 1]
+    thetas = 1 / tail[-1] + (1 - (len(grid) / grid).sqrt()).unsqueeze(1) / (_GRID_SCALE * quartile)
+    thetas = torch.where(thetas == 0, torch.finfo(tail.dtype).tiny, thetas)  # k / θ has a limit there, but no value
+    shapes = torch.stack([torch.log1p(-theta * tail).mean(0) for theta in thetas])
+    log_profile = count * ((-thetas / shapes).log() - shapes - 1)
+    theta = (log_profile.softmax(0) * thetas).sum(0)
+    shape = torch.log1p(-theta * tail).mean(0)
+    scale = -shape / theta
+    shape = (count * shape + _PRIOR_DRAWS * _PRIOR_SHAPE) / (count + _PRIOR_DRAWS)
+    log_survival = torch.log1p(-(torch.arange(count, dtype=tail.dtype, device=tail.device) + 0.5) / count).unsqueeze(1)
+    curved = torch.expm1(-shape * log_survival) / shape
+    return shape, scale * torch.where(shape == 0, -log_survival, curved)
