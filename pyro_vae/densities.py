@@ -1,0 +1,167 @@
+"""Densities by row: log p(x, z) and log q(z | x) as functions of latents in a guide's coordinates, with gradients."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+from torch.distributions.constraints import Constraint
+
+from pyro_vae.coordinates import Coordinates
+from pyro_vae.importance import check_latents, log_density, row_plate, sample_sites
+from pyro_vae.store import store_as_found
+
+# Draws of the guide from which its mean and scale in each row are taken.
+SCALE_DRAWS = 200
+
+
+class RowDensities:
+    """log p(x, z) and log q(z | x) of a model and a guide, at latents given in the guide's coordinates w, row by row.
+
+    Both are densities of w: the Jacobian of its map to z is part of them, but for a constant that they share.
+
+    Arguments:
+        model: the Pyro model.
+        guide: the Pyro guide; both as for `importance_sample`, but with continuous latents.
+        args: passed to both.
+        kwargs: passed to both.
+
+    Raises:
+        ValueError: a latent is discrete, or what `importance_sample` refuses.
+    """
+
+    def __init__(self, model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.model, self.guide, self.args, self.kwargs = model, guide, args, kwargs
+        self.plate = row_plate(model, guide, args, kwargs)
+        supports, draws = latent_supports(model, guide, args, kwargs), self._draws(SCALE_DRAWS)
+        self.coordinates = Coordinates(draws, supports, self.plate)
+        self._shapes = {name: values.shape[1:] for name, values in draws.items()}
+
+    @property
+    def names(self) -> list[str]:
+        """The latents."""
+        return self.coordinates.names
+
+    def log_joint(self, white: Tensor) -> Tensor:
+        """log p(x, z) + log |dz/dw|, in nats, `(C, B)` for w of shape `(C, B, D)`."""
+        return self._log_density(self.model, white)
+
+    def log_guide(self, white: Tensor) -> Tensor:
+        """log q(z | x) + log |dz/dw|, in nats, `(C, B)` for w of shape `(C, B, D)`."""
+        return self._log_density(self.guide, white)
+
+    def start(self, num_chains: int) -> Tensor:
+        """w of fresh draws from the guide, `(C, B, D)`."""
+        return self.coordinates.white(self._draws(num_chains))
+
+    def latents(self, white: Tensor) -> dict[str, Tensor]:
+        """The latents by name, `(C, B, ...)`, at w of shape `(C, B, D)`."""
+        values, _ = self.coordinates.values(white)
+        return {name: self.plate.rows_second(value) for name, value in values.items()}
+
+    def place(self, latents: dict[str, Tensor]) -> Tensor:
+        """w of given latents by name, one value for each row as a trace of the model has them, `(1, B, D)`.
+
+        Raises:
+            ValueError: a latent of another shape.
+        """
+        for name, shape in self._shapes.items():
+            value = latents[name]
+            if value.numel() != shape.numel() or value.shape != shape[-value.dim() :]:
+                raise ValueError(f"'{name}' must have the shape {tuple(shape)}, got {tuple(value.shape)}.")
+        # A trace has no dimensions for plates outside the row plate that a latent does not lie in.
+        return self.coordinates.white({name: latents[name].reshape(1, *shape) for name, shape in self._shapes.items()})
+
+    @torch.no_grad()
+    def _draws(self, count: int) -> dict[str, Tensor]:
+        with pyro.plate("pyro_vae.draws", count, dim=-1 - self.plate.max_plate_nesting):
+            return guide_latents(self.guide, self.args, self.kwargs)
+
+    def _log_density(self, program: Callable, white: Tensor) -> Tensor:
+        values, log_det = self.coordinates.values(white)
+        with pyro.validation_enabled(False):  # a trajectory may leave the numbers: it is rejected, and no error
+            return log_density(program, values, self.args, self.kwargs, self.plate) + log_det
+
+
+def guide_latents(guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
+    """One draw of all of the model's latents from the guide, by name."""
+    with store_as_found():
+        sites = sample_sites(poutine.trace(guide).get_trace(*args, **kwargs))
+    return {site["name"]: site["value"] for site in sites if not site["infer"].get("is_auxiliary")}
+
+
+@torch.no_grad()
+def latent_supports(
+    model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Constraint]:
+    """What values the model gives to each of the guide's latents, by name.
+
+    Raises:
+        ValueError: model and guide have other latents.
+    """
+    with store_as_found():
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+    sites = sample_sites(model_trace)
+    check_latents(sample_sites(guide_trace), sites)
+    return {site["name"]: site["fn"].support for site in sites if not site["is_observed"]}
+
+
+class Point(NamedTuple):
+    """Where chains are, `(C, B, D)`, with the log-density of each row there, `(C, B)`, and its gradient, `(C, B, D)`."""
+
+    white: Tensor
+    log_density: Tensor
+    gradient: Tensor
+
+
+def with_gradient(log_density: Callable[[Tensor], Tensor]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """The log-density of each row and its gradient by w, both detached, for a function whose rows stand apart."""
+
+    def evaluate(white: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            white = white.detach().requires_grad_()
+            value = log_density(white)
+            (gradient,) = torch.autograd.grad(value.sum(), white)
+        return value.detach(), gradient
+
+    return evaluate
+
+
+def hmc_transition(
+    evaluate: Callable[[Tensor], Point], start: Point, step: Tensor, num_steps: int
+) -> tuple[Point, Tensor]:
+    """One step of Hamiltonian Monte Carlo for each row and chain: a leapfrog trajectory, accepted or rejected row by row.
+
+    References:
+        MCMC using Hamiltonian dynamics, Neal, 2011.
+
+    Arguments:
+        evaluate: the log-density and its gradient at a place.
+        start: where the chains are.
+        step: the leapfrog's, `(B, D)`, in the coordinates' units.
+        num_steps: the leapfrog steps of a trajectory.
+
+    Returns:
+        Where they are then, and each trajectory's probability of being accepted, `(C, B)`.
+    """
+    momentum = torch.randn_like(start.white)
+    energy = 0.5 * (momentum**2).sum(-1) - start.log_density
+    point = start
+    for _ in range(num_steps):
+        momentum = momentum + 0.5 * step * point.gradient
+        point = evaluate(point.white + step * momentum)
+        momentum = momentum + 0.5 * step * point.gradient
+    # A trajectory that has left the numbers has the energy NaN, and is not accepted; a chain would never leave a density
+    # that has overflown.
+    change = energy - (0.5 * (momentum**2).sum(-1) - point.log_density)
+    probability = change.clamp(max=0).exp().nan_to_num(nan=0.0).masked_fill(point.log_density == torch.inf, 0.0)
+    accepted = torch.rand_like(probability) < probability
+    moved = accepted.unsqueeze(-1)
+    return Point(
+        torch.where(moved, point.white, start.white),
+        torch.where(accepted, point.log_density, start.log_density),
+        torch.where(moved, point.gradient, start.gradient),
+    ), probability
