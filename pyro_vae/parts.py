@@ -130,15 +130,18 @@ class _Amortised(_Part):
     def call_network(self, inputs: Tensor, y: Tensor | None = None) -> Tensor:
         """The network's output with shape `(*, *out_shape)`; the network itself sees one flat batch of rows.
 
-        The context goes to networks that say by `context_dim` greater than 0 that they take one.
+        The context goes to networks that say by `context_dim` greater than 0 that they take one; it may have leading
+        dimensions of its own, as an enumerated label has.
         """
         # Not .numel(): the tensors that draw Pyro's model diagrams have plain tuples for shapes.
-        batch_shape = inputs.shape[: inputs.dim() - self._in_dims]
-        rows = inputs.reshape(prod(batch_shape), *inputs.shape[len(batch_shape) :])
-        if y is None or not getattr(self.network, "context_dim", 0):
-            outputs = self.network(rows)
-        else:
-            outputs = self.network(rows, y.expand(*batch_shape, y.shape[-1]).reshape(len(rows), -1))
+        batch_shape, row_shape = inputs.shape[: inputs.dim() - self._in_dims], inputs.shape[inputs.dim() - self._in_dims :]
+        context = () if y is None or not getattr(self.network, "context_dim", 0) else (y,)
+        if context:
+            batch_shape = torch.broadcast_shapes(batch_shape, context[0].shape[:-1])
+            inputs = inputs.expand(*batch_shape, *row_shape)
+        num_rows = prod(batch_shape)
+        rows = inputs.reshape(num_rows, *row_shape)
+        outputs = self.network(rows, *(y.expand(*batch_shape, y.shape[-1]).reshape(num_rows, -1) for y in context))
         if prod(outputs.shape[1:]) != self.out_shape.numel():
             raise ValueError(
                 f"'network' of {type(self).__name__} must give {self.out_shape.numel()} numbers for each row "
@@ -151,8 +154,8 @@ class Likelihood(_Amortised, ABC):
     """p(x | z): what the data look like, given the latent.
 
     A subclass defines `forward` and calls `self.call_network(z, y)` there; it declares independence with `.to_event`.
-    It may define `check` (which data it can score) and `link` (to start from the mean of the data), and passes
-    `out_shape` here when it needs other than one number for each element of x.
+    It may define `check` (which data it can score), `link` (to start from the mean of the data) and `filler` (what stands
+    where x is missing), and passes `out_shape` here when it needs other than one number for each element of x.
 
     Arguments:
         network: a module that maps z, `(N, D)`, to `(N, *out_shape)`; or a function that makes one from `out_shape`.
@@ -168,6 +171,14 @@ class Likelihood(_Amortised, ABC):
     @abstractmethod
     def forward(self, z: Tensor, y: Tensor | None = None) -> TorchDistribution:
         """p(x | z, y) with batch shape `(*)` and event shape `x_shape`, for z of shape `(*, D)`."""
+
+    @property
+    def filler(self) -> float | Tensor:
+        """A value inside the support, a number or a tensor that broadcasts to `x_shape`, in place of missing entries.
+
+        It is scored under a mask, so which value it is changes nothing.
+        """
+        return 0.0
 
     def check(self, x: Tensor) -> None:
         """Raise a `ValueError` of one sentence when x, `(*, *x_shape)`, cannot be scored; here: when it is not finite."""
@@ -214,6 +225,7 @@ class Posterior(_Amortised, ABC):
     """q(z | x): the amortised approximation of the posterior of z given x.
 
     A subclass defines `forward`, calls `self.call_network(x, y)` there, and returns a distribution with event shape `(D,)`.
+    Missing entries of x are 0 for it, unless its network says by `takes_nan` that it takes NaN, as `WithMask` does.
 
     Arguments:
         network: a module that maps x, `(N, *x_shape)`, to `(N, *out_shape)`; or a function that makes one from `out_shape`.
@@ -222,10 +234,13 @@ class Posterior(_Amortised, ABC):
         out_shape: the shape of the numbers that the network gives for one row; `(D,)` when omitted.
     """
 
+    takes_nan: bool = False
+
     def __init__(self, network: Network, x_shape: Shape, latent_dim: int, out_shape: Shape | None = None) -> None:
         (self_dim,), self_shape = as_shape(latent_dim, "latent_dim"), as_shape(x_shape, "x_shape")
         super().__init__(network, in_dims=len(self_shape), out_shape=(self_dim,) if out_shape is None else out_shape)
         self.latent_dim, self.x_shape = self_dim, self_shape
+        self.takes_nan = getattr(self.network, "takes_nan", self.takes_nan)
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor | None = None) -> TorchDistribution:
