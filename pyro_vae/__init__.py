@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pyro_vae.aggregate import AggregatedPosterior, gaussian_mixture
+from pyro_vae.correction import WeightedDraws, importance_sample
 from pyro_vae.data import Rows, Shuffled, WithReplacement
 from pyro_vae.distributions import Concatenation, ContinuousBernoulli, DiscretizedLogistic
 from pyro_vae.divergences import monte_carlo_sites
@@ -12,6 +13,7 @@ from pyro_vae.evaluation import evaluate
 from pyro_vae.fitting import NonFiniteLossError, fit
 from pyro_vae.flows import AffineFlow, SplineFlow
 from pyro_vae.importance import log_mean_exp, log_weights
+from pyro_vae.imputation import Imputation, impute
 from pyro_vae.likelihoods import (
     BernoulliLikelihood,
     BetaLikelihood,
@@ -32,7 +34,8 @@ from pyro_vae.likelihoods import (
     StudentTLikelihood,
     ZeroInflatedNegativeBinomialLikelihood,
 )
-from pyro_vae.nets import MLP, ConvDecoder, ConvEncoder, GatedMLP
+from pyro_vae.mcmc import Chains, hmc, nuts
+from pyro_vae.nets import MLP, ConvDecoder, ConvEncoder, GatedMLP, WithMask
 from pyro_vae.objectives import (
     CapacityELBO,
     ConstantKL,
@@ -57,6 +60,8 @@ from pyro_vae.priors import (
     StandardNormalPrior,
     VampPrior,
 )
+from pyro_vae.psis import pareto_smooth
+from pyro_vae.reuse import renamed
 from pyro_vae.snapshots import Snapshots
 from pyro_vae.sources import KMNIST, MNIST, ArrayFile, Digits, FashionMNIST, OneHot, Splits, load_splits
 from pyro_vae.svi import SVI
@@ -82,6 +87,7 @@ __all__ = [
     "BetaLikelihood",
     "BinomialLikelihood",
     "CapacityELBO",
+    "Chains",
     "Columns",
     "Concatenation",
     "ConditionalNormalPrior",
@@ -113,6 +119,7 @@ __all__ = [
     "GatedMLP",
     "Identity",
     "ImportanceWeightedELBO",
+    "Imputation",
     "LaplaceLikelihood",
     "LaplacePrior",
     "LearnedScale",
@@ -146,16 +153,24 @@ __all__ = [
     "Training",
     "UnitInterval",
     "VampPrior",
+    "WeightedDraws",
+    "WithMask",
     "WithReplacement",
     "ZeroInflatedNegativeBinomialLikelihood",
     "evaluate",
     "fit",
     "gaussian_mixture",
+    "hmc",
+    "importance_sample",
+    "impute",
     "load",
     "load_splits",
     "log_mean_exp",
     "log_weights",
     "monte_carlo_sites",
+    "nuts",
+    "pareto_smooth",
+    "renamed",
 ]
 
 

@@ -43,7 +43,7 @@ class AggregatedPosterior(TorchDistribution):
     support = constraints.real_vector
 
     def __init__(self, vae: VAE, data: Data, batch_shape: Sequence[int] = ()) -> None:
-        rows, like = as_rows(data, vae.context_dim), tensor_like(vae)
+        rows, like = as_rows(data, vae.context_dim, vae.missing), tensor_like(vae)
         if rows.x_shape != vae.x_shape:
             raise ValueError(f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}.")
         context = rows.context(vae.context_dim)

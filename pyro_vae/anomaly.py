@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pyro_vae.data import Data, as_rows
 from pyro_vae.evaluation import evaluate_rows
+from pyro_vae.missing import filled
 from pyro_vae.parts import evaluating, tensor_like
 from pyro_vae.streams import stream
 from pyro_vae.vae import VAE
@@ -20,7 +21,7 @@ class AnomalyScores(NamedTuple):
         kl: KL(q(z | x) ‖ p(z)), in nats: how far the code is from the prior.
         negative_elbo: −ELBO, in nats.
         negative_log_marginal: −log p(x) by importance sampling, in nats.
-        squared_error: Σ (x − E[x | z])² at z = E_q[z | x], in squared units of x.
+        squared_error: Σ (x − E[x | z])² over observed entries at z = E_q[z | x], in squared units of x.
     """
 
     kl: Tensor
@@ -54,14 +55,15 @@ def anomaly_scores(
     Raises:
         ValueError: rows of another shape or outside the likelihood's support.
     """
-    rows, like = as_rows(data, vae.context_dim), tensor_like(vae)
+    rows, like = as_rows(data, vae.context_dim, vae.missing), tensor_like(vae)
     terms = evaluate_rows(vae, rows, num_samples=num_samples, num_importance_samples=num_importance_samples, seed=seed)
     context, errors = rows.context(vae.context_dim), []
     with evaluating(vae), stream(seed, device=like.device):
         for block in rows.blocks():
             x = rows.batch(block, like.dtype).to(like.device)
             y = None if context is None else context[block].to(like)
-            errors.append(((x - vae.reconstruct(x, y)) ** 2).flatten(1).sum(1).cpu())
+            means = vae.reconstruct(x, y)
+            errors.append(((filled(x, means) - means) ** 2).flatten(1).sum(1).cpu())
     return AnomalyScores(terms.rate, terms.negative_elbo, -terms.log_marginal, torch.cat(errors))
 
 

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 from torch import nn
@@ -77,8 +77,10 @@ class SentenceParser(ArgumentParser):
         received = re.split(r"[Vv]alue: |string: ", reason)[-1]
         if known and (" class" in reason or "import path" in reason):
             return f"'{key}' accepts {_accepted(hint, sorted(known))}, got {received}{nearest(received, known)}."
-        types = dict.fromkeys(re.findall(r"Expected .*?<class '([\w.]+)'>", reason))
-        accepted = " or ".join(types).replace("NoneType", "null")
+        types = re.findall(r"Expected .*?<class '([\w.]+)'>", reason)
+        literals = _literals(hint)
+        types = [name for name in types if not literals or name != "str"]  # of the listed values themselves
+        accepted = " or ".join(dict.fromkeys([*literals, *types])).replace("NoneType", "null")
         return f"'{key}' accepts {accepted}, got {received}." if accepted else f"'{key}' must be valid: {reason}"
 
     def _options(self) -> list[str]:
@@ -130,6 +132,13 @@ def _class_types(annotation: Any) -> Iterator[type]:
             yield argument
         elif get_args(argument):
             yield from _class_types(argument)
+
+
+def _literals(annotation: Any) -> list[str]:
+    """The values that a setting accepts, where they are listed."""
+    if get_origin(annotation) is Literal:
+        return [str(value) for value in get_args(annotation)]
+    return [value for argument in get_args(annotation) for value in _literals(argument)]
 
 
 def _accepted(hint: Any, names: list[str]) -> str:

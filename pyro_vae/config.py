@@ -17,7 +17,8 @@ from torch import nn
 from pyro_vae import flows, likelihoods, nets, objectives, posteriors, priors, sources, transforms  # noqa: F401
 from pyro_vae.checkpoint import RunFolder
 from pyro_vae.errors import nearest, one_line
-from pyro_vae.parts import LikelihoodFactory, Network, NetworkFactory, Posterior, Prior, Shape
+from pyro_vae.missing import Missing, filled
+from pyro_vae.parts import LikelihoodFactory, Network, NetworkFactory, Posterior, Prior, Shape, as_shape
 from pyro_vae.streams import stream
 from pyro_vae.training import Training
 from pyro_vae.vae import VAE
@@ -56,6 +57,8 @@ class ModelSettings:
         encoder: the posterior's network, a class of network.
         initialize_bias: start the likelihood's output bias at the mean of the training data.
         initialize_prior: start the prior at training rows, as a VampPrior can.
+        missing: nan to take NaN in the data as missing entries; null to refuse it.
+        encoder_sees_mask: give the encoder the mask of observed entries beside x, stacked along the first dimension.
     """
 
     latent_dim: int
@@ -66,6 +69,12 @@ class ModelSettings:
     encoder: NetworkFactory
     initialize_bias: bool = False
     initialize_prior: bool = False
+    missing: Missing = None
+    encoder_sees_mask: bool = False
+
+    def __post_init__(self) -> None:
+        if self.encoder_sees_mask and self.missing is None:
+            raise ValueError("'encoder_sees_mask' needs 'missing' to be nan, got null.")
 
 
 @dataclass
@@ -121,11 +130,17 @@ def build_vae(model: ModelSettings, x_shape: Shape) -> VAE:
             network=lambda out_shape: model.decoder(in_shape=(latent_dim,), out_shape=out_shape), x_shape=x_shape
         ),
         posterior=model.posterior(
-            network=lambda out_shape: model.encoder(in_shape=x_shape, out_shape=out_shape),
-            x_shape=x_shape,
-            latent_dim=latent_dim,
+            network=lambda out_shape: _encoder(model, x_shape, out_shape), x_shape=x_shape, latent_dim=latent_dim
         ),
+        missing=model.missing,
     )
+
+
+def _encoder(model: ModelSettings, x_shape: Shape, out_shape: torch.Size) -> nn.Module:
+    if not model.encoder_sees_mask:
+        return model.encoder(in_shape=x_shape, out_shape=out_shape)
+    channels, *sizes = as_shape(x_shape, "x_shape")
+    return nets.WithMask(model.encoder(in_shape=(2 * channels, *sizes), out_shape=out_shape))
 
 
 def prepare(settings: Settings) -> tuple[VAE, sources.Splits]:
@@ -136,7 +151,7 @@ def prepare(settings: Settings) -> tuple[VAE, sources.Splits]:
         vae = build_vae(settings.vae, splits.train.x_shape)
         if settings.vae.initialize_prior:
             index = torch.randperm(len(splits.train))[: vae.prior.num_initial_rows]
-            vae.prior.initialize(splits.train.batch(index))
+            vae.prior.initialize(filled(splits.train.batch(index), 0.0))
     if settings.vae.initialize_bias:
         vae.likelihood.initialize_bias(splits.train.mean())
     return vae, splits

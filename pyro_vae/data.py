@@ -1,14 +1,15 @@
 """Rows of data in memory as they came, and the batches that are taken from them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_vae.missing import Missing, filled
 from pyro_vae.parts import as_shape
 from pyro_vae.transforms import Identity, Transform
 
@@ -20,14 +21,17 @@ _BLOCK_ROWS = 4096
 class Rows:
     """Rows of data as they are stored, with the transform that makes them x.
 
+    An entry that is NaN is missing: it stays NaN, and the transform acts on the others.
+
     Arguments:
         levels: `(N, *x_shape)`, of any real dtype.
         transform: makes x from levels.
         max_level: the highest level there can be: 255 for 8-bit images, 1 for real numbers.
         labels: what else is known of each row, if anything: a whole number from 0, `(N,)`, or a vector, `(N, Y)`.
+        has_missing: whether any entry is missing; found, not given.
 
     Raises:
-        ValueError: levels without rows, not of real numbers, or with NaN or infinity; labels of another shape.
+        ValueError: levels without rows, not of real numbers, or with infinity; labels of another shape.
 
     Example:
         >>> rows = Rows(torch.arange(6, dtype=torch.uint8).reshape(3, 2), UnitInterval(), max_level=5)
@@ -40,6 +44,7 @@ class Rows:
     transform: Transform
     max_level: float = 1.0
     labels: Tensor | None = None
+    has_missing: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         levels = self.levels
@@ -49,9 +54,10 @@ class Rows:
             )
         if levels.is_complex():
             raise ValueError(f"'data' must hold real numbers, got {levels.dtype}.")
-        if levels.is_floating_point() and not torch.isfinite(levels).all():
-            bad = int((~torch.isfinite(levels)).flatten(1).any(1).sum())
-            raise ValueError(f"'data' must be finite, got NaN or infinity in {bad} of {len(self)} rows.")
+        is_finite = not levels.is_floating_point() or bool(torch.isfinite(levels).all())
+        if not is_finite and levels.isinf().any():
+            raise ValueError(f"'data' must be finite, got {self._num_not_finite()}.")
+        object.__setattr__(self, "has_missing", not is_finite)  # frozen, and known before a step is traced
         if self.labels is not None and (self.labels.dim() not in (1, 2) or len(self.labels) != len(self)):
             raise ValueError(
                 f"'labels' must have the shape ({len(self)},) or ({len(self)}, Y), got {tuple(self.labels.shape)}."
@@ -71,7 +77,7 @@ class Rows:
 
     def x(self, levels: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """x from stored levels, `(*, *x_shape)`, in this dtype or in torch's default one; drawn where it is random."""
-        return self.transform(levels.to(dtype or torch.get_default_dtype()), self.max_level)
+        return self._made_by(self.transform, levels, dtype)
 
     def context(self, size: int) -> Tensor | None:
         """y of all rows, `(N, size)`, for a VAE with a context of that size: vectors as they are, labels one-hot.
@@ -106,19 +112,45 @@ class Rows:
         return (slice(start, start + num_rows) for start in range(0, len(self), num_rows))
 
     def mean(self) -> Tensor:
-        """The mean of x over the rows, `x_shape`, with random transforms at their expectation."""
-        dtype = torch.get_default_dtype()
-        sums = [self.transform.mean(self.levels[block].to(dtype), self.max_level).sum(0) for block in self.blocks()]
-        return torch.stack(sums).sum(0) / len(self)
+        """The mean of x over the rows, `x_shape`, with random transforms at their expectation.
+
+        Each element is averaged over the rows in which it is observed; one that never is has the mean 0.
+        """
+        sums, counts = [], []
+        for block in self.blocks():
+            x = self._made_by(self.transform.mean, self.levels[block])
+            sums.append(filled(x, 0.0).sum(0))
+            counts.append((~x.isnan()).sum(0))
+        return torch.stack(sums).sum(0) / torch.stack(counts).sum(0).clamp(min=1)
 
     def check_varied(self) -> None:
-        """Refuse rows that are all the same, from which nothing can be learnt.
+        """Refuse rows that are all the same, but for what is missing, from which nothing can be learnt.
 
         Raises:
             ValueError: every row is the same.
         """
-        if all(bool((self.levels[block] == self.levels[0]).all()) for block in self.blocks()):
+        first = self._first_observed() if self.has_missing else self.levels[0]
+        blocks = (self.levels[block] for block in self.blocks())
+        if all(bool(((levels == first) | levels.isnan()).all()) for levels in blocks):
             raise ValueError(f"'data' must vary from row to row, got {len(self)} equal rows.")
+
+    def _made_by(
+        self, function: Callable[[Tensor, float], Tensor], levels: Tensor, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """The function of levels, which are converted first; what is missing stays so, and is 0 for the function."""
+        levels = levels.to(dtype or torch.get_default_dtype())
+        if not self.has_missing:
+            return function(levels, self.max_level)
+        return torch.where(levels.isnan(), torch.nan, function(filled(levels, 0.0), self.max_level))
+
+    def _first_observed(self) -> Tensor:
+        """The first level that is observed of each element, `x_shape`."""
+        place = (~self.levels.isnan()).int().argmax(0, keepdim=True)  # the first of equal ones
+        return self.levels.gather(0, place).squeeze(0)
+
+    def _num_not_finite(self) -> str:
+        bad = int((~torch.isfinite(self.levels)).flatten(1).any(1).sum())
+        return f"NaN or infinity in {bad} of {len(self)} rows"
 
     def to(self, device: torch.device | str) -> "Rows":
         """The same rows, stored on a device."""
@@ -140,7 +172,7 @@ class Rows:
 Data: TypeAlias = Rows | Tensor | np.ndarray | tuple[Tensor | np.ndarray, Tensor | np.ndarray]
 
 
-def as_rows(data: Data, context_dim: int | None = None) -> Rows:
+def as_rows(data: Data, context_dim: int | None = None, missing: Missing = None) -> Rows:
     """Rows of data that are x already, or of a pair (x, y) with their contexts.
 
     What torch cannot compute with, such as wide unsigned integers, is converted.
@@ -148,7 +180,21 @@ def as_rows(data: Data, context_dim: int | None = None) -> Rows:
     Arguments:
         data: the data.
         context_dim: the size of the context that the VAE takes which they are for; with 0 a pair is refused.
+        missing: what the VAE was made with: `"nan"` takes NaN, and what a numpy array masks, as missing.
+
+    Raises:
+        ValueError: NaN or a mask, unless `missing` allows for it; what `Rows` refuses.
     """
+    rows = _as_rows(data, context_dim, missing)
+    if missing is None and rows.has_missing:
+        raise ValueError(
+            f"'data' must be finite, got {rows._num_not_finite()}: only a VAE made with missing=\"nan\" takes NaN, as "
+            "missing."
+        )
+    return rows
+
+
+def _as_rows(data: Data, context_dim: int | None, missing: Missing) -> Rows:
     if isinstance(data, Rows):
         return data
     if isinstance(data, tuple):
@@ -157,14 +203,17 @@ def as_rows(data: Data, context_dim: int | None = None) -> Rows:
         if context_dim == 0:
             raise ValueError("'data' must be rows x without a context y for a VAE whose parts take none, got a pair.")
         x, y = data
-        return replace(as_rows(x), labels=_as_tensor(y))
-    return Rows(_as_tensor(data), Identity())
+        return replace(_as_rows(x, None, missing), labels=_as_tensor(y))
+    return Rows(_as_tensor(data, missing), Identity())
 
 
-def _as_tensor(data: Tensor | np.ndarray) -> Tensor:
+def _as_tensor(data: Tensor | np.ndarray, missing: Missing = None) -> Tensor:
     if isinstance(data, Tensor):
         return data
     data = np.asanyarray(data)
+    if missing is not None and isinstance(data, np.ma.MaskedArray) and data.dtype.kind in "buif":
+        real: Any = data.astype(data.dtype if data.dtype.kind == "f" else np.float32)
+        data = np.asarray(real.filled(np.nan))
     if data.dtype.kind not in "buif" or data.dtype.itemsize > 8 or isinstance(data, np.ma.MaskedArray):
         kind = f"{type(data).__name__} of {data.dtype}"
         raise ValueError(f"'data' must be an array of real numbers without a mask, got {kind}.")
@@ -175,6 +224,8 @@ def _as_tensor(data: Tensor | np.ndarray) -> Tensor:
 
 def _content_keys(values: Tensor) -> np.ndarray:
     """A number for each row, `(N,)`, that is the same for rows which hold the same."""
+    if values.is_floating_point():
+        values = torch.where(values.isnan(), torch.nan, values)  # which have many bit patterns
     rows = values.cpu().contiguous().view(torch.uint8).reshape(len(values), -1).numpy()
     words = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8))).view(np.uint64)
     factors = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64) * 2 + 1

@@ -64,7 +64,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a VAE on all rows, in evaluation mode.
 
-    The result does not depend on the order of the rows, and the caller's random state stays as it is.
+    The result does not depend on the order of the rows, and the caller's random state stays as it is. Where entries are
+    missing, log p(x) and the terms of its bound are those of the observed entries.
 
     Arguments:
         vae: the VAE.
@@ -80,10 +81,10 @@ def evaluate(
     as_shape(num_samples, "num_samples")
     if num_importance_samples < 0:
         raise ValueError(f"'num_importance_samples' must be 0 or more, got {num_importance_samples}.")
-    rows = as_rows(data, vae.context_dim)
+    rows = as_rows(data, vae.context_dim, vae.missing)
     check_data(vae, rows)
     weights = _weights_program(vae, len(rows), num_importance_samples, compile)
-    blocks = _by_block(vae, rows, seed, partial(_evaluate_block, vae, weights, num_samples, num_importance_samples))
+    blocks = by_block(vae, rows, seed, partial(_evaluate_block, vae, weights, num_samples, num_importance_samples))
     marginals = [block.log_marginal for block in blocks if block.log_marginal is not None]
     log_marginal = _estimate(marginals) if marginals else None
     is_discrete = all(block.is_discrete for block in blocks)
@@ -122,10 +123,10 @@ def evaluate_rows(
 ) -> RowEvaluation:
     """−ELBO, rate and log p(x) of each row; arguments and errors as for `evaluate`."""
     as_shape((num_samples, num_importance_samples), "num_samples and num_importance_samples")
-    rows = as_rows(data, vae.context_dim)
+    rows = as_rows(data, vae.context_dim, vae.missing)
     check_data(vae, rows)
     weights = _weights_program(vae, len(rows), num_importance_samples, compile)
-    blocks = _by_block(vae, rows, seed, partial(_evaluate_block, vae, weights, num_samples, num_importance_samples))
+    blocks = by_block(vae, rows, seed, partial(_evaluate_block, vae, weights, num_samples, num_importance_samples))
     columns = zip(*((block.negative_elbo, block.rate, block.log_marginal) for block in blocks), strict=True)
     places = rows.content_order().argsort()
     return RowEvaluation(*(torch.cat([part.mean for part in column]).cpu()[places] for column in columns))
@@ -134,9 +135,8 @@ def evaluate_rows(
 @torch.no_grad()
 def negative_elbo(vae: VAE, data: Data, *, num_samples: int = 1, seed: int = 0) -> float:
     """−ELBO in nats per row over all rows, as `evaluate` gives it, at the price of one pass for each draw."""
-    blocks = _by_block(
-        vae, as_rows(data, vae.context_dim), seed, lambda x, y: _draws(vae, x, y, vae.encode(x, y), num_samples)[0]
-    )
+    rows = as_rows(data, vae.context_dim, vae.missing)
+    blocks = by_block(vae, rows, seed, lambda x, y: _draws(vae, x, y, vae.encode(x, y), num_samples)[0])
     return torch.cat([draws.mean(0) for draws in blocks]).mean().item()
 
 
@@ -145,7 +145,8 @@ def check_data(vae: VAE, rows: Rows) -> None:
     """Refuse rows that the VAE cannot score, before any work is done.
 
     Raises:
-        ValueError: rows of another shape, outside the likelihood's support, or without the context that the VAE takes.
+        ValueError: rows of another shape, outside the likelihood's support, with NaN that the VAE does not take, or without
+            the context that it takes.
     """
     rows.context(vae.context_dim)
     if rows.x_shape != vae.x_shape:
@@ -153,10 +154,10 @@ def check_data(vae: VAE, rows: Rows) -> None:
     dtype = tensor_like(vae).dtype
     with stream(0, device=rows.levels.device):
         for block in rows.blocks():
-            vae.likelihood.check(rows.batch(block, dtype))
+            vae.check(rows.batch(block, dtype))
 
 
-def _by_block(vae: VAE, rows: Rows, seed: int, function: Callable[[Tensor, Tensor | None], T]) -> list[T]:
+def by_block(vae: VAE, rows: Rows, seed: int, function: Callable[[Tensor, Tensor | None], T]) -> list[T]:
     """The function of x and y by blocks, in an order that the rows' contents decide, each with its own random stream."""
     like = tensor_like(vae)
     context = rows.context(vae.context_dim)
@@ -217,7 +218,7 @@ def _draws(
         z = q_z.sample(torch.Size([count]))
         kl = closed_kl(q_z, p_z)
         rates.append(q_z.log_prob(z) - p_z.log_prob(z) if kl is None else kl.expand(count, -1))
-        distortions.append(-vae.decode(z, y).log_prob(x))
+        distortions.append(-vae.log_likelihood(x, z, y))
     rate, distortion = torch.cat(rates).double(), torch.cat(distortions).double()
     return rate + distortion, rate, distortion
 
@@ -240,7 +241,7 @@ def _chunks(num_samples: int) -> list[int]:
 
 
 def _is_discrete(p_x: TorchDistribution, x: Tensor) -> bool:
-    """Whether x are values of a discrete distribution, and not grey levels that it scores improperly."""
+    """Whether x are values of a discrete distribution, none missing, and not grey levels that it scores improperly."""
     try:
         support = p_x.support
     except NotImplementedError:

@@ -65,7 +65,7 @@ def fit(
         ValueError: unusable data or settings, before any work is done.
         NonFiniteLossError: the loss became NaN or infinite.
     """
-    run = _Run(vae, as_rows(data, vae.context_dim), training or Training(), validation, test, resume)
+    run = _Run(vae, as_rows(data, vae.context_dim, vae.missing), training or Training(), validation, test, resume)
     run.on_step = on_step
     report = on_epoch or (lambda reached: None)
     try:
@@ -90,7 +90,7 @@ class _Run:
         self.like = tensor_like(vae)
         self.vae, self.training, self.train = vae, training, _placed(train, self.like.device)
         self.validation, self.test = (
-            None if part is None else as_rows(part, vae.context_dim) for part in (validation, test)
+            None if part is None else as_rows(part, vae.context_dim, vae.missing) for part in (validation, test)
         )
         self._check()
         context = train.context(vae.context_dim)

@@ -11,6 +11,7 @@ import torch
 
 from pyro_vae.data import Rows, as_rows
 from pyro_vae.errors import one_line
+from pyro_vae.missing import filled
 from pyro_vae.streams import stream_seed
 from pyro_vae.transforms import Identity, Transform
 
@@ -144,7 +145,8 @@ class KMNIST(TorchvisionImages):
 class ArrayFile(Source):
     """The user's own array in a `.npy` file, or in a `.npz` file under the name x (with labels under the name y, if any).
 
-    Labels are a whole number for each row, or a vector of real numbers.
+    Labels are a whole number for each row, or a vector of real numbers. An entry of x that is NaN is missing, for a VAE
+    made with `missing="nan"`.
 
     The highest level is 255 for uint8 and 65,535 for uint16, the highest number there is for other whole numbers, and 1
     for real numbers and booleans.
@@ -190,7 +192,9 @@ def read_array(path: str) -> Rows:
             f"'path' must hold a whole number y for each row of x, or a vector of real numbers, got {labels.dtype} of the "
             f"shape {labels.shape} beside x of the shape {x.shape} in {path}."
         )
-    rows = as_rows(x if labels is None else (x, labels))
+    rows = as_rows(x if labels is None else (x, labels), missing="nan")
+    if rows.has_missing and rows.levels.isnan().all():
+        raise ValueError(f"'data' must be finite, got NaN or infinity in {len(rows)} of {len(rows)} rows.")
     max_level = 1.0
     if x.dtype.kind in "ui":
         max_level = float(np.iinfo(x.dtype).max if x.dtype in (np.uint8, np.uint16) else max(1, x.max()))
@@ -234,6 +238,9 @@ def load_splits(source: Source, transform: Transform, validation_fraction: float
 
 def transformed(rows: Rows, transform: Transform, part: int) -> Rows:
     """The rows with a transform; `part` is 0 for training, 1 for validation and 2 for test rows."""
-    transform.check(rows.levels, rows.max_level)
-    levels, max_level = transform.prepare(rows.levels, rows.max_level, part)
+    levels = filled(rows.levels, 0.0) if rows.has_missing else rows.levels
+    transform.check(levels, rows.max_level)
+    levels, max_level = transform.prepare(levels, rows.max_level, part)
+    if rows.has_missing:
+        levels = torch.where(rows.levels.isnan(), torch.nan, levels)
     return Rows(levels, transform, max_level, rows.labels)

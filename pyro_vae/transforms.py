@@ -11,7 +11,8 @@ from pyro_vae.streams import stream_seed
 class Transform(ABC):
     """What turns stored levels into x.
 
-    A subclass defines `__call__`, and `prepare` where something is done once, when the data are loaded.
+    A subclass defines `__call__`, and `prepare` where something is done once, when the data are loaded. Where a level is
+    missing it is shown 0, and what it makes of that is left out.
     """
 
     @abstractmethod

@@ -13,6 +13,8 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor, nn
 
+from pyro_vae.errors import one_line
+from pyro_vae.missing import Missing, check_whole, filled, masked
 from pyro_vae.parts import Likelihood, Posterior, Prior, as_shape, distribution_mean, evaluating, tensor_like
 from pyro_vae.store import make_picklable, show, unique_name
 
@@ -22,17 +24,24 @@ class VAE(nn.Module):
 
     `model` and `guide` are ordinary Pyro programs, and all parameters are the module's own.
 
+    With `missing="nan"` an entry of x that is NaN is missing, wherever x is given: the model is that of the observed
+    entries, p(z) p(x_observed | z), and the posterior sees 0 in place of the others, or the mask too where its network is a
+    `WithMask`. That is right where what is missing depends on observed entries alone ("missing at random").
+
     References:
         Auto-encoding variational Bayes, Kingma and Welling, 2013.
         Stochastic backpropagation and approximate inference in deep generative models, Rezende et al., 2014.
+        MIWAE: deep generative modelling and imputation of incomplete data sets, Mattei and Frellsen, 2019: with missing
+        entries, `ImportanceWeightedELBO` is its bound.
 
     Arguments:
         prior: p(z).
         likelihood: p(x | z).
         posterior: q(z | x).
+        missing: `"nan"` to take NaN as missing; None to refuse it.
 
     Raises:
-        ValueError: the parts do not fit together.
+        ValueError: the parts do not fit together; a likelihood that cannot score its own `filler`, where that is needed.
 
     Example:
         >>> vae = VAE(
@@ -44,8 +53,10 @@ class VAE(nn.Module):
         torch.Size([5])
     """
 
-    def __init__(self, prior: Prior, likelihood: Likelihood, posterior: Posterior) -> None:
+    def __init__(self, prior: Prior, likelihood: Likelihood, posterior: Posterior, missing: Missing = None) -> None:
         super().__init__()
+        if missing not in (None, "nan"):
+            raise ValueError(f"'missing' must be \"nan\" or None, got {missing!r}.")
         for name, part, base in (
             ("prior", prior, Prior),
             ("likelihood", likelihood, Likelihood),
@@ -54,6 +65,7 @@ class VAE(nn.Module):
             if not isinstance(part, base):
                 raise ValueError(f"'{name}' must be a {base.__name__}, got {type(part).__name__}.")
         self.prior, self.likelihood, self.posterior = prior, likelihood, posterior
+        self.missing: Missing = missing
         self._check_parts()
         self._store_name = unique_name(self)
 
@@ -84,7 +96,7 @@ class VAE(nn.Module):
         """The Pyro program p(z) p(x | z), with sites `"z"` and `"x"` in a plate `"data"`; returns x.
 
         Arguments:
-            x: observed rows, `(B, *x_shape)`; drawn when omitted.
+            x: observed rows, `(B, *x_shape)`; drawn when omitted. Missing entries come back as the likelihood's `filler`.
             y: the context of each row, `(B, Y)`.
             num_rows: how many rows to draw when neither x nor y tells.
             size: the rows of the whole data set, when x is a minibatch that stands for it.
@@ -97,7 +109,8 @@ class VAE(nn.Module):
         with self._row_plate(x, y, num_rows, size):
             with _weighted(kl_weight):
                 z = pyro.sample("z", self.prior(y))
-            return pyro.sample("x", self.likelihood(z, y), obs=x)
+            p_x, x = self._of_observed(self.likelihood(z, y), x)
+            return pyro.sample("x", p_x, obs=x)
 
     def guide(
         self,
@@ -111,18 +124,33 @@ class VAE(nn.Module):
         """The Pyro program q(z | x), with site `"z"` in a plate `"data"`; returns z. Arguments as for `model`."""
         self._register(self.posterior)
         with self._row_plate(x, y, num_rows, size), _weighted(kl_weight):
-            return pyro.sample("z", self.posterior(x, y))
+            return pyro.sample("z", self.posterior(self._as_seen(x), y))
+
+    def register(self) -> None:
+        """Show the trainable parameters to Pyro, for a program of yours that uses the parts by themselves.
+
+        `model` and `guide` do so on their own. Pyro's SVI trains what it is shown. `pyro.module` would do the same, but with
+        names that two VAEs in one process must not share, and with a warning for each frozen parameter.
+        """
+        self._register(self.prior, self.likelihood, self.posterior)
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> TorchDistribution:
         """q(z | x), with batch shape `(*)` for x of shape `(*, *x_shape)`."""
         self._check_shape(x)
         self._check_context(y, x.shape[: len(x.shape) - len(self.x_shape)])
-        return self.posterior(x, y)
+        if poutine.is_validation_enabled():
+            self._check_missing(x)
+        return self.posterior(self._as_seen(x), y)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> TorchDistribution:
         """p(x | z), with batch shape `(*)` for z of shape `(*, D)`."""
         self._check_context(y, z.shape[:-1])
         return self.likelihood(z, y)
+
+    def log_likelihood(self, x: Tensor, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """log p(x | z) of the observed entries, in nats, `(*)`, for x of shape `(*, *x_shape)` and z of shape `(*, D)`."""
+        p_x, x = self._of_observed(self.decode(z, y), x)
+        return p_x.log_prob(x)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -155,11 +183,34 @@ class VAE(nn.Module):
             The estimate in nats, `(B,)`; differentiable where q(z | x) has `rsample`.
         """
         if poutine.is_validation_enabled():
-            self.likelihood.check(x)
+            self.check(x)
         q_z, p_z = self.encode(x, y), self.prior(y)
         draw = q_z.rsample if q_z.has_rsample else q_z.sample
         z = draw(torch.Size([num_samples]))
-        return (self.decode(z, y).log_prob(x) + p_z.log_prob(z) - q_z.log_prob(z)).mean(0)
+        return (self.log_likelihood(x, z, y) + p_z.log_prob(z) - q_z.log_prob(z)).mean(0)
+
+    @torch.no_grad()
+    def check(self, x: Tensor) -> None:
+        """Refuse rows, `(*, *x_shape)`, that the VAE cannot score.
+
+        Raises:
+            ValueError: values outside the likelihood's support; NaN, unless the VAE is made for missing entries, and a part
+                missing of what has a joint distribution.
+        """
+        self._check_missing(x)
+        self.likelihood.check(x if self.missing is None else filled(x, self.likelihood.filler))
+        if self.missing is not None:
+            check_whole(self._example("likelihood", torch.Size([self.latent_dim])), ~x.isnan())
+
+    def _of_observed(self, p_x: TorchDistribution, x: Tensor | None) -> tuple[TorchDistribution, Any]:
+        """p(x | z) of the observed entries of x alone, and x with a value inside the support in place of the others."""
+        if self.missing is None or x is None:
+            return p_x, x
+        return masked(p_x, ~x.isnan()), filled(x, self.likelihood.filler)
+
+    def _as_seen(self, x: Tensor) -> Tensor:
+        """x as the posterior takes it."""
+        return x if self.missing is None or self.posterior.takes_nan else filled(x, 0.0)
 
     def _row_plate(self, x: Tensor | None, y: Tensor | None, num_rows: int | None, size: int | None) -> pyro.plate:
         if any(isinstance(messenger, IndepMessenger) and messenger.dim == -1 for messenger in _PYRO_STACK):
@@ -173,7 +224,7 @@ class VAE(nn.Module):
         if x is not None:
             self._check_shape(x)
             if poutine.is_validation_enabled():
-                self.likelihood.check(x)
+                self.check(x)
             rows = x.shape[-1 - len(self.x_shape)]
         elif y is not None:
             rows = y.shape[-2]
@@ -200,6 +251,10 @@ class VAE(nn.Module):
                 f"'x' must have the shape (rows, {', '.join(map(str, self.x_shape))}), got {tuple(x.shape)}."
             )
 
+    def _check_missing(self, x: Tensor) -> None:
+        if self.missing is None and x.isnan().any():
+            raise ValueError("'x' must be finite, got NaN: only a VAE made with missing=\"nan\" takes NaN, as missing.")
+
     def _check_context(self, y: Tensor | None, batch_shape: Sequence[int] | None = None) -> None:
         shape = (0,) if y is None else tuple(y.shape)
         if shape[-1:] != (self.context_dim,) or (y is not None and not y.is_floating_point()):
@@ -225,27 +280,54 @@ class VAE(nn.Module):
         self._check_part("posterior", self.x_shape, z_shape)
         self.prior.attach(self.posterior)  # not before the others have been found to fit
         self._check_part("prior", None, z_shape)
+        if self.missing is not None:
+            self._check_filler()
+
+    def _check_filler(self) -> None:
+        """What stands in place of missing entries can be scored."""
+        reason = "its log-density there is not finite"
+        try:
+            x = filled(tensor_like(self).new_full((2, *self.x_shape), torch.nan), self.likelihood.filler)
+            self.likelihood.check(x)
+            if self._example("likelihood", torch.Size([self.latent_dim])).log_prob(x).isfinite().all():
+                return
+        except (RuntimeError, TypeError, ValueError) as error:
+            reason = one_line(error)
+        raise ValueError(
+            f"'filler' of {type(self.likelihood).__name__} must be a value that it can score, to stand where x is missing, "
+            f"but cannot be: {reason}"
+        )
 
     def _check_part(self, name: str, in_shape: torch.Size | None, event_shape: torch.Size) -> None:
-        part = getattr(self, name)
-        like = tensor_like(part)
-        rows = () if in_shape is None else (like.new_zeros(2, *in_shape),)
-        y = like.new_zeros(2, self.context_dim) if self.context_dim else None
         try:
-            with torch.no_grad(), evaluating(self):
-                distribution = part(*rows, y)
+            distribution = self._example(name, in_shape)
         except (RuntimeError, TypeError, ValueError) as error:
             source = "" if in_shape is None else f" from rows of shape {tuple(in_shape)}"
             raise ValueError(f"'{name}' must make a distribution{source}, but fails: {error}") from error
         if not isinstance(distribution, TorchDistributionMixin):
             raise ValueError(f"'{name}' must return a Pyro distribution, got {type(distribution).__name__}.")
-        expected = f"event shape {tuple(event_shape)}" + (" and one distribution for each row" if rows else "")
-        batch_shapes = ((2,),) if rows else ((), (2,))
+        expected = f"event shape {tuple(event_shape)}" + (
+            "" if in_shape is None else " and one distribution for each row"
+        )
+        batch_shapes = ((), (2,)) if in_shape is None else ((2,),)
         if tuple(distribution.batch_shape) not in batch_shapes or distribution.event_shape != event_shape:
             raise ValueError(
                 f"'{name}' must return a distribution with {expected}, got the batch shape "
                 f"{tuple(distribution.batch_shape)} and the event shape {tuple(distribution.event_shape)} for two rows."
             )
+
+    @torch.no_grad()
+    def _example(self, name: str, in_shape: torch.Size | None) -> Any:
+        """What a part makes of two rows of zeros."""
+        part = getattr(self, name)
+        like = tensor_like(part)
+        rows = () if in_shape is None else (like.new_zeros(2, *in_shape),)
+        y = like.new_zeros(2, self.context_dim) if self.context_dim else None
+        with evaluating(self):
+            return part(*rows, y)
+
+    def extra_repr(self) -> str:
+        return "" if self.missing is None else f"missing={self.missing!r}"
 
     def _register(self, *parts: nn.Module) -> None:
         """Show the parameters of these parts to Pyro; a tensor that two parts share has one name."""

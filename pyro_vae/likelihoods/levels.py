@@ -112,6 +112,11 @@ class OneHotCategoricalLikelihood(Likelihood):
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         return dist.OneHotCategorical(logits=self.call_network(z, y)).to_event(len(self.x_shape) - 1)
 
+    @property
+    def filler(self) -> Tensor:
+        """The first unit vector."""
+        return torch.eye(self.x_shape[-1], 1).squeeze(1)
+
     def check(self, x: Tensor) -> None:
         if not (((x == 0) | (x == 1)).all() and (x.sum(-1) == 1).all()):
             raise ValueError(

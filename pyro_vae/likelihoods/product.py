@@ -69,6 +69,11 @@ class ProductLikelihood(Likelihood):
         outputs = self.call_network(z, y).split([factor.out_shape.numel() for factor in self.factors], dim=-1)
         return Concatenation([factor(numbers, y) for factor, numbers in zip(self.factors, outputs, strict=True)])
 
+    @property
+    def filler(self) -> Tensor:
+        """Those of the factors, side by side."""
+        return torch.cat([torch.zeros(factor.x_shape) + factor.filler for factor in self.factors])
+
     def check(self, x: Tensor) -> None:
         start = 0
         for factor, values in self._groups(x):

@@ -87,6 +87,10 @@ class BetaLikelihood(Likelihood):
         concentration0 = _MIN_CONCENTRATION + torch.sigmoid(-logits) * precision
         return dist.Beta(concentration1, concentration0).to_event(len(self.x_shape))
 
+    @property
+    def filler(self) -> float:
+        return 0.5
+
     def check(self, x: Tensor) -> None:
         if not ((x > 0) & (x < 1)).all():
             raise ValueError(
