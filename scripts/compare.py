@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from comparison.measure import Measured, command, mean_and_error, measure
 from comparison.rows import ROWS
-from reproductions.page import Page
+from page import Page
 
 from pyro_vae import cli
 

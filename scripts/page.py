@@ -8,16 +8,17 @@ from matplotlib.figure import Figure
 
 
 class Page:
-    """What a reproduction writes: `results.md` and the figures beside it.
+    """A Markdown file and the figures beside it.
 
     Arguments:
         folder: where to write.
         title: the title of the page.
+        name: the name of the file.
     """
 
-    def __init__(self, folder: Path, title: str) -> None:
+    def __init__(self, folder: Path, title: str, name: str = "results.md") -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.lines = folder, [f"# {title}", ""]
+        self.folder, self.name, self.lines = folder, name, [f"# {title}", ""]
 
     def text(self, *paragraphs: str) -> None:
         """Add paragraphs."""
@@ -39,7 +40,7 @@ class Page:
 
     def write(self) -> Path:
         """Write the page."""
-        path = self.folder / "results.md"
+        path = self.folder / self.name
         path.write_text("\n".join(self.lines), encoding="utf-8")
         return path
 

@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from reproductions.page import Page
+from page import Page
 
 from pyro_vae import cli
 

@@ -15,13 +15,13 @@ from benchmark.machine import machine_facts
 from benchmark.options import Options
 from benchmark.setting import Setting
 from jsonargparse import Namespace
-from reproductions.page import Page
+from page import Page
 
 from pyro_vae import MNIST, cli
 from pyro_vae.parts import as_shape
 from pyro_vae.sources import data_folder
 
-PARTS = ("epochs", "particles", "likelihood", "race", "scaling")
+PARTS = ("epochs", "particles", "likelihood", "weights", "race", "scaling")
 
 
 def main() -> int:

@@ -411,3 +411,34 @@ def test_a_resumed_run_keeps_its_settings_and_notes_how_long_it_lasts(trained, t
     assert settings["training"]["epochs"] == 5
     assert settings["vae"]["decoder"]["init_args"]["hidden"] == [16]
     assert call(tmp_path, "evaluate", "run").code == 0
+
+
+# Diagnosing
+
+
+def test_diagnosing_writes_the_verdict_as_json_and_as_a_page_with_figures(trained):
+    folder, _ = trained
+    few = ("--num_rows", 200, "--num_samples", 30, "--num_annealed", 5, "--num_temperatures", 5)
+    before = set(contents(folder / "run"))
+    ended = call(folder, "diagnose", "run", *few)
+    assert ended.code == 0, ended.err
+    written = folder / "run" / "diagnosis"
+    report = json.loads((written / "diagnosis.json").read_text())
+    page = (written / "diagnosis.md").read_text()
+    for sentence in report["verdict"]:
+        assert sentence in ended.out
+        assert sentence in page
+    figures = ["coverage", "khat", "ranks", "sandwich", "worst_rows"]
+    assert sorted(file.stem for file in written.glob("*.png")) == figures
+    assert all(f"({name}.png)" in page for name in figures)
+    assert set(contents(folder / "run")) - before == {Path("diagnosis") / file.name for file in written.iterdir()}
+
+
+def test_a_diagnosis_that_is_too_small_is_refused_in_a_sentence(trained):
+    folder, _ = trained
+    ended = call(folder, "diagnose", "run", "--num_rows", 0)
+    assert (ended.code, ended.out) == (2, "")
+    assert (
+        ended.err
+        == "error: 'num_rows, num_samples and num_annealed' must hold positive whole numbers, got (0, 1000, 100).\n"
+    )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reproductions.page import Page
+from page import Page
 
 from benchmark.contest import contest
 from benchmark.figures import dots

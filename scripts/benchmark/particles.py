@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from reproductions.page import Page
+from page import Page
 
 from benchmark.contest import contest
 from benchmark.figures import dots

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from reproductions.page import Page
+from page import Page
 
 from benchmark.contest import WorkerError, environment
 from benchmark.epochs import MEAN_FIELD, TUTORIAL

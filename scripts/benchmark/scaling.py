@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from reproductions.page import Page
+from page import Page
 
 from benchmark.contest import contest
 from benchmark.figures import Line, Panel, panels

@@ -1,11 +1,11 @@
 """R0: four unit vectors, the shares of the classes among prior samples, and how far the classes overlap in z."""
 
 import torch
+from page import Page
 
 from pyro_vae import VAE
 from pyro_vae.figures import elbo_history, image_grid, latent_scatter
 from pyro_vae.streams import stream
-from reproductions.page import Page
 from reproductions.training import Trained, train
 
 NUM_CLASSES, NUM_DRAWS = 4, 100_000

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from page import Page
 from torch import Tensor
 
 from pyro_vae import VAE, Splits
@@ -11,7 +12,6 @@ from pyro_vae.figures import animation, image_grid, kl_by_dimension, manifold, s
 from pyro_vae.latent import quantile_grid
 from pyro_vae.snapshots import Snapshots
 from pyro_vae.streams import stream
-from reproductions.page import Page
 from reproductions.training import compare, train
 
 TEST_20D = dict(enumerate([116.365, 102.344, 96.556, 94.104, 91.995, 90.586, 89.906, 88.780, 88.075, 87.647], start=1))

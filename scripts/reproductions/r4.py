@@ -1,6 +1,7 @@
 """R4: interpolation between digits in twenty dimensions."""
 
 import torch
+from page import Page
 
 from pyro_vae import VAE, Splits
 from pyro_vae.figures import image_grid
@@ -8,7 +9,6 @@ from pyro_vae.latent import spherical_path, straight_path
 from pyro_vae.parts import distribution_mean
 from pyro_vae.snapshots import Snapshots
 from pyro_vae.streams import stream
-from reproductions.page import Page
 from reproductions.training import compare, train
 
 SHOWN, STEPS = 10, 9

@@ -1,12 +1,12 @@
 """What raises the AUROC of a held-out digit: longer training, more latents, another score."""
 
 import torch
+from page import Page
 
 from pyro_vae import VAE, Rows
 from pyro_vae.anomaly import auroc
 from pyro_vae.evaluation import evaluate_rows
 from reproductions.anomaly import of_digit, train_without
-from reproductions.page import Page
 
 # The three digits that the scores fail on.
 DIGITS = (1, 7, 9)

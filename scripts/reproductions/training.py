@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from page import Page
+
 from pyro_vae import VAE, Evaluation, Fit, Splits, evaluate, fit
 from pyro_vae.config import instantiate, prepare, read_preset, settings_parser
 from pyro_vae.figures import elbo_history
 from pyro_vae.snapshots import Snapshots
-from reproductions.page import Page
 
 
 class Trained(NamedTuple):

@@ -1,0 +1,300 @@
+"""Simulation-based calibration: whether draws from q(z | x) could have come from the posterior p(z | x)."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from pyro_vae.evaluation import BLOCK_ROWS
+from pyro_vae.parts import as_shape, evaluating, tensor_like
+from pyro_vae.streams import stream
+from pyro_vae.vae import VAE
+
+# From x, `(B, *x_shape)`, y, `(B, Y)` or None, and the number L of draws to draws of z, `(L, B, D)`.
+Draw: TypeAlias = Callable[[Tensor, Tensor | None, int], Tensor]
+
+# Draws times rows that pass through the decoder at once: bounds the memory.
+_CHUNK = 5_000
+# Rows that a bin holds on average, for chi-squared to be the distribution of the statistic as far out as Bonferroni goes.
+_ROWS_PER_BIN = 40
+# Fewer bins see no shape; more of them dilute the few that differ.
+_MIN_BINS, _MAX_BINS = 5, 20
+# Standard errors from which on the mean or the variance of ranks says what is wrong.
+_NAMED_FROM = 3.0
+# Names that a verdict lists for one fault.
+_LISTED = 8
+
+
+class Coverage(NamedTuple):
+    """How often a central interval of the draws holds the z* that made x.
+
+    Arguments:
+        level: the level asked for.
+        nominal: the level that an exact posterior attains. The interval from the a-th smallest to the a-th largest of L
+            draws holds z* with probability (L + 1 − 2a) / (L + 1); a is the whole number for which this is nearest `level`.
+        mean: the share of rows and latent dimensions whose interval holds z*.
+        standard_error: of `mean`; rows are independent, the dimensions of a row need not be.
+        by_dim: the share of rows for each latent dimension.
+    """
+
+    level: float
+    nominal: float
+    mean: float
+    standard_error: float
+    by_dim: list[float]
+
+
+class Calibration(NamedTuple):
+    """The ranks of z* and of log p(x, z*) among draws from q(z | x), and whether they are uniform, as for p(z | x).
+
+    Arguments:
+        ranks: how many of the draws are lower than the truth, 0 to L: `(N, D + 1)`, log p(x, z) last.
+        num_draws: the number L of draws for each row.
+        failure_rate: the probability with which an exact posterior is rejected, or a higher one.
+        p_values: for each column of `ranks` by itself, `(D + 1,)`.
+    """
+
+    ranks: Tensor
+    num_draws: int
+    failure_rate: float
+    p_values: Tensor
+
+    @classmethod
+    def from_ranks(cls, ranks: Tensor, num_draws: int, failure_rate: float = 0.01) -> "Calibration":
+        """Judge ranks, `(N, D + 1)` whole numbers from 0 to `num_draws`, that were found elsewhere.
+
+        Raises:
+            ValueError: too few rows or draws; ranks that are not such numbers.
+        """
+        _check_sizes(len(ranks), num_draws, failure_rate)
+        if ranks.dim() != 2 or ranks.is_floating_point() or ranks.min() < 0 or ranks.max() > num_draws:
+            raise ValueError(
+                f"'ranks' must be whole numbers from 0 to {num_draws} of the shape ({len(ranks)}, D + 1), got "
+                f"{ranks.dtype} from {ranks.min()} to {ranks.max()} of the shape {tuple(ranks.shape)}."
+            )
+        return cls(ranks, num_draws, failure_rate, _p_values(ranks, num_draws))
+
+    @property
+    def names(self) -> list[str]:
+        """What the columns of `ranks` belong to."""
+        return [f"z_{dim + 1}" for dim in range(self.ranks.shape[1] - 1)] + ["log p(x, z)"]
+
+    @property
+    def is_rejected(self) -> Tensor:
+        """Which columns are not uniform, `(D + 1,)`: p ≤ failure_rate / (D + 1), after Bonferroni."""
+        return self.p_values <= self.failure_rate / len(self.p_values)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether no column is rejected."""
+        return not bool(self.is_rejected.any())
+
+    def histogram(self) -> Tensor:
+        """How many rows have their rank in each of the equal bins of 0 to L, `(D + 1, bins)`."""
+        return _histogram(self.ranks, self.num_draws)
+
+    def coverage(self, levels: Sequence[float] = (0.5, 0.8, 0.9, 0.95)) -> list[Coverage]:
+        """The coverage of z* by central intervals of these levels.
+
+        Raises:
+            ValueError: a level for which there are too few draws.
+        """
+        return [self._coverage(level) for level in levels]
+
+    def verdict(self) -> str:
+        """In words: uniform, or which quantities are not and in what way.
+
+        Draws of log p(x, z) that are too high lie too near the mode; if too low, they miss correlations, for instance.
+        """
+        level = f"{100 * self.failure_rate:g} %"
+        if self.is_calibrated:
+            return f"uniform: none of {len(self.names)} quantities is rejected at {level}"
+        faults: dict[str, list[str]] = {}
+        contrasts = _contrasts(self.ranks, self.num_draws).unbind(1)
+        for name, contrast, is_rejected in zip(self.names, contrasts, self.is_rejected, strict=True):
+            if is_rejected:
+                faults.setdefault(_fault(contrast), []).append(name)
+        return f"rejected at {level}: " + "; ".join(f"{fault} in {_listed(names)}" for fault, names in faults.items())
+
+    def _coverage(self, level: float) -> Coverage:
+        num_places = self.num_draws + 1
+        outside = round(num_places * (1 - level) / 2)
+        if not 1 <= outside <= self.num_draws // 2:
+            raise ValueError(
+                f"'levels' must leave a draw on either side of the interval and one inside, which {self.num_draws} draws "
+                f"do from {1 / num_places:.3g} to {1 - 1 / num_places:.3g}, got {level}."
+            )
+        ranks = self.ranks[:, :-1]
+        is_inside = ((ranks >= outside) & (ranks <= self.num_draws - outside)).double()
+        row_share = is_inside.mean(1)
+        return Coverage(
+            level=level,
+            nominal=(num_places - 2 * outside) / num_places,
+            mean=row_share.mean().item(),
+            standard_error=row_share.std().item() / len(row_share) ** 0.5,
+            by_dim=is_inside.mean(0).tolist(),
+        )
+
+
+@torch.no_grad()
+def calibrate(
+    vae: VAE,
+    *,
+    num_rows: int = 1000,
+    num_draws: int = 99,
+    failure_rate: float = 0.01,
+    y: Tensor | None = None,
+    draw: Draw | None = None,
+    seed: int = 0,
+) -> Calibration:
+    """Rank z* among draws from q(z | x), for rows that the VAE itself makes: z* ~ p(z), x ~ p(x | z*).
+
+    With q(z | x) = p(z | x) the rank of each z*_d, and of log p(x, z*), is uniform on 0 to L. The coordinates see wrong
+    locations and scales; log p(x, z) sees wrong correlations too. Uniformity is tested by chi-squared on equal bins
+    of the ranks, and on their mean and variance. It says nothing of data that the VAE does not make.
+
+    References:
+        Validation of software for Bayesian models using posterior quantiles, Cook, Gelman and Rubin, 2006.
+        Validating Bayesian inference algorithms with simulation-based calibration, Talts et al., 2018.
+        Simulation-based calibration checking for Bayesian computation: the choice of test quantities shapes sensitivity,
+        Modrák et al., 2023.
+        "Smooth test" for goodness of fit, Neyman, 1937: for the mean and variance.
+
+    Arguments:
+        vae: the VAE, in evaluation mode here.
+        num_rows: the number N of rows that are made.
+        num_draws: the number L of draws for each; L + 1 must be divisible by a number of bins.
+        failure_rate: the probability with which an exact posterior is rejected, or a higher one.
+        y: the context of each row of a conditional VAE, `(num_rows, Y)`.
+        draw: draws from another posterior to be judged, from x, y and L to `(L, B, D)`; called without gradients.
+        seed: names the random stream: of z*, x, and all that is drawn from torch's default generators.
+
+    Raises:
+        ValueError: no VAE, too few rows or draws, y that does not fit; draws that are not finite or of another shape.
+
+    Example:
+        >>> from pyro_vae.diagnostics.calibration import calibrate
+        >>> calibrate(vae, num_rows=400).ranks.shape
+        torch.Size([400, 3])
+    """
+    if not isinstance(vae, VAE):
+        raise ValueError(f"'vae' must be a VAE, got {type(vae).__name__}.")
+    _check_sizes(num_rows, num_draws, failure_rate)
+    _check_context(y, num_rows, vae.context_dim)
+    like, blocks = tensor_like(vae), []
+    y = None if y is None else y.to(like)
+    draw = draw or (lambda x, y, count: vae.encode(x, y).sample(torch.Size([count])))
+    with evaluating(vae):
+        for number, rows in enumerate(torch.arange(num_rows, device=like.device).split(BLOCK_ROWS)):
+            with stream(seed, number, device=like.device):
+                blocks.append(_rank_block(vae, draw, len(rows), num_draws, None if y is None else y[rows]).cpu())
+    return Calibration.from_ranks(torch.cat(blocks), num_draws, failure_rate)
+
+
+def _check_sizes(num_rows: int, num_draws: int, failure_rate: float) -> None:
+    as_shape((num_rows, num_draws), "num_rows and num_draws")
+    least = _MIN_BINS * _ROWS_PER_BIN
+    if num_rows < least:
+        raise ValueError(f"'num_rows' must be at least {least}, {_MIN_BINS} bins of {_ROWS_PER_BIN}, got {num_rows}.")
+    if _num_bins(num_rows, num_draws) < _MIN_BINS:
+        raise ValueError(
+            f"'num_draws' plus 1 must be divisible by a number from {_MIN_BINS} to {_most_bins(num_rows)}, as 99 + 1 is, "
+            f"for {num_rows} rows, got {num_draws}."
+        )
+    if not 0 < failure_rate < 1:
+        raise ValueError(f"'failure_rate' must lie in (0, 1), got {failure_rate}.")
+
+
+def _check_context(y: Tensor | None, num_rows: int, context_dim: int) -> None:
+    if context_dim and (y is None or tuple(y.shape) != (num_rows, context_dim)):
+        received = "none" if y is None else tuple(y.shape)
+        raise ValueError(f"'y' must have the shape {(num_rows, context_dim)} for this conditional VAE, got {received}.")
+    if not context_dim and y is not None:
+        raise ValueError(f"'y' must be omitted for a VAE without a context, got the shape {tuple(y.shape)}.")
+
+
+def _rank_block(vae: VAE, draw: Draw, num_rows: int, num_draws: int, y: Tensor | None) -> Tensor:
+    """Make rows and rank what made them, `(B, D + 1)`."""
+    truth = vae.prior(y).expand(torch.Size([num_rows])).sample()
+    x = vae.decode(truth, y).sample()
+    draws = draw(x, y, num_draws)
+    if draws.shape != (num_draws, *truth.shape):
+        expected = (num_draws, *truth.shape)
+        raise ValueError(f"'draw' must give draws of the shape {expected}, got {tuple(draws.shape)}.")
+    if not draws.isfinite().all():
+        raise ValueError("'draw' must give finite draws, got NaN or infinity.")
+    z = torch.cat([truth.unsqueeze(0), draws.to(truth)])
+    quantities = torch.cat([z, _log_joint(vae, z, x, y).unsqueeze(-1)], dim=-1)
+    return _rank(quantities[0], quantities[1:])
+
+
+def _log_joint(vae: VAE, z: Tensor, x: Tensor, y: Tensor | None) -> Tensor:
+    """log p(x, z) in nats, `(S, B)`; all z of a row in one pass, so that equal z have equal values."""
+    size = max(1, _CHUNK // len(z))
+    columns = []
+    for rows in torch.arange(len(x), device=x.device).split(size):
+        z_rows, y_rows = z[:, rows], None if y is None else y[rows]
+        columns.append(vae.prior(y_rows).log_prob(z_rows) + vae.decode(z_rows, y_rows).log_prob(x[rows]))
+    return torch.cat(columns, dim=1)
+
+
+def _rank(truth: Tensor, draws: Tensor) -> Tensor:
+    """The place of the truth, `(*)`, among draws, `(L, *)`, from 0 to L; a random one among equals."""
+    num_lower, num_equal = (draws < truth).sum(0), (draws == truth).sum(0)
+    return num_lower + (torch.rand(truth.shape, device=truth.device) * (num_equal + 1)).long()
+
+
+def _most_bins(num_rows: int) -> int:
+    return min(_MAX_BINS, num_rows // _ROWS_PER_BIN)
+
+
+def _num_bins(num_rows: int, num_draws: int) -> int:
+    """The most equal bins that the ranks 0 to L fall into with enough rows in each."""
+    return max(count for count in range(1, _most_bins(num_rows) + 1) if (num_draws + 1) % count == 0)
+
+
+def _histogram(ranks: Tensor, num_draws: int) -> Tensor:
+    num_bins = _num_bins(len(ranks), num_draws)
+    bins = ranks * num_bins // (num_draws + 1)
+    return torch.stack([column.bincount(minlength=num_bins) for column in bins.unbind(1)])
+
+
+def _contrasts(ranks: Tensor, num_draws: int) -> Tensor:
+    """Mean and variance about L / 2 of the ranks, each less what it is if uniform and in standard errors, `(2, D + 1)`.
+
+    Both are standard normal for an exact posterior, and uncorrelated.
+    """
+    places = torch.arange(num_draws + 1, dtype=torch.float64) - num_draws / 2
+    centred, square = ranks.double() - num_draws / 2, (places**2).mean()
+    location = centred.mean(0) / square.sqrt()
+    spread = ((centred**2).mean(0) - square) / (places**2).std(correction=0)
+    return torch.stack([location, spread]) * len(ranks) ** 0.5
+
+
+def _p_values(ranks: Tensor, num_draws: int) -> Tensor:
+    """Twice the smaller of two p-values: of the histogram, and of the mean and variance."""
+    counts = _histogram(ranks, num_draws).double()
+    expected = len(ranks) / counts.shape[1]
+    by_bin = _chi_squared_tail(((counts - expected) ** 2 / expected).sum(1), counts.shape[1] - 1)
+    smooth = _chi_squared_tail((_contrasts(ranks, num_draws) ** 2).sum(0), 2)
+    return (2 * torch.minimum(by_bin, smooth)).clamp(max=1)
+
+
+def _chi_squared_tail(statistic: Tensor, degrees: int) -> Tensor:
+    return torch.special.gammaincc(torch.full_like(statistic, degrees / 2), statistic / 2)
+
+
+def _fault(contrast: Tensor) -> str:
+    """What is wrong with draws whose ranks have this mean and variance, `(2,)`; the larger of the two tells."""
+    location, spread = contrast.tolist()
+    if max(abs(location), abs(spread)) < _NAMED_FROM:
+        return "ranks not uniform"
+    if abs(location) > abs(spread):
+        return "shifted (draws too low)" if location > 0 else "shifted (draws too high)"
+    return "intervals too narrow (U-shaped ranks)" if spread > 0 else "intervals too wide (hump-shaped ranks)"
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")

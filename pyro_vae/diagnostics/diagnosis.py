@@ -1,0 +1,274 @@
+"""One diagnosis of a VAE: everything that can be asked of its posterior, on given rows, with a verdict in words."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyro_vae.correction import importance_sample
+from pyro_vae.data import Data, Rows, as_rows
+from pyro_vae.diagnostics.annealing import Sandwich, sandwich
+from pyro_vae.diagnostics.calibration import Calibration, calibrate
+from pyro_vae.diagnostics.collapse import CollapseReport, collapse_report
+from pyro_vae.diagnostics.gaps import Gaps, inference_gaps
+from pyro_vae.estimates import Evaluation
+from pyro_vae.evaluation import BLOCK_ROWS, check_data, evaluate
+from pyro_vae.parts import as_shape, evaluating, tensor_like
+from pyro_vae.psis import GOOD_KHAT, TRUSTED_KHAT
+from pyro_vae.streams import stream
+from pyro_vae.vae import VAE
+
+# The parts of a diagnosis draw from streams of their own, numbered so.
+_KHAT_STREAM, _SIMULATED_STREAM, _REAL_STREAM, _GAPS_STREAM = 1, 2, 3, 4
+
+
+class RowWeights(NamedTuple):
+    """How good a proposal q(z | x) is for p(z | x) in each row, `(N,)`.
+
+    Arguments:
+        khat: Pareto k̂ of the importance weights.
+        ess: the effective sample size.
+        log_marginal: log p(x) by importance sampling, in nats.
+        num_samples: the draws of z for each row.
+    """
+
+    khat: Tensor
+    ess: Tensor
+    log_marginal: Tensor
+    num_samples: int
+
+    def verdict(self) -> str:
+        """In words."""
+        good, trusted = ((self.khat <= line).double().mean().item() for line in (GOOD_KHAT, TRUSTED_KHAT))
+        return (
+            f"importance weights can be trusted (k-hat up to {TRUSTED_KHAT}) in {trusted:.0%} of {len(self.khat)} rows, and "
+            f"have a variance (up to {GOOD_KHAT}) in {good:.0%}; the median k-hat is {self.khat.median():.2f}, the median "
+            f"effective sample size {self.ess.median():.0f} of {self.num_samples}"
+        )
+
+
+class Diagnosis(NamedTuple):
+    """What `diagnose` returns.
+
+    Arguments:
+        evaluation: −ELBO, rate and log p(x) of the rows.
+        collapse: which latent dimensions are in use.
+        weights: k̂ and ESS of each row.
+        calibration: ranks of simulated z among draws of q(z | x).
+        simulated: bounds on log p(x) from both sides, for simulated rows.
+        simulated_bound: log p(x) of these by importance sampling, in nats.
+        real: a lower bound on log p(x) by annealing, for the first of the rows.
+        gaps: what q(z | x) loses in these, and why.
+        x: the rows, as they were drawn where the transform is random, `(N, *x_shape)`.
+        y: their context.
+        seconds: the time of each part.
+    """
+
+    evaluation: Evaluation
+    collapse: CollapseReport
+    weights: RowWeights
+    calibration: Calibration
+    simulated: Sandwich
+    simulated_bound: Tensor
+    real: Sandwich
+    gaps: Gaps
+    x: Tensor
+    y: Tensor | None
+    seconds: dict[str, float]
+
+    def verdict(self) -> list[str]:
+        """What was found, in sentences: the use of z, calibration, row by row, the bounds, the gaps."""
+        inference = self.gaps.approximation + self.gaps.amortisation
+        return [
+            f"Collapse: {self.collapse.verdict()}.",
+            f"Calibration of q(z | x) on simulated rows: {self.calibration.verdict()}.",
+            f"Row by row: {self.weights.verdict()}.",
+            f"Bounds: log p(x) of simulated rows is known to within {_mean(self.simulated.width)} nats, and importance "
+            f"sampling from q(z | x) lies {_mean(self.simulated.lower - self.simulated_bound)} nats below the lower bound.",
+            f"Gaps: q(z | x) loses {_mean(inference)} nats of log p(x), {_mean(self.gaps.approximation)} by its family and "
+            f"{_mean(self.gaps.amortisation)} by one network for all rows.",
+        ]
+
+    def advice(self) -> str:
+        """What to do with draws from q(z | x): take them as they are, weigh them, or start MCMC from them."""
+        trusted = (self.weights.khat <= TRUSTED_KHAT).double().mean().item()
+        if self.calibration.is_calibrated and trusted > 0.95:
+            return "Draws from q(z | x) can stand for the posterior as they are."
+        if trusted > 0.95:
+            return (
+                "Draws from q(z | x) are off, but weights mend them: use importance_sample, and look at k-hat by row."
+            )
+        return (
+            "Draws from q(z | x) are off, and weights mend them only in rows with a low k-hat: use importance_sample there, "
+            "and hmc, which starts at q(z | x), in the others."
+        )
+
+    def to_json(self) -> str:
+        """The verdict and the numbers behind it; of rows their quantiles."""
+        return json.dumps(
+            {
+                "verdict": [*self.verdict(), self.advice()],
+                "evaluation": json.loads(self.evaluation.to_json()),
+                "collapse": self.collapse._asdict(),
+                "khat": _quantiles(self.weights.khat),
+                "ess": _quantiles(self.weights.ess),
+                "num_samples": self.weights.num_samples,
+                "calibration": {
+                    "is_calibrated": self.calibration.is_calibrated,
+                    "failure_rate": self.calibration.failure_rate,
+                    "p_values": dict(zip(self.calibration.names, self.calibration.p_values.tolist(), strict=True)),
+                    "coverage": [coverage._asdict() for coverage in self.calibration.coverage()],
+                },
+                "simulated": _bounds(self.simulated) | {"importance": _moments(self.simulated_bound)},
+                "real": _bounds(self.real),
+                "gaps": {name: _moments(values) for name, values in self.gaps._asdict().items()},
+                "seconds": self.seconds,
+            },
+            indent=2,
+        )
+
+
+def diagnose(
+    vae: VAE,
+    data: Data,
+    *,
+    num_rows: int = 1000,
+    num_samples: int = 1000,
+    num_annealed: int = 100,
+    num_temperatures: int = 200,
+    seed: int = 0,
+) -> Diagnosis:
+    """Ask all that can be asked of a trained VAE's posterior.
+
+    Arguments:
+        vae: the VAE; left as it is, and used in evaluation mode.
+        data: rows that it was not trained on, `(N, *x_shape)`; for a conditional VAE a pair (x, y), or rows with labels.
+        num_rows: how many of them, and how many are simulated for calibration.
+        num_samples: the draws of z for each row behind its k̂.
+        num_annealed: how many rows are annealed, simulated ones and the first of the real ones.
+        num_temperatures: the steps of annealing.
+        seed: names the random streams.
+
+    Raises:
+        ValueError: rows of another shape or outside the likelihood's support; a count that is too small.
+
+    Example:
+        >>> from pyro_vae.diagnostics import diagnose
+        >>> found = diagnose(vae, vae.sample(50), num_rows=200, num_samples=25, num_annealed=5, num_temperatures=3)
+        >>> len(found.verdict())
+        5
+    """
+    as_shape((num_rows, num_samples, num_annealed), "num_rows, num_samples and num_annealed")
+    rows = as_rows(data, vae.context_dim, vae.missing).take(slice(num_rows))
+    check_data(vae, rows)
+    clock = _Clock()
+    with evaluating(vae):
+        x, y = _drawn(vae, rows, seed)
+        few = _given(x, y, slice(num_annealed))
+        with clock("evaluation"):
+            evaluation = evaluate(vae, x if y is None else (x, y), seed=seed)
+        with clock("k-hat"):
+            weights = _row_weights(vae, x, y, num_samples, seed)
+        with clock("calibration"):
+            context = None if y is None else y.repeat(-(-num_rows // len(y)), 1)[:num_rows]
+            calibration = calibrate(vae, num_rows=num_rows, y=context, seed=seed)
+        with clock("sandwich of simulated rows"), stream(seed, _SIMULATED_STREAM, device=x.device):
+            simulated, simulated_bound = _simulated(vae, len(few[0]), few[1], num_temperatures, num_samples)
+        with clock("annealing of real rows"), stream(seed, _REAL_STREAM, device=x.device):
+            real = sandwich(vae.model, vae.guide, *few, num_temperatures=num_temperatures)
+        with clock("gaps"), stream(seed, _GAPS_STREAM, device=x.device):
+            gaps = inference_gaps(vae, *few, log_marginal=real.lower)
+    return Diagnosis(
+        evaluation=evaluation,
+        collapse=collapse_report(evaluation),
+        weights=weights,
+        calibration=calibration,
+        simulated=simulated,
+        simulated_bound=simulated_bound,
+        real=real,
+        gaps=gaps,
+        x=x,
+        y=y,
+        seconds=clock.seconds,
+    )
+
+
+class _Clock:
+    """How long each part took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+def _drawn(vae: VAE, rows: Rows, seed: int) -> tuple[Tensor, Tensor | None]:
+    """x and y of all rows, with one draw of a random transform."""
+    like, context = tensor_like(vae), rows.context(vae.context_dim)
+    with stream(seed, device=like.device):
+        x = rows.batch(slice(None), like.dtype).to(like.device)
+    return x, None if context is None else context.to(like)
+
+
+def _given(x: Tensor, y: Tensor | None, index: slice) -> tuple[Tensor, Tensor | None]:
+    return x[index], None if y is None else y[index]
+
+
+def _row_weights(vae: VAE, x: Tensor, y: Tensor | None, num_samples: int, seed: int) -> RowWeights:
+    """Importance weights by blocks of rows, each with a random stream of its own."""
+    parts = []
+    for start in range(0, len(x), BLOCK_ROWS):
+        with stream(seed, _KHAT_STREAM, start, device=x.device):
+            block = _given(x, y, slice(start, start + BLOCK_ROWS))
+            parts.append(importance_sample(vae.model, vae.guide, *block, num_samples=num_samples))
+    khat, ess, log_marginal = (
+        torch.cat([getattr(part, name) for part in parts]).cpu() for name in ("khat", "ess", "log_marginal")
+    )
+    return RowWeights(khat, ess, log_marginal, num_samples)
+
+
+@torch.no_grad()
+def _simulated(
+    vae: VAE, num_rows: int, y: Tensor | None, num_temperatures: int, num_samples: int
+) -> tuple[Sandwich, Tensor]:
+    """Rows simulated from the model, with their bounds from both sides and that of importance sampling."""
+    nodes: dict[str, Any] = poutine.trace(vae.model).get_trace(None, y, num_rows=num_rows).nodes
+    x, z = nodes["x"]["value"], nodes["z"]["value"]
+    bounds = sandwich(vae.model, vae.guide, x, y, exact={"z": z}, num_temperatures=num_temperatures)
+    return bounds, importance_sample(vae.model, vae.guide, x, y, num_samples=num_samples).log_marginal
+
+
+def _moments(values: Tensor) -> dict[str, float]:
+    values = values.double()
+    return {
+        "mean": values.mean().item(),
+        "row_error": (values.std() / len(values) ** 0.5).item(),
+        "num_rows": len(values),
+    }
+
+
+def _mean(values: Tensor) -> str:
+    moments = _moments(values)
+    return f"{moments['mean']:.2f} ± {moments['row_error']:.2f}"
+
+
+def _quantiles(values: Tensor) -> dict[str, float | None]:
+    """Quantiles over rows; an infinite k-hat is null, since JSON has no number for it."""
+    levels = (0.05, 0.25, 0.5, 0.75, 0.95)
+    found = [values.quantile(level, interpolation="nearest").item() for level in levels]
+    return {f"{level:g}": value if math.isfinite(value) else None for level, value in zip(levels, found, strict=True)}
+
+
+def _bounds(bounds: Sandwich) -> dict[str, Any]:
+    found: dict[str, Any] = {"lower": _moments(bounds.lower), "acceptance": bounds.acceptance.mean().item()}
+    return found if bounds.upper is None else found | {"upper": _moments(bounds.upper), "width": _moments(bounds.width)}
