@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from pyro.distributions import Delta
 from torch import Tensor
 
-from pyro_vae.importance import RowPlate, draw, log_mean_exp, row_plate
+from pyro_vae.importance import RowPlate, Site, draw, log_mean_exp, row_plate
 from pyro_vae.parts import as_shape
 from pyro_vae.psis import pareto_smooth
 
@@ -87,7 +88,7 @@ def importance_sample(model: Callable, guide: Callable, *args: Any, num_samples:
 
     Raises:
         ValueError: a site lies outside the row plate; a plate takes other rows in each run; model and guide have other
-            latents; weights are NaN, or 0 for all draws of a row.
+            latents; a latent is a point; weights are NaN, or 0 for all draws of a row.
 
     Example:
         >>> draws = importance_sample(vae.model, vae.guide, vae.sample(3), num_samples=100)
@@ -111,4 +112,18 @@ def _weighted(
     draws = draw(model, guide, args, kwargs, num_samples, plate.max_plate_nesting)
     log_weights = draws.log_weights().reshape(num_samples, plate.size)
     latents = [site for site in draws.latents if not site["infer"].get("is_auxiliary")]
+    if len(latents) == len(draws.latents):
+        _refuse_points(latents)
     return log_weights, {site["name"]: plate.rows_second(site["value"]) for site in latents}
+
+
+def _refuse_points(latents: list[Site]) -> None:
+    """A point has no density, and the same weight in every draw: it would look like the exact posterior."""
+    for site in latents:
+        base = site["fn"]
+        while hasattr(base, "base_dist"):
+            base = base.base_dist
+        if isinstance(base, Delta):
+            raise ValueError(
+                f"'guide' must draw its latents from a density to be weighted, got a point for '{site['name']}'."
+            )

@@ -137,9 +137,7 @@ def log_density(
                 f"'latents' must have a value for each latent of the program, but there is none for '{site['name']}'."
             )
     total = _sum_by_row(((site, log_prob(site)) for site in sites), {plate.dim, dim})
-    return total.expand(torch.broadcast_shapes(total.shape, (num_samples,) + (1,) * -(dim + 1))).reshape(
-        num_samples, plate.size
-    )
+    return total.reshape(num_samples, plate.size)
 
 
 def row_plate(model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RowPlate:

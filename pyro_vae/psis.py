@@ -16,6 +16,8 @@ _PRIOR_DRAWS, _PRIOR_SHAPE = 10, 0.5
 _LEAST_GRID, _GRID_SCALE = 30, 3.0
 # Weights whose logarithms differ by no more than this many units in the last place are taken for equal.
 _ROUNDING = 16
+# Nats by which all log-weights of a row may differ at most to be called constant, however large they are.
+_CONSTANT = 0.01
 # Numbers that are held in memory at once.
 _CHUNK = 4_000_000
 
@@ -58,7 +60,7 @@ def pareto_smooth(log_weights: Tensor) -> SmoothedWeights:
     _check(log_weights)
     unit, largest = torch.finfo(log_weights.dtype).eps, log_weights.max(0).values
     magnitude = largest.abs().clamp(min=1).double()
-    is_constant = largest - log_weights.min(0).values <= unit**0.5 * magnitude
+    is_constant = largest - log_weights.min(0).values <= (unit**0.5 * magnitude).clamp(max=_CONSTANT)
     shifted, rounding = log_weights.double() - largest.double(), _ROUNDING * unit * magnitude
     size = max(1, _CHUNK // len(shifted))
     parts = [_smooth(*part) for part in zip(shifted.split(size, dim=1), rounding.split(size), strict=True)]
@@ -90,14 +92,15 @@ def _smooth(log_weights: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
     if tail_size < _LEAST_TAIL:
         return log_weights, khat
     values, order = log_weights.sort(0)
-    cutoff = values[-tail_size - 1].clamp(min=math.log(torch.finfo(log_weights.dtype).tiny))
+    least = math.log(torch.finfo(log_weights.dtype).tiny)
+    cutoff = values[-tail_size - 1].clamp(min=least)
     # Equal weights at the cutoff make the tail of a row shorter: rows whose tails are of one length go together.
     lengths = (values > cutoff + rounding).sum(0)
     khat[lengths == 0] = 0.0
     smoothed = log_weights.clone()
     for length in lengths[lengths >= _LEAST_TAIL].unique().tolist():
         rows = (lengths == length).nonzero().squeeze(1)
-        base = cutoff[rows].exp()
+        base = values[-length - 1, rows].clamp(min=least).exp()
         shape, quantiles = _fit_pareto(values[-length:, rows].exp() - base)
         tail = (quantiles + base).log().clamp(max=0.0)  # no weight above the largest that was drawn
         smoothed[order[-length:, rows], rows] = torch.where(shape.isfinite(), tail, values[-length:, rows])
