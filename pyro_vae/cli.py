@@ -60,6 +60,9 @@ class SentenceParser(ArgumentParser):
         if match := re.search(r"^(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", message):
             name = ".".join(filter(None, match.groups()))
             return f"'{name}' is no setting{nearest(name, [option.removeprefix('--') for option in self._options()])}."
+        if match := re.search(r"^argument (?:--)?([\w.]+): invalid choice: '?(.*?)'? \(choose from (.*)\)$", message):
+            choices = [choice.strip(" '") for choice in match[3].split(",")]
+            return f"'{match[1]}' accepts {' or '.join(choices)}, got {match[2]}{nearest(match[2], choices)}."
         if match := re.search(r'^Parser key "([\w.]+)": (.*)$', message):
             return self._explain_value(*match.groups())
         return message

@@ -80,7 +80,7 @@ def importance_sample(model: Callable, guide: Callable, *args: Any, num_samples:
         Yes, but did it work?: evaluating variational inference, Yao, Vehtari, Simpson and Gelman, 2018; here for each row.
 
     Arguments:
-        model: the Pyro model; a VAE's is in evaluation mode where it has dropout.
+        model: the Pyro model; a VAE with dropout must be in evaluation mode.
         guide: the Pyro guide.
         *args: passed to both.
         **kwargs: passed to both.

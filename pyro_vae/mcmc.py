@@ -32,9 +32,9 @@ _GAMMA, _T0, _KAPPA, _BOLD = 0.3, 10.0, 0.75, 2.0
 _FIRST_STEP = 0.3
 # The windows of the warm-up, and the draws that the guide's own scale counts for against those of a window.
 _WINDOWS, _PRIOR_PLACES = 4, 10
-# A trajectory's step size varies by this much around what was found, so that not all of a row's trajectories, nor most of
-# them, close on themselves.
-_JITTER = 0.5
+# A trajectory's step size varies by this much around what was found: with more, a step that is accepted often enough on
+# average would often be too large.
+_JITTER = 0.2
 
 
 class Chains(NamedTuple):
@@ -144,13 +144,14 @@ def hmc(
         MCMC using Hamiltonian dynamics, Neal, 2011.
 
     Arguments:
-        model: the Pyro model; any, with continuous latents whose sites all lie in one row plate.
+        model: the Pyro model; any, with continuous latents whose sites all lie in one row plate; a VAE with dropout must be
+            in evaluation mode.
         guide: the Pyro guide.
         *args: passed to both.
         num_samples: the number S of draws that are kept of each chain.
         num_warmup: transitions before that, in which the step sizes are found.
         num_chains: the number C of chains for each row.
-        num_steps: leapfrog steps in a trajectory.
+        num_steps: leapfrog steps in a trajectory, at most; at least half as many.
         target_accept: the mean probability of acceptance to aim at, in (0, 1).
         **kwargs: passed to both.
 
@@ -175,18 +176,23 @@ def hmc(
     point = evaluate(densities.start(num_chains))
     steps = _Steps(point.white, num_warmup, target_accept)
     for number in range(1, num_warmup + 1):
-        point, probability = hmc_transition(evaluate, point, steps(steps.log_size), num_steps)
+        point, probability = hmc_transition(evaluate, point, steps(steps.log_size), _length(num_steps))
         steps.update(probability.mean(0), point.white)
         if number % steps.window == 0 and number + steps.window <= num_warmup:
             steps.end_window()
     kept, probabilities = [], []
     for _ in range(num_samples):
-        point, probability = hmc_transition(evaluate, point, steps(steps.log_mean), num_steps)
+        point, probability = hmc_transition(evaluate, point, steps(steps.log_mean), _length(num_steps))
         kept.append(densities.latents(point.white))
         probabilities.append(probability)
     latents = {name: torch.stack([values[name] for values in kept]) for name in kept[0]}
     acceptance = torch.cat(probabilities)
     return Chains(latents, acceptance.mean(0), steps.log_mean.exp(), (acceptance == 0).sum(0))
+
+
+def _length(num_steps: int) -> int:
+    """The steps of one trajectory: many a row would come back to where it was if all were of one length."""
+    return int(torch.randint((num_steps + 1) // 2, num_steps + 1, ()))
 
 
 def nuts(

@@ -134,7 +134,10 @@ class _Amortised(_Part):
         dimensions of its own, as an enumerated label has.
         """
         # Not .numel(): the tensors that draw Pyro's model diagrams have plain tuples for shapes.
-        batch_shape, row_shape = inputs.shape[: inputs.dim() - self._in_dims], inputs.shape[inputs.dim() - self._in_dims :]
+        batch_shape, row_shape = (
+            inputs.shape[: inputs.dim() - self._in_dims],
+            inputs.shape[inputs.dim() - self._in_dims :],
+        )
         context = () if y is None or not getattr(self.network, "context_dim", 0) else (y,)
         if context:
             batch_shape = torch.broadcast_shapes(batch_shape, context[0].shape[:-1])

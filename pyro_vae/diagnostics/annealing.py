@@ -27,8 +27,8 @@ class Sandwich(NamedTuple):
     Arguments:
         lower: by the forward chains, `(B,)`; at most log p(x) in expectation.
         upper: by the reverse chains, `(B,)`; at least log p(x) in expectation. None without exact posterior draws.
-        lower_error: the Monte Carlo error of `lower` from the spread of the chains, `(B,)`.
-        upper_error: the same of `upper`, or None.
+        lower_error: the Monte Carlo error of `lower` from the spread of the chains, `(B,)`; 0 with one chain.
+        upper_error: the same of `upper`, or None; too small, since all chains of a row start from the same exact draw.
         acceptance: the mean probability with which trajectories were accepted, `(B,)`; NaN where there are none, with one
             temperature.
     """
@@ -76,7 +76,8 @@ def sandwich(
         On the quantitative analysis of decoder-based generative models, Wu, Burda, Salakhutdinov and Grosse, 2017.
 
     Arguments:
-        model: the Pyro model; any, with continuous latents whose sites all lie in one row plate.
+        model: the Pyro model; any, with continuous latents whose sites all lie in one row plate; a VAE with dropout must be
+            in evaluation mode.
         guide: the Pyro guide.
         *args: passed to both.
         exact: one exact draw of each latent for each row, by name, in the shape that a trace of the model has it.
@@ -179,7 +180,7 @@ def _exact_start(densities: RowDensities, exact: dict[str, Tensor], num_chains: 
     if missing:
         raise ValueError(f"'exact' must have a draw of each latent, got none of {', '.join(missing)}.")
     # From one draw all chains of a row start: their weights depend on each other, and their mean is still unbiased.
-    return densities.place(exact).expand(num_chains, -1, -1)
+    return densities.place(exact).repeat(num_chains, 1, 1)
 
 
 def _schedule(num_temperatures: int) -> Tensor:
