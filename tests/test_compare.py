@@ -9,7 +9,13 @@ import torch
 from test_scripts import call
 
 SCRIPTS = str(Path(__file__).parents[1] / "scripts")
-TINY = ("--num_rows", 20, "--num_importance_samples", 3, "--settings=--training.epochs 1 --data.source Digits")
+TINY = (
+    "--num_rows",
+    20,
+    "--num_importance_samples",
+    3,
+    "--settings=--training.epochs 1 --data.source Digits",
+)
 
 
 @pytest.fixture
@@ -69,6 +75,7 @@ def test_the_true_model_of_the_counts_integrates_to_one(comparison):
     assert model.log_marginal(x).exp().sum().item() == pytest.approx(1, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_the_right_likelihood_of_counts_comes_near_the_truth(comparison):
     counts = comparison.counts.compare_counts(num_rows=4_000, num_held_out=500, epochs=20)
     (true, _), (right, _), (wrong, _) = counts
