@@ -1,4 +1,5 @@
 import gc
+import os
 
 import pyro
 import pyro.distributions as dist
@@ -7,6 +8,10 @@ import torch
 from pyro import infer, poutine
 
 from pyro_vae import precision
+
+# Tests run side by side, in processes that would stand in each other's way with a thread for each core.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
 
 def global_state():
