@@ -17,7 +17,7 @@ from torch import nn
 from pyro_vae import flows, likelihoods, nets, objectives, posteriors, priors, sources, transforms  # noqa: F401
 from pyro_vae.checkpoint import RunFolder
 from pyro_vae.errors import nearest, one_line
-from pyro_vae.missing import Missing, filled
+from pyro_vae.missing import Missing
 from pyro_vae.parts import LikelihoodFactory, Network, NetworkFactory, Posterior, Prior, Shape, as_shape
 from pyro_vae.streams import stream
 from pyro_vae.training import Training
@@ -151,7 +151,7 @@ def prepare(settings: Settings) -> tuple[VAE, sources.Splits]:
         vae = build_vae(settings.vae, splits.train.x_shape)
         if settings.vae.initialize_prior:
             index = torch.randperm(len(splits.train))[: vae.prior.num_initial_rows]
-            vae.prior.initialize(filled(splits.train.batch(index), 0.0))
+            vae.prior.initialize(splits.train.batch(index))
     if settings.vae.initialize_bias:
         vae.likelihood.initialize_bias(splits.train.mean())
     return vae, splits

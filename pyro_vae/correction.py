@@ -19,7 +19,8 @@ class WeightedDraws(NamedTuple):
     """Draws of all latents from q(z | x), weighted towards p(z | x); each row on its own.
 
     Arguments:
-        latents: the values of each latent site by name, `(S, B, ...)`.
+        latents: the values of each latent site by name, `(S, B, ...)`; plates inside the rows come next, of size 1 where the
+            site lies in none.
         log_weights: log p(x, z) − log q(z | x) of each draw, in nats, `(S, B)`.
         weights: the same normalised over the draws of a row, their largest ones smoothed, `(S, B)`.
         khat: Pareto k̂, `(B,)`: above 0.7 this row's weights are not to be trusted.
@@ -72,15 +73,17 @@ class WeightedDraws(NamedTuple):
 def importance_sample(model: Callable, guide: Callable, *args: Any, num_samples: int, **kwargs: Any) -> WeightedDraws:
     """Draw all latents from the guide, and weigh the draws of each row by p(x, z) / q(z | x).
 
-    It takes any Pyro model and guide whose sites all lie in one row plate, whatever its name and dimension, with further
-    plates inside it or without. Scales (of a subsampled plate, of a KL weight) do not enter; masks do. Model and guide run
-    once to find the plate, and then on as many draws at a time as bounded memory holds.
+    It takes any Pyro model and guide whose latents all lie in one row plate, whatever its name and dimension, with further
+    plates inside it or without, if they broadcast over a further dimension of draws on the left. Globals must be given, as
+    by `poutine.condition`; they are then no part of the weights. Scales (of a subsampled plate, a KL weight) do not enter;
+    masks do. Model and guide run twice to find the plate, and then on as many draws of all rows at a time as bounded memory
+    holds, at least one. Draws are of torch's default generator.
 
     References:
         Yes, but did it work?: evaluating variational inference, Yao, Vehtari, Simpson and Gelman, 2018; here for each row.
 
     Arguments:
-        model: the Pyro model; a VAE with dropout must be in evaluation mode.
+        model: the Pyro model; a VAE with dropout or batch normalisation must be in evaluation mode.
         guide: the Pyro guide.
         *args: passed to both.
         **kwargs: passed to both.
@@ -109,7 +112,7 @@ def _weighted(
     model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any], plate: RowPlate, num_samples: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Log-weights `(S, B)` and latents `(S, B, ...)` of one pass."""
-    draws = draw(model, guide, args, kwargs, num_samples, plate.max_plate_nesting)
+    draws = draw(plate.of_rows(model), guide, args, kwargs, num_samples, plate.max_plate_nesting)
     log_weights = draws.log_weights().reshape(num_samples, plate.size)
     latents = [site for site in draws.latents if not site["infer"].get("is_auxiliary")]
     if len(latents) == len(draws.latents):

@@ -7,10 +7,10 @@ import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.distributions.constraints import Constraint
+from torch.distributions.constraints import Constraint, MixtureSameFamilyConstraint
 
 from pyro_vae.coordinates import Coordinates
-from pyro_vae.importance import check_latents, log_density, row_plate, sample_sites
+from pyro_vae.importance import log_density, row_plate, sample_sites, traces
 from pyro_vae.store import store_as_found
 
 # Draws of the guide from which its mean and scale in each row are taken.
@@ -29,7 +29,7 @@ class RowDensities:
         kwargs: passed to both.
 
     Raises:
-        ValueError: a latent is discrete, or what `importance_sample` refuses.
+        ValueError: a latent is discrete; the density differs from call to call; what `importance_sample` refuses.
     """
 
     def __init__(self, model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -38,6 +38,7 @@ class RowDensities:
         supports, draws = latent_supports(model, guide, args, kwargs), self._draws(SCALE_DRAWS)
         self.coordinates = Coordinates(draws, supports, self.plate)
         self._shapes = {name: values.shape[1:] for name, values in draws.items()}
+        self._check_fixed()
 
     @property
     def names(self) -> list[str]:
@@ -79,6 +80,16 @@ class RowDensities:
         with pyro.plate("pyro_vae.draws", count, dim=-1 - self.plate.max_plate_nesting):
             return guide_latents(self.guide, self.args, self.kwargs)
 
+    @torch.no_grad()
+    def _check_fixed(self) -> None:
+        """A density that differs from call to call, as under dropout, is that of no chain."""
+        place = self.coordinates.white(self._draws(1))
+        first, second = (self.log_joint(place) for _ in range(2))
+        if not torch.equal(first.nan_to_num(), second.nan_to_num()):
+            raise ValueError(
+                "'model' must give the same density whenever it is asked, but does not: is it in training mode with dropout?"
+            )
+
     def _log_density(self, program: Callable, white: Tensor) -> Tensor:
         values, log_det = self.coordinates.values(white)
         with pyro.validation_enabled(False):  # a trajectory may leave the numbers: it is rejected, and no error
@@ -101,12 +112,14 @@ def latent_supports(
     Raises:
         ValueError: model and guide have other latents.
     """
-    with store_as_found():
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
-    sites = sample_sites(model_trace)
-    check_latents(sample_sites(guide_trace), sites)
-    return {site["name"]: site["fn"].support for site in sites if not site["is_observed"]}
+    sites = sample_sites(traces(model, guide, args, kwargs)[1])
+    return {site["name"]: _support(site["fn"]) for site in sites if not site["is_observed"]}
+
+
+def _support(distribution: Any) -> Constraint:
+    """Where the density is; of a mixture, where that of its components is."""
+    support = distribution.support
+    return support.base_constraint if isinstance(support, MixtureSameFamilyConstraint) else support
 
 
 class Point(NamedTuple):

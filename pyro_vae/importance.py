@@ -83,17 +83,23 @@ class Draws(NamedTuple):
 
 
 class RowPlate(NamedTuple):
-    """The one plate that all sites of a model and a guide lie in.
+    """The one plate that all latents of a model and a guide lie in.
 
     Arguments:
         size: the number B of rows.
         dim: the plate's dimension, counted from the right as Pyro does.
         max_plate_nesting: how many plates deep model and guide go.
+        given: observed sites outside the plate, such as globals that the model is conditioned on: no part of any row.
     """
 
     size: int
     dim: int
     max_plate_nesting: int
+    given: tuple[str, ...] = ()
+
+    def of_rows(self, program: Callable) -> Callable:
+        """The program without the sites that are no part of any row."""
+        return poutine.block(program, hide=list(self.given)) if self.given else program
 
     def rows_second(self, values: Tensor) -> Tensor:
         """Values of a site with draws first, `(S, plates, event)`, as `(S, B, ...)`: the rows before all other plates."""
@@ -129,7 +135,8 @@ def log_density(
     """
     num_samples, dim = len(next(iter(latents.values()))), -1 - plate.max_plate_nesting
     with store_as_found(), pyro.plate(_SAMPLES, num_samples, dim=dim):
-        trace = poutine.trace(poutine.condition(program, data=latents)).get_trace(*args, **kwargs)
+        conditioned = poutine.condition(plate.of_rows(program), data=latents)
+        trace = poutine.trace(conditioned).get_trace(*args, **kwargs)
     sites = sample_sites(trace)
     for site in sites:
         if not site["is_observed"]:
@@ -141,19 +148,20 @@ def log_density(
 
 
 def row_plate(model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RowPlate:
-    """The plate of the rows, found by one run of guide and model.
+    """The plate of the rows, found by two runs of guide and model.
 
     Raises:
-        ValueError: model and guide have other latents, there is not one plate that all their sites lie in, or a plate takes
-            other rows in each run.
+        ValueError: model and guide have other latents; there is not one plate that all of these lie in, with all that is
+            observed of them; a plate takes other rows in each run.
     """
-    with store_as_found():
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+    (guide_trace, model_trace), (_, other_trace) = (traces(model, guide, args, kwargs) for _ in range(2))
     _check_subsamples(guide_trace, model_trace)
     latents, sites = sample_sites(guide_trace), sample_sites(model_trace)
-    check_latents(latents, sites)
-    frames = _row_frames(latents + sites)
+    of_rows = _row_frames(latents + [site for site in sites if not site["is_observed"]])
+    outside = [site for site in sites if site["is_observed"] and not of_rows & set(site["cond_indep_stack"])]
+    given = [site for site in outside if torch.equal(log_prob(site), log_prob(other_trace.nodes[site["name"]]))]
+    inside = latents + [site for site in sites if site["name"] not in {each["name"] for each in given}]
+    frames = _row_frames(inside)
     if len(frames) > 1:
         names = " and ".join(sorted(frame.name for frame in frames))
         raise ValueError(
@@ -163,7 +171,23 @@ def row_plate(model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: d
     if frame.dim is None:
         raise ValueError(f"'model' must have a vectorised row plate, got the sequential one {frame.name}.")
     dims = [inner.dim for site in latents + sites for inner in site["cond_indep_stack"]]
-    return RowPlate(frame.size, frame.dim, max(-dim for dim in dims if dim is not None))
+    nesting = max(-dim for dim in dims if dim is not None)
+    return RowPlate(frame.size, frame.dim, nesting, tuple(site["name"] for site in given))
+
+
+def traces(
+    model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[poutine.Trace, poutine.Trace]:
+    """A run of the guide, and of the model with its latents.
+
+    Raises:
+        ValueError: they have other latents.
+    """
+    with store_as_found():
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+    _check_latents(sample_sites(guide_trace), sample_sites(model_trace))
+    return guide_trace, model_trace
 
 
 def draw(
@@ -180,12 +204,10 @@ def draw(
         ValueError: model and guide have other latents, or there is no plate that all their sites lie in.
     """
     dim = -1 - max_plate_nesting
-    with store_as_found(), pyro.plate(_SAMPLES, num_samples, dim=dim):
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
-    latents, sites = sample_sites(guide_trace), sample_sites(model_trace)
-    check_latents(latents, sites)
-    return Draws(guide_trace, model_trace, _row_frames(latents + sites), dim)
+    with pyro.plate(_SAMPLES, num_samples, dim=dim):
+        guide_trace, model_trace = traces(model, guide, args, kwargs)
+    frames = _row_frames(sample_sites(guide_trace) + sample_sites(model_trace))
+    return Draws(guide_trace, model_trace, frames, dim)
 
 
 def log_weights(model: Callable, guide: Callable, *args: Any, num_samples: int, **kwargs: Any) -> Tensor:
@@ -215,8 +237,7 @@ def log_mean_exp(log_values: Tensor, dim: int = 0) -> Tensor:
     return log_values.logsumexp(dim) - math.log(log_values.shape[dim])
 
 
-def check_latents(latents: list[Site], sites: list[Site]) -> None:
-    """Refuse a guide's sites and a model's that are not of the same latents."""
+def _check_latents(latents: list[Site], sites: list[Site]) -> None:
     drawn = {site["name"] for site in latents}
     used = {site["name"] for site in sites}
     for site in latents:

@@ -30,8 +30,9 @@ from pyro_vae.store import store_as_found
 _GAMMA, _T0, _KAPPA, _BOLD = 0.3, 10.0, 0.75, 2.0
 # The step size to begin with, in units of the guide's scale.
 _FIRST_STEP = 0.3
-# The windows of the warm-up, and the draws that the guide's own scale counts for against those of a window.
-_WINDOWS, _PRIOR_PLACES = 4, 10
+# The windows of the warm-up, the transitions that dual averaging needs in one, and the draws that the guide's own scale
+# counts for against those of a window.
+_WINDOWS, _LEAST_WINDOW, _PRIOR_PLACES = 4, 20, 10
 # A trajectory's step size varies by this much around what was found: with more, a step that is accepted often enough on
 # average would often be too large.
 _JITTER = 0.2
@@ -86,7 +87,7 @@ class _Steps:
     """
 
     def __init__(self, like: Tensor, num_warmup: int, target: float) -> None:
-        self.window, self.target = max(1, num_warmup // _WINDOWS), target
+        self.window, self.target = max(_LEAST_WINDOW, num_warmup // _WINDOWS), target
         self.spread, self.places = torch.ones_like(like[0]), list[Tensor]()
         self.log_mean = torch.full_like(like[0, :, 0], math.log(_FIRST_STEP))
         self.count, self.error, self.centre, self.log_size = self._begin()
@@ -138,14 +139,14 @@ def hmc(
 
     Chains start at draws of the guide and move in its coordinates, where it has mean 0 and variance 1. Each row has a step
     size of its own, found in the warm-up and then kept, and accepts or rejects on its own; a row's draws do not depend on
-    which other rows there are but through the random stream.
+    which other rows there are but through the random stream, which is that of torch's default generator.
 
     References:
         MCMC using Hamiltonian dynamics, Neal, 2011.
 
     Arguments:
-        model: the Pyro model; any, with continuous latents whose sites all lie in one row plate; a VAE with dropout must be
-            in evaluation mode.
+        model: the Pyro model; any that `importance_sample` takes, with continuous latents; a VAE with dropout or batch
+            normalisation must be in evaluation mode.
         guide: the Pyro guide.
         *args: passed to both.
         num_samples: the number S of draws that are kept of each chain.
@@ -233,7 +234,7 @@ def nuts(
     with torch.no_grad():
         draws = [guide_latents(guide, args, kwargs) for _ in range(max(SCALE_DRAWS, num_chains))]
         supports = latent_supports(model, guide, args, kwargs)
-    stacked = {name: torch.stack([latents[name] for latents in draws]) for name in draws[0]}
+        stacked = {name: torch.stack([latents[name] for latents in draws]) for name in draws[0]}
     coordinates = Coordinates(stacked, supports)
 
     def potential(state: dict[str, Tensor]) -> Tensor:

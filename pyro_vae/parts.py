@@ -244,6 +244,8 @@ class Posterior(_Amortised, ABC):
         super().__init__(network, in_dims=len(self_shape), out_shape=(self_dim,) if out_shape is None else out_shape)
         self.latent_dim, self.x_shape = self_dim, self_shape
         self.takes_nan = getattr(self.network, "takes_nan", self.takes_nan)
+        if not self.takes_nan and any(getattr(module, "takes_nan", False) for module in self.network.modules()):
+            raise ValueError("'network' must be a WithMask as a whole, got one inside another, which would see no NaN.")
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor | None = None) -> TorchDistribution:

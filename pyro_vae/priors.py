@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vae.flows import Flow, SplineFlow, flow_distribution
+from pyro_vae.missing import filled
 from pyro_vae.parts import NetworkFactory, Posterior, Prior, as_floor, as_shape, tensor_like
 
 
@@ -217,7 +218,7 @@ class VampPrior(Prior):
         self._require_posterior()
         if len(x) < self.num_components:
             raise ValueError(f"'x' must have at least num_components = {self.num_components} rows, got {len(x)}.")
-        rows = x[: self.num_components].to(self.pseudo_inputs)
+        rows = filled(x[: self.num_components].to(self.pseudo_inputs), 0.0)
         self.pseudo_inputs.copy_(rows + self.noise * torch.randn_like(rows))
 
     def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:

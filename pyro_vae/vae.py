@@ -226,6 +226,8 @@ class VAE(nn.Module):
             if poutine.is_validation_enabled():
                 self.check(x)
             rows = x.shape[-1 - len(self.x_shape)]
+            if rows == 0:
+                raise ValueError("'x' must have at least one row, got none.")
         elif y is not None:
             rows = y.shape[-2]
         else:

@@ -13,7 +13,8 @@ from pyro.infer.autoguide import AutoDelta, AutoNormal
 from references import LinearGaussian
 from torch import nn
 
-from pyro_vae import DiagNormalPosterior, Posterior, correction, importance_sample, pareto_smooth
+from pyro_vae import DiagNormalPosterior, Posterior, correction, hmc, importance_sample, pareto_smooth
+from pyro_vae.diagnostics import sandwich
 from pyro_vae.importance import RowPlate, draw, log_density, row_plate, sample_sites
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -359,7 +360,7 @@ def test_bounded_memory_changes_neither_shapes_nor_laws(reference, monkeypatch):
 
     monkeypatch.setattr(correction, "_CHUNK", 3 * 300 + 1)
     draws = importance_sample(vae.model, guide, x, num_samples=2000)
-    assert numbers == [3] + 6 * [900] + [600]
+    assert numbers == [3, 3] + 6 * [900] + [600]
     z = draws.latents["z"]
     assert (z.shape, draws.weights.shape, draws.log_weights.shape) == ((2000, 3, 2), (2000, 3), (2000, 3))
     assert len(z[:, 0, 0].unique()) == 2000
@@ -552,3 +553,49 @@ def test_a_guide_without_a_density_is_refused():
             ValueError, match=r"^'guide' must draw its latents from a density .* got a point for 'z'\.$"
         ):
             importance_sample(vae.model, guide, x, num_samples=30)
+
+
+# Globals
+
+
+def with_offset(x):
+    """An offset that all rows share, and a latent of each row: z ~ N(offset, 1), x ~ N(z, 1)."""
+    offset = pyro.sample("offset", dist.Normal(0.0, 10.0))
+    with pyro.plate("rows", len(x)):
+        z = pyro.sample("z", dist.Normal(offset, 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+def local_guide(x):
+    with pyro.plate("rows", len(x)):
+        pyro.sample("z", dist.Normal(x / 2, 1.0))
+
+
+def test_globals_that_are_given_are_no_part_of_the_weights():
+    x = torch.randn(4)
+    given = poutine.condition(with_offset, {"offset": torch.tensor(0.7)})
+    draws = importance_sample(given, local_guide, x, num_samples=20_000)
+    torch.testing.assert_close(draws.log_marginal, dist.Normal(0.7, 2**0.5).log_prob(x), atol=0.05, rtol=0)
+    # 5 standard errors: once in two million.
+    error = (draws.expectation(draws.latents["z"]) - (x + 0.7) / 2) / draws.standard_error(draws.latents["z"])
+    assert error.abs().max() < 5
+    chains = hmc(given, local_guide, x, num_samples=200, num_warmup=100)
+    assert (chains.merged()["z"].mean(0) - (x + 0.7) / 2).abs().max() < 0.15
+    bounds = sandwich(given, local_guide, x, num_temperatures=20)
+    torch.testing.assert_close(bounds.lower, dist.Normal(0.7, 2**0.5).log_prob(x), atol=0.3, rtol=0)
+
+
+def test_globals_that_are_drawn_are_refused():
+    with pytest.raises(ValueError, match="'guide' must have all latent sites of the model, but has no 'offset'"):
+        importance_sample(with_offset, local_guide, torch.randn(4), num_samples=30)
+
+
+def test_what_is_observed_of_all_rows_together_is_refused():
+    def model(x):
+        with pyro.plate("rows", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+        pyro.sample("total", dist.Normal(z.sum(), 1.0), obs=torch.tensor(1.0))
+
+    with pytest.raises(ValueError, match="in one row plate, got .*'total' in no plate"):
+        importance_sample(model, local_guide, torch.randn(4), num_samples=30)

@@ -2,13 +2,22 @@
 
 import json
 
+import pyro
 import pytest
 import torch
 from models import binary_vae, exact_diagonal_posterior, linear_gaussian_vae
 from references import LinearGaussian
 
-from pyro_vae import MLP, VAE, BernoulliLikelihood, DiagNormalPosterior, StandardNormalPrior
-from pyro_vae.diagnostics import diagnose
+from pyro_vae import (
+    MLP,
+    VAE,
+    BernoulliLikelihood,
+    DiagNormalPosterior,
+    MixtureNormalPrior,
+    StandardNormalPrior,
+    VampPrior,
+)
+from pyro_vae.diagnostics import diagnose, diagnosis
 
 SMALL = {"num_rows": 200, "num_samples": 200, "num_annealed": 30, "num_temperatures": 10}
 
@@ -92,8 +101,22 @@ def test_a_conditional_vae_is_diagnosed_in_its_contexts():
     assert len(found.calibration.ranks) == 200
 
 
-@pytest.mark.parametrize("name", ["num_rows", "num_samples", "num_annealed", "num_temperatures"])
-def test_a_count_that_is_too_small_is_refused(name):
+@pytest.mark.parametrize(
+    ("name", "value"), [("num_rows", 199), ("num_samples", 24), ("num_annealed", 0), ("num_temperatures", 0)]
+)
+def test_a_count_that_is_too_small_is_refused_before_any_work(name, value, monkeypatch):
     vae = binary_vae()
-    with pytest.raises(ValueError, match=rf"'.*{name}.*' must"):
-        diagnose(vae, vae.sample(20), **SMALL | {name: 0})
+    monkeypatch.setattr(diagnosis, "evaluate", None)
+    with pytest.raises(ValueError, match=rf"^'.*{name}.*' must .* got .*{value}"):
+        diagnose(vae, vae.sample(20), **SMALL | {name: value})
+
+
+@pytest.mark.parametrize("prior", [lambda: MixtureNormalPrior(2, 3), lambda: VampPrior(2, 3)])
+def test_priors_that_are_mixtures_are_diagnosed_and_one_row_has_no_error(prior):
+    vae = binary_vae()
+    vae = VAE(prior(), vae.likelihood, vae.posterior)
+    before = set(pyro.get_param_store().keys())
+    found = diagnose(vae, vae.sample(50), **SMALL | {"num_annealed": 1, "num_samples": 25})
+    assert set(pyro.get_param_store().keys()) == before
+    report = json.loads(found.to_json(), parse_constant=pytest.fail)
+    assert report["simulated"]["width"]["row_error"] is None

@@ -1,16 +1,19 @@
 """MCMC from a guide: batched HMC and NUTS against posteriors that are known exactly."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from models import linear_gaussian_vae
+from models import binary_vae, linear_gaussian_vae
+from pyro.infer.autoguide import AutoDelta
 from references import LinearGaussian
+from torch import nn
 
-from pyro_vae import Chains, hmc, nuts
+from pyro_vae import VAE, Chains, LaplacePrior, MixtureNormalPrior, VampPrior, hmc, nuts
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -330,3 +333,47 @@ def test_nuts_refuses_counts(name):
 def test_nuts_refuses_a_guide_of_other_latents():
     with pytest.raises(ValueError, match="'model' must have all latent sites of the guide, but has no 'loc'"):
         nuts(beta_binomial, global_guide, torch.zeros(2))
+
+
+@pytest.mark.parametrize("num_warmup", [1, 5, 12, 20])
+def test_a_short_warm_up_leaves_steps_that_are_accepted(num_warmup):
+    vae = binary_vae()
+    chains = hmc(vae.model, vae.guide, vae.sample(20), num_samples=20, num_warmup=num_warmup)
+    assert chains.acceptance.min() > 0.5
+
+
+def test_a_density_that_changes_from_call_to_call_is_refused():
+    vae = binary_vae()
+    vae.likelihood.network.layers.append(nn.Dropout(0.5))
+    x = vae.sample(3)
+    with pytest.raises(ValueError, match="^'model' must give the same density .* training mode with dropout"):
+        hmc(vae.model, vae.guide, x, num_samples=2, num_warmup=2)
+    assert hmc(vae.eval().model, vae.guide, x, num_samples=2, num_warmup=2).acceptance.min() > 0
+
+
+@pytest.mark.parametrize(
+    "prior", [partial(MixtureNormalPrior, 2, 3), partial(VampPrior, 2, 3), partial(LaplacePrior, 2)]
+)
+def test_every_kind_of_prior_can_be_sampled(prior):
+    vae = binary_vae()
+    vae = VAE(prior(), vae.likelihood, vae.posterior)
+    x = vae.sample(3)
+    assert hmc(vae.model, vae.guide, x, num_samples=10, num_warmup=20).acceptance.min() > 0.5
+    assert nuts(vae.model, vae.guide, x[:1], num_samples=20, num_warmup=80, num_chains=1).acceptance > 0.3
+
+
+def test_no_rows_are_refused():
+    vae = binary_vae()
+    with pytest.raises(ValueError, match="^'x' must have at least one row, got none"):
+        hmc(vae.model, vae.guide, torch.zeros(0, 1, 4, 4))
+
+
+def test_nuts_starts_at_a_point_too():
+    def model(x):
+        loc = pyro.sample("loc", dist.Normal(0.0, 1.0))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(loc, 1.0), obs=x)
+
+    with pyro.get_param_store().scope():
+        chains = nuts(model, AutoDelta(model), torch.ones(3), num_samples=100, num_warmup=50, num_chains=1)
+    assert chains.latents["loc"].mean().item() == pytest.approx(0.75, abs=0.3)

@@ -600,3 +600,17 @@ def test_a_vamp_prior_and_an_output_bias_start_from_rows_with_holes(table):
     assert all(parameter.isfinite().all() for parameter in vae.parameters())
     expected = splits.train.levels.nanmean(0).float()
     torch.testing.assert_close(vae.likelihood.network.output_bias.detach().flatten(), expected)
+
+
+def test_a_mask_inside_another_network_is_refused():
+    network = nn.Sequential(WithMask(nn.Linear(8, 4)), nn.Tanh(), nn.Linear(4, 4))
+    with pytest.raises(ValueError, match="^'network' must be a WithMask as a whole, got one inside another"):
+        DiagNormalPosterior(network, 4, 2)
+
+
+def test_a_vamp_prior_starts_at_rows_with_holes():
+    vae = VAE(
+        VampPrior(2, 3), NormalLikelihood(nn.Linear(2, 4), 4), DiagNormalPosterior(nn.Linear(4, 4), 4, 2), missing="nan"
+    )
+    vae.prior.initialize(torch.randn(3, 4).masked_fill(torch.eye(3, 4).bool(), torch.nan))
+    assert vae.prior.pseudo_inputs.isfinite().all()

@@ -438,10 +438,7 @@ def test_a_diagnosis_that_is_too_small_is_refused_in_a_sentence(trained):
     folder, _ = trained
     ended = call(folder, "diagnose", "run", "--num_rows", 0)
     assert (ended.code, ended.out) == (2, "")
-    assert (
-        ended.err
-        == "error: 'num_rows, num_samples and num_annealed' must hold positive whole numbers, got (0, 1000, 100).\n"
-    )
+    assert ended.err == "error: 'num_rows' must be 200 or more, to calibrate, got 0.\n"
 
 
 def test_a_choice_that_there_is_not_is_explained_with_the_nearest_one(trained):

@@ -76,8 +76,8 @@ def sandwich(
         On the quantitative analysis of decoder-based generative models, Wu, Burda, Salakhutdinov and Grosse, 2017.
 
     Arguments:
-        model: the Pyro model; any, with continuous latents whose sites all lie in one row plate; a VAE with dropout must be
-            in evaluation mode.
+        model: the Pyro model; any that `importance_sample` takes, with continuous latents; a VAE with dropout or batch
+            normalisation must be in evaluation mode.
         guide: the Pyro guide.
         *args: passed to both.
         exact: one exact draw of each latent for each row, by name, in the shape that a trace of the model has it.

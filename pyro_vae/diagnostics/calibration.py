@@ -20,6 +20,7 @@ _CHUNK = 5_000
 _ROWS_PER_BIN = 40
 # Fewer bins see no shape; more of them dilute the few that differ.
 _MIN_BINS, _MAX_BINS = 5, 20
+LEAST_ROWS = _MIN_BINS * _ROWS_PER_BIN
 # Standard errors from which on the mean or the variance of ranks says what is wrong.
 _NAMED_FROM = 3.0
 # Names that a verdict lists for one fault.
@@ -194,9 +195,10 @@ def calibrate(
 
 def _check_sizes(num_rows: int, num_draws: int, failure_rate: float) -> None:
     as_shape((num_rows, num_draws), "num_rows and num_draws")
-    least = _MIN_BINS * _ROWS_PER_BIN
-    if num_rows < least:
-        raise ValueError(f"'num_rows' must be at least {least}, {_MIN_BINS} bins of {_ROWS_PER_BIN}, got {num_rows}.")
+    if num_rows < LEAST_ROWS:
+        raise ValueError(
+            f"'num_rows' must be at least {LEAST_ROWS}, {_MIN_BINS} bins of {_ROWS_PER_BIN}, got {num_rows}."
+        )
     if _num_bins(num_rows, num_draws) < _MIN_BINS:
         raise ValueError(
             f"'num_draws' plus 1 must be divisible by a number from {_MIN_BINS} to {_most_bins(num_rows)}, as 99 + 1 is, "

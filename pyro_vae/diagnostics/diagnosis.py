@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from pyro_vae.correction import importance_sample
 from pyro_vae.data import Data, Rows, as_rows
 from pyro_vae.diagnostics.annealing import Sandwich, sandwich
-from pyro_vae.diagnostics.calibration import Calibration, calibrate
+from pyro_vae.diagnostics.calibration import LEAST_ROWS, Calibration, calibrate
 from pyro_vae.diagnostics.collapse import CollapseReport, collapse_report
 from pyro_vae.diagnostics.gaps import Gaps, inference_gaps
 from pyro_vae.estimates import Evaluation
@@ -24,8 +23,10 @@ from pyro_vae.psis import GOOD_KHAT, TRUSTED_KHAT
 from pyro_vae.streams import stream
 from pyro_vae.vae import VAE
 
-# The parts of a diagnosis draw from streams of their own, numbered so.
-_KHAT_STREAM, _SIMULATED_STREAM, _REAL_STREAM, _GAPS_STREAM = 1, 2, 3, 4
+# The parts of a diagnosis draw from streams of their own, numbered so; `evaluate` and `calibrate` number theirs by blocks.
+_KHAT_STREAM, _SIMULATED_STREAM, _REAL_STREAM, _GAPS_STREAM = 10**9, 10**9 + 1, 10**9 + 2, 10**9 + 3
+# Fewer draws than these have no tail to judge.
+_LEAST_SAMPLES = 25
 
 
 class RowWeights(NamedTuple):
@@ -86,11 +87,11 @@ class Diagnosis(NamedTuple):
         """What was found, in sentences: the use of z, calibration, row by row, the bounds, the gaps."""
         inference = self.gaps.approximation + self.gaps.amortisation
         return [
-            f"Collapse: {self.collapse.verdict()}.",
+            f"Use of z: {self.collapse.verdict()}.",
             f"Calibration of q(z | x) on simulated rows: {self.calibration.verdict()}.",
             f"Row by row: {self.weights.verdict()}.",
             f"Bounds: log p(x) of simulated rows is known to within {_mean(self.simulated.width)} nats, and importance "
-            f"sampling from q(z | x) lies {_mean(self.simulated.lower - self.simulated_bound)} nats below the lower bound.",
+            f"sampling from q(z | x) differs from the lower bound by {_mean(self.simulated_bound - self.simulated.lower)}.",
             f"Gaps: q(z | x) loses {_mean(inference)} nats of log p(x), {_mean(self.gaps.approximation)} by its family and "
             f"{_mean(self.gaps.amortisation)} by one network for all rows.",
         ]
@@ -149,7 +150,8 @@ def diagnose(
     Arguments:
         vae: the VAE; left as it is, and used in evaluation mode.
         data: rows that it was not trained on, `(N, *x_shape)`; for a conditional VAE a pair (x, y), or rows with labels.
-        num_rows: how many of them, and how many are simulated for calibration.
+            Where they have holes, calibration and the bounds from both sides are still those of complete, simulated rows.
+        num_rows: how many of them, and how many are simulated for calibration: 200 or more, of which there may be fewer.
         num_samples: the draws of z for each row behind its k̂.
         num_annealed: how many rows are annealed, simulated ones and the first of the real ones.
         num_temperatures: the steps of annealing.
@@ -164,7 +166,11 @@ def diagnose(
         >>> len(found.verdict())
         5
     """
-    as_shape((num_rows, num_samples, num_annealed), "num_rows, num_samples and num_annealed")
+    as_shape((num_annealed, num_temperatures), "num_annealed and num_temperatures")
+    if num_samples < _LEAST_SAMPLES:
+        raise ValueError(f"'num_samples' must be {_LEAST_SAMPLES} or more for a k-hat, got {num_samples}.")
+    if num_rows < LEAST_ROWS:
+        raise ValueError(f"'num_rows' must be {LEAST_ROWS} or more, to calibrate, got {num_rows}.")
     rows = as_rows(data, vae.context_dim, vae.missing).take(slice(num_rows))
     check_data(vae, rows)
     clock = _Clock()
@@ -242,24 +248,23 @@ def _simulated(
     vae: VAE, num_rows: int, y: Tensor | None, num_temperatures: int, num_samples: int
 ) -> tuple[Sandwich, Tensor]:
     """Rows simulated from the model, with their bounds from both sides and that of importance sampling."""
-    nodes: dict[str, Any] = poutine.trace(vae.model).get_trace(None, y, num_rows=num_rows).nodes
-    x, z = nodes["x"]["value"], nodes["z"]["value"]
+    z = vae.prior(y).expand(torch.Size([num_rows])).sample()
+    x = vae.decode(z, y).sample()
     bounds = sandwich(vae.model, vae.guide, x, y, exact={"z": z}, num_temperatures=num_temperatures)
     return bounds, importance_sample(vae.model, vae.guide, x, y, num_samples=num_samples).log_marginal
 
 
-def _moments(values: Tensor) -> dict[str, float]:
-    values = values.double()
-    return {
-        "mean": values.mean().item(),
-        "row_error": (values.std() / len(values) ** 0.5).item(),
-        "num_rows": len(values),
-    }
+def _moments(values: Tensor) -> dict[str, float | None]:
+    """The mean over rows with its standard error, which one row does not have."""
+    count, values = len(values), values.double()
+    row_error = None if count == 1 else (values.std() / count**0.5).item()
+    return {"mean": values.mean().item(), "row_error": row_error, "num_rows": count}
 
 
 def _mean(values: Tensor) -> str:
     moments = _moments(values)
-    return f"{moments['mean']:.2f} ± {moments['row_error']:.2f}"
+    error = "" if moments["row_error"] is None else f" ± {moments['row_error']:.2f}"
+    return f"{moments['mean']:.2f}{error}"
 
 
 def _quantiles(values: Tensor) -> dict[str, float | None]:

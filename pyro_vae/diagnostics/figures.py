@@ -11,9 +11,8 @@ from torch import Tensor
 
 from pyro_vae.diagnostics.calibration import Calibration
 from pyro_vae.figures import image_grid
+from pyro_vae.psis import GOOD_KHAT, TRUSTED_KHAT
 
-# Pareto k-hat up to which importance sampling is good, and up to which it is usable (Vehtari et al., 2024).
-_GOOD, _USABLE = 0.5, 0.7
 # The width of a bin of k-hat; both thresholds are edges.
 _KHAT_STEP = 0.05
 _MAX_KHAT_BINS = 100
@@ -39,16 +38,19 @@ def khat_histogram(khat: Tensor, title: str) -> Figure:
     khat = khat.detach().cpu().double()
     known = khat[khat.isfinite()]
     groups = {
-        f"$\\hat{{k}} \\leq {_GOOD}$": (known[known <= _GOOD], "0.82"),
-        f"${_GOOD} < \\hat{{k}} \\leq {_USABLE}$": (known[(known > _GOOD) & (known <= _USABLE)], "0.55"),
-        f"$\\hat{{k}} > {_USABLE}$": (known[known > _USABLE], "0.15"),
+        f"$\\hat{{k}} \\leq {GOOD_KHAT}$": (known[known <= GOOD_KHAT], "0.82"),
+        f"${GOOD_KHAT} < \\hat{{k}} \\leq {TRUSTED_KHAT}$": (
+            known[(known > GOOD_KHAT) & (known <= TRUSTED_KHAT)],
+            "0.55",
+        ),
+        f"$\\hat{{k}} > {TRUSTED_KHAT}$": (known[known > TRUSTED_KHAT], "0.15"),
     }
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axis = figure.subplots()
     edges = _khat_edges(known)
     for name, (rows, color) in groups.items():
         axis.hist(rows.numpy(), bins=edges, color=color, label=f"{name}: {_share(len(rows), len(khat))}")
-    for value, style in ((_GOOD, "--"), (_USABLE, ":")):
+    for value, style in ((GOOD_KHAT, "--"), (TRUSTED_KHAT, ":")):
         axis.axvline(value, color="black", linewidth=1, linestyle=style)
     if len(known) < len(khat):
         axis.plot(

@@ -63,7 +63,7 @@ def inference_gaps(
 
     Arguments:
         vae: the VAE; left as it is.
-        x: rows, `(B, *x_shape)`.
+        x: rows, `(B, *x_shape)`; draws of z are of torch's default generator.
         y: the context of each row, `(B, Y)`.
         log_marginal: log p(x) of each row, `(B,)`, for instance `sandwich(...).lower`.
         num_steps: optimisation steps, with Adam and a learning rate that falls to 0.
