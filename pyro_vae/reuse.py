@@ -25,8 +25,8 @@ def renamed(program: Callable, names: Mapping[str, str]) -> Callable[..., Any]:
     """The same Pyro program with other names for its sample sites and its plates.
 
     Where two VAEs stand in one model, or the guide is for a model that calls its sites otherwise: a prefix for all names is
-    `pyro.contrib.autoname.scope`, but it does not rename plates. Two VAEs of the same rows that are to be corrected row by row
-    need one plate: write their parts into it.
+    `pyro.contrib.autoname.scope`, but it does not rename plates. Two VAEs of the same rows that are to be corrected row by
+    row need one plate: write their parts into it.
 
     Arguments:
         program: a model or guide, such as `vae.guide`.

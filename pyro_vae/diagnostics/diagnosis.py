@@ -90,8 +90,8 @@ class Diagnosis(NamedTuple):
             f"Use of z: {self.collapse.verdict()}.",
             f"Calibration of q(z | x) on simulated rows: {self.calibration.verdict()}.",
             f"Row by row: {self.weights.verdict()}.",
-            f"Bounds: log p(x) of simulated rows is known to within {_mean(self.simulated.width)} nats, and importance "
-            f"sampling from q(z | x) differs from the lower bound by {_mean(self.simulated_bound - self.simulated.lower)}.",
+            f"Bounds on log p(x) of simulated rows: the upper less the lower one is {_mean(self.simulated.width)} nats; "
+            f"importance sampling from q(z | x) less the lower one {_mean(self.simulated_bound - self.simulated.lower)}.",
             f"Gaps: q(z | x) loses {_mean(inference)} nats of log p(x), {_mean(self.gaps.approximation)} by its family and "
             f"{_mean(self.gaps.amortisation)} by one network for all rows.",
         ]
