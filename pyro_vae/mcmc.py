@@ -12,16 +12,9 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 from pyro_vae.coordinates import Coordinates
-from pyro_vae.densities import (
-    SCALE_DRAWS,
-    Point,
-    RowDensities,
-    guide_latents,
-    hmc_transition,
-    latent_supports,
-    with_gradient,
-)
+from pyro_vae.densities import SCALE_DRAWS, RowDensities, guide_latents, latent_supports
 from pyro_vae.execution import Program
+from pyro_vae.hamiltonian import Point, hmc_transition, with_gradient
 from pyro_vae.parts import as_shape
 from pyro_vae.store import store_as_found
 
@@ -80,7 +73,7 @@ class _Steps:
     """The leapfrog's step in each dimension of each row, ε_b s_bd, found in a warm-up.
 
     ε moves by dual averaging until trajectories are accepted as often as asked; s is the spread of the chains themselves in
-    the last of four windows but one at a time, so that a guide with the wrong scale costs a few windows and no more.
+    the window before, so that a guide with the wrong scale costs a few windows and no more.
 
     References:
         The No-U-Turn sampler, Hoffman and Gelman, 2014 (dual averaging).

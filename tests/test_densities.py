@@ -10,7 +10,8 @@ from models import linear_gaussian_vae
 from references import LinearGaussian, normals
 from torch.distributions import MultivariateNormal
 
-from pyro_vae.densities import Point, RowDensities, hmc_transition, with_gradient
+from pyro_vae.densities import RowDensities
+from pyro_vae.hamiltonian import Point, hmc_transition, with_gradient
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -33,8 +33,8 @@ ORDER = [
     "likelihoods.real", "likelihoods.counts", "likelihoods.product", "likelihoods", "priors", "posteriors", "vae",
     "aggregate", "importance", "psis", "correction", "objectives.bounds", "objectives.penalties",
     "objectives.schedules", "objectives", "tracing", "precision", "surroundings", "execution", "coordinates",
-    "densities", "mcmc", "reuse", "svi", "sources", "estimates", "evaluation", "imputation", "anomaly", "snapshots",
-    "diagnostics.annealing", "diagnostics.calibration", "diagnostics.collapse", "diagnostics.gaps",
+    "densities", "hamiltonian", "mcmc", "reuse", "svi", "sources", "estimates", "evaluation", "imputation", "anomaly",
+    "snapshots", "diagnostics.annealing", "diagnostics.calibration", "diagnostics.collapse", "diagnostics.gaps",
     "diagnostics.diagnosis", "diagnostics", "advice", "training", "fitting", "checkpoint", "figures",
     "diagnostics.figures", "cli", "config",
 ]

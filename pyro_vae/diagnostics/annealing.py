@@ -9,8 +9,9 @@ from pyro import poutine
 from pyro.distributions import Delta
 from torch import Tensor
 
-from pyro_vae.densities import Point, RowDensities, hmc_transition
+from pyro_vae.densities import RowDensities
 from pyro_vae.execution import Program
+from pyro_vae.hamiltonian import Point, hmc_transition
 from pyro_vae.importance import log_mean_exp, sample_sites
 from pyro_vae.parts import as_shape
 from pyro_vae.store import store_as_found
