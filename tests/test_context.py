@@ -1,14 +1,16 @@
 """The conditional VAE p(x | y): which parts take y, what is refused, and that every number is the one for that y."""
 
 import copy
+import math
 from itertools import product
 
 import numpy as np
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
-from models import linear
-from pyro.infer import Predictive, Trace_ELBO
+from models import FixedNoisePosterior, linear, nowhere_special
+from pyro.infer import Predictive, Trace_ELBO, TraceEnum_ELBO
 from references import LinearGaussian
 from torch import nn
 
@@ -397,3 +399,49 @@ def test_a_file_may_hold_the_context_of_each_row(tmp_path, vae, x, labels, is_ve
     together = torch.cat([torch.cat([train.levels, test.levels]).flatten(1), contexts], 1)
     assert sorted(together.tolist()) == sorted(torch.cat([x.flatten(1), expected], 1).tolist())
     assert evaluate(vae, test).negative_elbo.num_rows == 3
+
+
+# Labels that are enumerated
+
+
+def conditional_vae(posterior=DiagNormalPosterior):
+    return VAE(
+        StandardNormalPrior(2),
+        BernoulliLikelihood(MLP(2, [8], 6, context_dim=3), 6),
+        posterior(MLP(6, [8], 4, context_dim=3), 6, 2),
+    )
+
+
+def test_a_context_with_dimensions_of_its_own_is_met_by_every_row():
+    vae, x, y = nowhere_special(conditional_vae()), torch.randn(5, 6), torch.eye(3).unsqueeze(1)
+    q_z, p_x = vae.posterior(x, y), vae.likelihood(torch.zeros(5, 2), y)
+    assert q_z.batch_shape == p_x.batch_shape == (3, 5)
+    for label in range(3):
+        one = torch.eye(3)[label].expand(5, 3)
+        torch.testing.assert_close(q_z.mean[label], vae.posterior(x, one).mean)
+        torch.testing.assert_close(p_x.mean[label], vae.likelihood(torch.zeros(5, 2), one).mean)
+
+
+def test_an_enumerated_label_gives_the_sum_over_labels():
+    vae, x = nowhere_special(conditional_vae(FixedNoisePosterior)), torch.bernoulli(torch.full((5, 6), 0.5))
+    classifier = nn.Linear(6, 3)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            y = pyro.sample("y", dist.OneHotCategorical(torch.ones(3)))
+            z = pyro.sample("z", vae.prior())
+            pyro.sample("x", vae.likelihood(z, y), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            y = pyro.sample("y", dist.OneHotCategorical(logits=classifier(x)), infer={"enumerate": "parallel"})
+            pyro.sample("z", vae.posterior(x, y))
+
+    log_q_y = classifier(x).log_softmax(-1)
+    elbo = torch.zeros(5)
+    for label in range(3):
+        y = torch.eye(3)[label].expand(5, 3)
+        of_label = vae.elbo(x, y) - math.log(3) - log_q_y[:, label]
+        elbo = elbo + log_q_y[:, label].exp() * of_label
+    loss = TraceEnum_ELBO(max_plate_nesting=1).loss(model, guide, x)
+    assert -loss == pytest.approx(elbo.sum().item(), rel=1e-5)

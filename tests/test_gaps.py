@@ -197,3 +197,11 @@ def test_a_posterior_without_outputs_to_set_free_is_refused(reference, x):
             ValueError, match="'vae' must have a posterior with rsample that calls its network once, got"
         ):
             inference_gaps(vae, x, log_marginal=reference.log_marginal(x))
+
+
+def test_where_nothing_has_moved_the_amortisation_gap_is_exactly_zero():
+    # Both ELBOs are measured with the same noise.
+    vae = binary_vae()
+    x = vae.sample(4)
+    gaps = inference_gaps(vae, x, log_marginal=torch.zeros(4), num_steps=1, learning_rate=0.0)
+    assert (gaps.amortisation == 0).all()
