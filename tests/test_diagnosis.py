@@ -3,6 +3,7 @@
 import json
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from models import binary_vae, exact_diagonal_posterior, linear_gaussian_vae
@@ -120,3 +121,18 @@ def test_priors_that_are_mixtures_are_diagnosed_and_one_row_has_no_error(prior):
     assert set(pyro.get_param_store().keys()) == before
     report = json.loads(found.to_json(), parse_constant=pytest.fail)
     assert report["simulated"]["width"]["row_error"] is None
+
+
+def test_a_posterior_that_is_not_reparameterised_is_refused_before_any_work(monkeypatch):
+    class Drawn(dist.Normal):
+        has_rsample = False
+
+    class DrawnPosterior(DiagNormalPosterior):
+        def forward(self, x, y=None):
+            normal = super().forward(x, y).base_dist
+            return Drawn(normal.loc, normal.scale).to_event(1)
+
+    vae = binary_vae(DrawnPosterior)
+    monkeypatch.setattr(diagnosis, "evaluate", None)
+    with pytest.raises(ValueError, match=r"^'vae' must have a posterior with rsample, got DrawnPosterior\.$"):
+        diagnose(vae, vae.sample(20), **SMALL)

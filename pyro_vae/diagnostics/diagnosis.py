@@ -158,7 +158,8 @@ def diagnose(
         seed: names the random streams.
 
     Raises:
-        ValueError: rows of another shape or outside the likelihood's support; a count that is too small.
+        ValueError: rows of another shape or outside the likelihood's support; a count that is too small; a posterior
+            without `rsample`.
 
     Example:
         >>> from pyro_vae.diagnostics import diagnose
@@ -177,6 +178,8 @@ def diagnose(
     with evaluating(vae):
         x, y = _drawn(vae, rows, seed)
         few = _given(x, y, slice(num_annealed))
+        if not vae.encode(*_given(x, y, slice(1))).has_rsample:
+            raise ValueError(f"'vae' must have a posterior with rsample, got {type(vae.posterior).__name__}.")
         with clock("evaluation"):
             evaluation = evaluate(vae, x if y is None else (x, y), seed=seed)
         with clock("k-hat"):
