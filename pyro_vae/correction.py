@@ -4,10 +4,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from pyro.distributions import Delta
 from torch import Tensor
 
-from pyro_vae.importance import RowPlate, Site, draw, log_mean_exp, row_plate
+from pyro_vae.importance import RowPlate, draw, log_mean_exp, refuse_points, row_plate
 from pyro_vae.parts import as_shape
 from pyro_vae.psis import pareto_smooth
 
@@ -116,17 +115,5 @@ def _weighted(
     log_weights = draws.log_weights().reshape(num_samples, plate.size)
     latents = [site for site in draws.latents if not site["infer"].get("is_auxiliary")]
     if len(latents) == len(draws.latents):
-        _refuse_points(latents)
+        refuse_points(latents)
     return log_weights, {site["name"]: plate.rows_second(site["value"]) for site in latents}
-
-
-def _refuse_points(latents: list[Site]) -> None:
-    """A point has no density, and the same weight in every draw: it would look like the exact posterior."""
-    for site in latents:
-        base = site["fn"]
-        while hasattr(base, "base_dist"):
-            base = base.base_dist
-        if isinstance(base, Delta):
-            raise ValueError(
-                f"'guide' must draw its latents from a density to be weighted, got a point for '{site['name']}'."
-            )

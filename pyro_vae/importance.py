@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.indep_messenger import CondIndepStackFrame
 from torch import Tensor
@@ -159,9 +160,8 @@ def row_plate(model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: d
     latents, sites = sample_sites(guide_trace), sample_sites(model_trace)
     of_rows = _row_frames(latents + [site for site in sites if not site["is_observed"]])
     outside = [site for site in sites if site["is_observed"] and not of_rows & set(site["cond_indep_stack"])]
-    given = [site for site in outside if torch.equal(log_prob(site), log_prob(other_trace.nodes[site["name"]]))]
-    inside = latents + [site for site in sites if site["name"] not in {each["name"] for each in given}]
-    frames = _row_frames(inside)
+    given = _unmoved(outside, other_trace)
+    frames = _row_frames(latents + [site for site in sites if site["name"] not in given])
     if len(frames) > 1:
         names = " and ".join(sorted(frame.name for frame in frames))
         raise ValueError(
@@ -172,7 +172,13 @@ def row_plate(model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: d
         raise ValueError(f"'model' must have a vectorised row plate, got the sequential one {frame.name}.")
     dims = [inner.dim for site in latents + sites for inner in site["cond_indep_stack"]]
     nesting = max(-dim for dim in dims if dim is not None)
-    return RowPlate(frame.size, frame.dim, nesting, tuple(site["name"] for site in given))
+    return RowPlate(frame.size, frame.dim, nesting, given)
+
+
+def _unmoved(sites: list[Site], other_trace: poutine.Trace) -> tuple[str, ...]:
+    """The names of sites whose density is the same in another run, with other latents: it does not depend on these."""
+    others: Any = other_trace.nodes
+    return tuple(site["name"] for site in sites if torch.equal(log_prob(site), log_prob(others[site["name"]])))
 
 
 def traces(
@@ -188,6 +194,16 @@ def traces(
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
     _check_latents(sample_sites(guide_trace), sample_sites(model_trace))
     return guide_trace, model_trace
+
+
+def refuse_points(latents: list[Site]) -> None:
+    """Refuse latents that a guide draws from a point: it has no density, and would look like the exact posterior."""
+    for site in latents:
+        base = site["fn"]
+        while hasattr(base, "base_dist"):
+            base = base.base_dist
+        if isinstance(base, Delta):
+            raise ValueError(f"'guide' must have a density of the model's latents, got a point for '{site['name']}'.")
 
 
 def draw(

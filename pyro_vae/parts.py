@@ -134,17 +134,14 @@ class _Amortised(_Part):
         dimensions of its own, as an enumerated label has.
         """
         # Not .numel(): the tensors that draw Pyro's model diagrams have plain tuples for shapes.
-        batch_shape, row_shape = (
-            inputs.shape[: inputs.dim() - self._in_dims],
-            inputs.shape[inputs.dim() - self._in_dims :],
-        )
-        context = () if y is None or not getattr(self.network, "context_dim", 0) else (y,)
-        if context:
-            batch_shape = torch.broadcast_shapes(batch_shape, context[0].shape[:-1])
-            inputs = inputs.expand(*batch_shape, *row_shape)
-        num_rows = prod(batch_shape)
-        rows = inputs.reshape(num_rows, *row_shape)
-        outputs = self.network(rows, *(y.expand(*batch_shape, y.shape[-1]).reshape(num_rows, -1) for y in context))
+        split = inputs.dim() - self._in_dims
+        batch_shape, row_shape = inputs.shape[:split], inputs.shape[split:]
+        if y is None or not getattr(self.network, "context_dim", 0):
+            outputs = self.network(inputs.reshape(prod(batch_shape), *row_shape))
+        else:
+            batch_shape = torch.broadcast_shapes(batch_shape, y.shape[:-1])
+            rows = inputs.expand(*batch_shape, *row_shape).reshape(prod(batch_shape), *row_shape)
+            outputs = self.network(rows, y.expand(*batch_shape, y.shape[-1]).reshape(len(rows), -1))
         if prod(outputs.shape[1:]) != self.out_shape.numel():
             raise ValueError(
                 f"'network' of {type(self).__name__} must give {self.out_shape.numel()} numbers for each row "

@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
-from pyro.distributions import Delta
 from torch import Tensor
 
 from pyro_vae.densities import RowDensities
 from pyro_vae.execution import Program
 from pyro_vae.hamiltonian import Point, hmc_transition
-from pyro_vae.importance import log_mean_exp, sample_sites
+from pyro_vae.importance import log_mean_exp, refuse_points, sample_sites
 from pyro_vae.parts import as_shape
 from pyro_vae.store import store_as_found
 
@@ -169,11 +168,11 @@ def _check_guide(guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any])
     with store_as_found():
         sites = sample_sites(poutine.trace(guide).get_trace(*args, **kwargs))
     for site in sites:
-        if isinstance(site["fn"], Delta) or site["infer"].get("is_auxiliary"):
+        if site["infer"].get("is_auxiliary"):
             raise ValueError(
-                "'guide' must have a density of the model's latents, without point masses and auxiliary sites, got "
-                f"'{site['name']}'."
+                f"'guide' must have a density of the model's latents, without auxiliary sites, got '{site['name']}'."
             )
+    refuse_points(sites)
 
 
 def _exact_start(densities: RowDensities, exact: dict[str, Tensor], num_chains: int) -> Tensor:

@@ -15,7 +15,7 @@ from pyro_vae.data import Data, Rows, as_rows
 from pyro_vae.diagnostics.annealing import Sandwich, sandwich
 from pyro_vae.diagnostics.calibration import LEAST_ROWS, Calibration, calibrate
 from pyro_vae.diagnostics.collapse import CollapseReport, collapse_report
-from pyro_vae.diagnostics.gaps import Gaps, inference_gaps
+from pyro_vae.diagnostics.gaps import Gaps, inference_gaps, with_free_outputs
 from pyro_vae.estimates import Evaluation
 from pyro_vae.evaluation import BLOCK_ROWS, check_data, evaluate
 from pyro_vae.parts import as_shape, evaluating, tensor_like
@@ -159,7 +159,7 @@ def diagnose(
 
     Raises:
         ValueError: rows of another shape or outside the likelihood's support; a count that is too small; a posterior
-            without `rsample`.
+            that `inference_gaps` refuses.
 
     Example:
         >>> from pyro_vae.diagnostics import diagnose
@@ -167,19 +167,14 @@ def diagnose(
         >>> len(found.verdict())
         5
     """
-    as_shape((num_annealed, num_temperatures), "num_annealed and num_temperatures")
-    if num_samples < _LEAST_SAMPLES:
-        raise ValueError(f"'num_samples' must be {_LEAST_SAMPLES} or more for a k-hat, got {num_samples}.")
-    if num_rows < LEAST_ROWS:
-        raise ValueError(f"'num_rows' must be {LEAST_ROWS} or more, to calibrate, got {num_rows}.")
+    _check_counts(num_rows, num_samples, num_annealed, num_temperatures)
     rows = as_rows(data, vae.context_dim, vae.missing).take(slice(num_rows))
     check_data(vae, rows)
     clock = _Clock()
     with evaluating(vae):
         x, y = _drawn(vae, rows, seed)
         few = _given(x, y, slice(num_annealed))
-        if not vae.encode(*_given(x, y, slice(1))).has_rsample:
-            raise ValueError(f"'vae' must have a posterior with rsample, got {type(vae.posterior).__name__}.")
+        with_free_outputs(vae, *_given(x, y, slice(1)))  # refuses now what the last part would refuse after minutes
         with clock("evaluation"):
             evaluation = evaluate(vae, x if y is None else (x, y), seed=seed)
         with clock("k-hat"):
@@ -206,6 +201,14 @@ def diagnose(
         y=y,
         seconds=clock.seconds,
     )
+
+
+def _check_counts(num_rows: int, num_samples: int, num_annealed: int, num_temperatures: int) -> None:
+    as_shape((num_annealed, num_temperatures), "num_annealed and num_temperatures")
+    if num_samples < _LEAST_SAMPLES:
+        raise ValueError(f"'num_samples' must be {_LEAST_SAMPLES} or more for a k-hat, got {num_samples}.")
+    if num_rows < LEAST_ROWS:
+        raise ValueError(f"'num_rows' must be {LEAST_ROWS} or more, to calibrate, got {num_rows}.")
 
 
 class _Clock:

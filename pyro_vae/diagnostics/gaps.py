@@ -83,7 +83,7 @@ def inference_gaps(
     as_shape((num_steps, num_samples), "num_steps and num_samples")
     if log_marginal.shape != x.shape[:1]:
         raise ValueError(f"'log_marginal' must have the shape ({len(x)},), got {tuple(log_marginal.shape)}.")
-    local = _with_free_outputs(vae, x, y)
+    local = with_free_outputs(vae, x, y)
     with torch.enable_grad():
         _optimise(local, x, y, num_steps, learning_rate, num_samples)
     with evaluating(vae):
@@ -91,7 +91,7 @@ def inference_gaps(
     return Gaps(log_marginal.to(local_elbo) - local_elbo, local_elbo - elbo, elbo, local_elbo)
 
 
-def _with_free_outputs(vae: VAE, x: Tensor, y: Tensor | None) -> VAE:
+def with_free_outputs(vae: VAE, x: Tensor, y: Tensor | None) -> VAE:
     """A copy of the VAE, frozen but for the outputs of the posterior's network, which become parameters of these rows.
 
     A prior that shares the posterior (a VampPrior) keeps the network.

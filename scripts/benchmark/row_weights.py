@@ -1,9 +1,11 @@
 """Log-weights of each row: `pyro_vae.importance_sample` for all rows at once, and `pyro.infer.Importance` row by row."""
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
 from pyro.infer import Importance
+from torch import Tensor
 
 from benchmark.contestant import Contestant, Pause
 from benchmark.importance import trained
@@ -11,8 +13,8 @@ from benchmark.setting import Setting
 from pyro_vae import importance_sample
 
 
-class OurWeights(Contestant):
-    """`importance_sample`, which also smooths the weights and gives k-hat.
+class _Weights(Contestant):
+    """A way to the log-weights of all rows, `(S, B)`; a subclass defines it.
 
     Arguments:
         setting: what it has in common with the others.
@@ -25,43 +27,34 @@ class OurWeights(Contestant):
         self.num_samples = num_samples
         self.vae, rows = trained(setting, num_test_rows)
         self.x = rows.batch(slice(None))
-        self.log_weights = torch.empty(0)
 
-    def run(self, pause: Pause) -> None:
-        while True:
-            pause()
-            draws = importance_sample(self.vae.model, self.vae.guide, self.x, num_samples=self.num_samples)
-            self.log_weights = draws.log_weights
-
-    def facts(self) -> dict[str, Any]:
-        return {"shape": list(self.log_weights.shape), "rows": len(self.x)}
-
-
-class StockWeights(Contestant):
-    """`pyro.infer.Importance` on one row after the other, since its weights are joint over the rows of a batch.
-
-    Arguments:
-        setting: what it has in common with the others.
-        num_samples: the draws of z for each row.
-        num_test_rows: the first test rows, this many.
-    """
-
-    def __init__(self, setting: Setting, num_samples: int, num_test_rows: int) -> None:
-        super().__init__(setting)
-        self.num_samples = num_samples
-        self.vae, rows = trained(setting, num_test_rows)
-        self.x = rows.batch(slice(None))
-        self.log_weights = torch.empty(0)
+    @abstractmethod
+    def log_weights(self) -> Tensor:
+        """Of each draw and row, `(S, B)`."""
 
     @torch.no_grad()
     def run(self, pause: Pause) -> None:
         while True:
             pause()
-            self.log_weights = torch.stack([self._weights(row) for row in self.x.split(1)], dim=1)
-
-    def _weights(self, x: torch.Tensor) -> torch.Tensor:
-        importance = Importance(self.vae.model, self.vae.guide, num_samples=self.num_samples).run(x)
-        return torch.tensor([float(weight) for weight in importance.log_weights])
+            self.log_weights()
 
     def facts(self) -> dict[str, Any]:
-        return {"shape": list(self.log_weights.shape), "rows": len(self.x)}
+        return {"rows": len(self.x)}
+
+
+class OurWeights(_Weights):
+    """`importance_sample`, which also smooths the weights and gives k-hat; arguments as above."""
+
+    def log_weights(self) -> Tensor:
+        return importance_sample(self.vae.model, self.vae.guide, self.x, num_samples=self.num_samples).log_weights
+
+
+class StockWeights(_Weights):
+    """`pyro.infer.Importance` on one row after the other, since its weights are joint over the rows of a batch."""
+
+    def log_weights(self) -> Tensor:
+        return torch.stack([self._of_row(row) for row in self.x.split(1)], dim=1)
+
+    def _of_row(self, x: Tensor) -> Tensor:
+        importance = Importance(self.vae.model, self.vae.guide, num_samples=self.num_samples).run(x)
+        return torch.tensor([float(weight) for weight in importance.log_weights])

@@ -18,7 +18,7 @@ import torch
 from pyro import poutine
 from pyro.infer import TraceEnum_ELBO, infer_discrete
 from pyro.infer.autoguide import AutoNormal, init_to_value
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from torch import Tensor
 
