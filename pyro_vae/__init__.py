@@ -70,7 +70,7 @@ from pyro_vae.transforms import DynamicDraw, FixedDraw, Identity, OpenUnitInterv
 from pyro_vae.vae import VAE
 
 if TYPE_CHECKING:
-    from pyro_vae.config import load
+    from pyro_vae.config import load, load_data, rows_like
 
 __version__ = "0.1.0"
 
@@ -164,6 +164,7 @@ __all__ = [
     "importance_sample",
     "impute",
     "load",
+    "load_data",
     "load_splits",
     "log_mean_exp",
     "log_weights",
@@ -171,11 +172,12 @@ __all__ = [
     "nuts",
     "pareto_smooth",
     "renamed",
+    "rows_like",
 ]
 
 
 def __getattr__(name: str) -> Any:
     # The settings need a parser of command lines and YAML, which a notebook may never need.
-    if name == "load":
-        return import_module("pyro_vae.config").load
+    if name in ("load", "load_data", "rows_like"):
+        return getattr(import_module("pyro_vae.config"), name)
     raise AttributeError(f"module 'pyro_vae' has no attribute '{name}'")

@@ -5,19 +5,34 @@ import io
 import json
 import os
 import platform
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import yaml
 from torch import Tensor
 
+from pyro_vae.errors import one_line
 from pyro_vae.estimates import Evaluation
+from pyro_vae.record import DataRecord
 from pyro_vae.training import Epoch, Fit
+from pyro_vae.trust import check_trusted, trusted_packages
 
 # Raised when a change makes older code misread a folder.
-FORMAT = 1
+FORMAT = 2
+# The groups of settings; beside them there is the device.
+GROUPS = ("vae", "data", "training")
+# The weights that a run keeps.
+WEIGHTS = ("best", "last")
+# What is said of a run from before its data were recorded.
+UNRECORDED = (
+    "keeps no record of its data, as runs of format 1 do not: it cannot be checked that they are still the same rows with "
+    "the same highest level"
+)
 _FIGURES = ("history.png", "manifold.png", "kl_by_dimension.png")
 _PACKAGES = ("pyro_vae", "pyro-ppl", "torch", "numpy")
 
@@ -29,11 +44,15 @@ class RunInfo(NamedTuple):
         x_shape: the shape of one row of data.
         format: the version of the folder's layout.
         versions: of Python and of the packages that wrote it.
+        data: what is kept of the data; None in format 1.
+        data_path: the file of the data, from the run folder; None where they come from elsewhere.
     """
 
     x_shape: tuple[int, ...]
     format: int
     versions: dict[str, str]
+    data: DataRecord | None = None
+    data_path: str | None = None
 
 
 class RunFolder:
@@ -63,19 +82,22 @@ class RunFolder:
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise ValueError(f"'run' must be a folder that can be written, got {self.path}.")
 
-    def save_settings(self, settings: str) -> None:
-        """Write the settings as YAML."""
-        self._write_text("settings.yaml", settings)
-
-    def begin(self, settings: str, x_shape: tuple[int, ...]) -> None:
+    def begin(self, settings: str, x_shape: tuple[int, ...], data: DataRecord | None = None) -> None:
         """Write what is known before training, and remove what an earlier run left."""
         self.path.mkdir(parents=True, exist_ok=True)
         for name in ("state.pt", "best.pt", "last.pt", "history.csv", "metrics.json", *_FIGURES):
             (self.path / name).unlink(missing_ok=True)
+        self.save_settings(settings, x_shape, data)
+
+    def save_settings(self, settings: str, x_shape: tuple[int, ...], data: DataRecord | None = None) -> None:
+        """Write the settings, which are YAML, and what is known of the data; both in this format."""
         versions = {"python": platform.python_version()} | {package: version(package) for package in _PACKAGES}
-        info = RunInfo(tuple(x_shape), FORMAT, versions)
-        self.save_settings(settings)
-        self._write_text("run.json", json.dumps(info._asdict(), indent=2) + "\n")
+        path = data_path(yaml.safe_load(settings))
+        relative = None if path is None else os.path.relpath(Path(path).resolve(), self.path.resolve())
+        info = RunInfo(tuple(x_shape), FORMAT, versions, data, relative)
+        fields = info._asdict() | {"data": None if data is None else data._asdict()}
+        self._write_text("settings.yaml", settings)
+        self._write_text("run.json", json.dumps(fields, indent=2) + "\n")
 
     def save(self, fit: Fit, weights: dict[str, Tensor]) -> None:
         """Write where training has got to; `weights` are the VAE's own, which an interrupted epoch may have moved on."""
@@ -97,25 +119,65 @@ class RunFolder:
         Raises:
             ValueError: it is missing, damaged, or of a newer format.
         """
-        text = self.read_text("run.json")
+        text = self._read_text("run.json")
         try:
             fields = json.loads(text)
             is_newer = int(fields["format"]) > FORMAT
-            info = RunInfo((), FORMAT, fields.get("versions") or {}) if is_newer else RunInfo(**fields)
-            info = RunInfo(tuple(info.x_shape), int(info.format), dict(info.versions))
+            if not is_newer:
+                return _run_info(fields)
         except (KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"{self.path / 'run.json'} must describe a run, but is damaged: {error}.") from error
-        if is_newer:
-            writer = info.versions.get("pyro_vae", "of unknown version")
+        versions = fields.get("versions")
+        writer = versions.get("pyro_vae", "of unknown version") if isinstance(versions, dict) else "of unknown version"
+        raise ValueError(
+            f"{self.path} must have a run format up to {FORMAT}, got {fields['format']}: it was written by a newer "
+            f"pyro_vae ({writer})."
+        )
+
+    def settings(self, allow: Sequence[str] = (), name: str = "settings.yaml") -> dict[str, Any]:
+        """Read the settings, and check what they name; nothing is imported before.
+
+        This is the one door: whatever reads the settings of a run comes through it.
+
+        Arguments:
+            allow: packages of the user's own whose classes the settings may name.
+            name: the file in the folder.
+
+        Raises:
+            ValueError: if `run.json` or the file is missing, damaged or of a newer format, or names what is not trusted.
+        """
+        info = self.info()
+        tree = read_yaml(self._read_text(name), f"{self.path / name}")
+        # A parser takes the name of a file in place of a group of settings, and reads it.
+        for group, value in tree.items():
+            if group not in (*GROUPS, "device") or (group in GROUPS and not isinstance(value, dict)):
+                raise ValueError(f"settings may hold groups of settings, but '{group}' is no setting or no group.")
+        tree = upgraded(tree, info.format)
+        try:
+            check_trusted(tree, trusted_packages(allow))
+        except RecursionError:
+            raise ValueError(f"{self.path / name} must hold a tree of settings, got one that holds itself.") from None
+        self._find_data(tree, info)
+        return tree
+
+    def check_data(self, found: DataRecord) -> None:
+        """Refuse other data than those of the run; warn where the run keeps nothing of its data.
+
+        Raises:
+            ValueError: if they are other data.
+        """
+        stored = self.info().data
+        if stored is None:
+            warnings.warn(f"{self.path} {UNRECORDED}.", stacklevel=2)
+        elif stored != found:
             raise ValueError(
-                f"{self.path} must have a run format up to {FORMAT}, got {fields['format']}: it was written by a newer "
-                f"pyro_vae ({writer})."
+                f"'data' must be those that {self.path} was trained on ({stored}), got {found}: put them back, or give "
+                "other rows a file and a run of their own."
             )
-        return info
 
     def fit(self) -> Fit:
         """Read what a resumed run goes on from."""
-        state = self.weights("state")
+        state = self._read_tensors("state.pt")
         try:
             return Fit(**state | {"history": [Epoch(*row) for row in state["history"]]})
         except (TypeError, KeyError) as error:
@@ -127,31 +189,38 @@ class RunFolder:
         """Read the state dict `best` or `last`, on the CPU, without running code.
 
         Raises:
-            ValueError: the file is missing, truncated or holds something else.
+            ValueError: another name, or the file is missing, truncated or holds something else.
         """
-        path = self.path / f"{name}.pt"
+        if name not in WEIGHTS:
+            raise ValueError(f"'weights' must be {' or '.join(WEIGHTS)}, got {name}.")
+        return self._read_tensors(f"{name}.pt")
+
+    def _read_tensors(self, name: str) -> dict[str, Any]:
+        path = self.path / name
         self._require(path)
         try:
-            weights = torch.load(path, map_location="cpu", weights_only=True)
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise ValueError(
                 f"{path} must be a file of weights, but is truncated or foreign ({type(error).__name__})."
             ) from error
-        if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
-            raise ValueError(f"{path} must hold a state dict, got {type(weights).__name__}.")
-        return weights
+        if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
+            raise ValueError(f"{path} must hold a state dict, got {type(tensors).__name__}.")
+        return tensors
 
-    def read_text(self, name: str) -> str:
-        """Read one of the text files.
-
-        Raises:
-            ValueError: it is missing or damaged.
-        """
+    def _read_text(self, name: str) -> str:
         self._require(self.path / name)
         try:
             return (self.path / name).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(f"{self.path / name} must be text, but is damaged: {error}.") from error
+
+    def _find_data(self, tree: dict[str, Any], info: RunInfo) -> None:
+        """Name the file of the data where it is now: it may have moved together with the run."""
+        if info.data_path is not None and data_path(tree) is not None:
+            moved = (self.path / info.data_path).resolve()
+            if moved.is_file():
+                tree["data"]["source"]["init_args"]["path"] = str(moved)
 
     def _require(self, path: Path) -> None:
         if not self.path.is_dir():
@@ -164,6 +233,71 @@ class RunFolder:
 
     def _write_tensors(self, name: str, tensors: dict[str, Any]) -> None:
         write_atomically(self.path / name, lambda file: torch.save(tensors, file))
+
+
+def settings_of_run(file: str | Path, allow: Sequence[str] = ()) -> dict[str, Any] | None:
+    """Return the settings in a file that lies in a run folder, as its door gives them; None for another file.
+
+    Arguments:
+        file: the file, or YAML itself.
+        allow: packages of the user's own whose classes the settings may name.
+    """
+    with suppress(OSError):  # such as a name too long: YAML itself
+        place = Path(file).resolve()
+        if place.is_file() and place.with_name("run.json").exists():
+            return RunFolder(place.parent).settings(allow, place.name)
+    return None
+
+
+def data_path(tree: dict[str, Any]) -> str | None:
+    """Return the file that the source of these settings reads, if it reads one."""
+    found: Any = tree
+    for name in ("data", "source", "init_args", "path"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def upgraded(tree: dict[str, Any], written_in: int) -> dict[str, Any]:
+    """Return settings of an older format as this one writes them.
+
+    What an older format did not know is set to what it meant; setting it twice changes nothing.
+    """
+    groups = {name: dict(tree.get(name, {})) for name in GROUPS}
+    if written_in < 2:
+        groups["data"].setdefault("max_level", None)  # was always found from the data
+    return tree | groups
+
+
+def read_yaml(text: str, name: str) -> dict[str, Any]:
+    """Return the tree of settings in a text of YAML.
+
+    Arguments:
+        text: the YAML.
+        name: what an error calls it.
+
+    Raises:
+        ValueError: if it is damaged, or holds something else.
+    """
+    try:
+        tree = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{name} must be YAML, but is damaged: {one_line(error)}") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{name} must hold a tree of settings, got {type(tree).__name__}.")
+    return tree
+
+
+def _run_info(fields: dict[str, Any]) -> RunInfo:
+    """The description of a run that JSON holds."""
+    info = RunInfo(**fields)
+    data = fields.get("data")
+    return RunInfo(
+        x_shape=tuple(info.x_shape),
+        format=int(info.format),
+        versions=dict(info.versions),
+        data=None if data is None else DataRecord(**data | {"shape": tuple(data["shape"])}),
+        data_path=None if info.data_path is None else os.fspath(info.data_path),
+    )
 
 
 def write_atomically(path: Path, write: Callable[[io.BufferedWriter], Any]) -> None:

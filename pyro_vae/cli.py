@@ -4,22 +4,29 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
+import yaml
 from jsonargparse import ArgumentParser
 from torch import nn
 
+from pyro_vae.checkpoint import settings_of_run
 from pyro_vae.errors import nearest, one_line
 
 
 class SentenceParser(ArgumentParser):
     """A jsonargparse parser whose errors are one sentence: the setting, what it accepts, and what it got.
 
+    A file of settings that lies in a run folder comes through the door of that folder.
+
     Raises:
         ValueError: in place of printing its usage and leaving the process.
     """
+
+    # Packages of the user's own that the settings of a run may name.
+    allow: Sequence[str] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
@@ -31,6 +38,12 @@ class SentenceParser(ArgumentParser):
     def parse_object(self, *args: Any, **kwargs: Any) -> Any:
         with _own_words():
             return super().parse_object(*args, **kwargs)
+
+    def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Any:
+        stored = settings_of_run(str(cfg_path), self.allow)
+        if stored is None:
+            return super().parse_path(cfg_path, *args, **kwargs)
+        return self.parse_string(yaml.safe_dump(stored), *args, **kwargs)
 
     def set_nested_defaults(self, tree: dict[str, Any], prefix: str = "") -> None:
         """Defaults from a tree of settings, which help then shows."""

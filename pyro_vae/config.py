@@ -1,11 +1,8 @@
 """Settings: one typed tree that YAML files and command lines fill in, and the VAE that it describes."""
 
-import re
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,19 +12,20 @@ from torch import nn
 
 # Imported for their names: what stands here can be called by its class name alone.
 from pyro_vae import flows, likelihoods, nets, objectives, posteriors, priors, sources, transforms  # noqa: F401
-from pyro_vae.checkpoint import RunFolder
+from pyro_vae.checkpoint import RunFolder, read_yaml, settings_of_run
+from pyro_vae.data import Data, Rows, as_rows
 from pyro_vae.errors import nearest, one_line
 from pyro_vae.missing import Missing
 from pyro_vae.parts import LikelihoodFactory, Network, NetworkFactory, Posterior, Prior, Shape, as_shape
+from pyro_vae.record import DataRecord, data_record
 from pyro_vae.streams import stream
 from pyro_vae.training import Training
+from pyro_vae.trust import check_parsed, trusted_packages
 from pyro_vae.vae import VAE
 
 if TYPE_CHECKING:
     from pyro_vae.cli import SentenceParser
 
-# The packages whose classes a run folder may name without being asked for.
-TRUSTED = ("pyro_vae", "pyro", "torch", "zuko")
 _PRESETS = resources.files("pyro_vae") / "presets"
 _DEFAULT_PRESET = "digits"
 
@@ -86,12 +84,14 @@ class DataSettings:
         transform: what makes x from the stored levels, binarisation included, a Transform class.
         validation_fraction: the share of the training rows that is set apart, to stop early and to choose by.
         seed: the draw of those rows.
+        max_level: the highest level there can be; found from the data when omitted.
     """
 
     source: sources.Source
     transform: transforms.Transform
     validation_fraction: float = 0.0
     seed: int = 0
+    max_level: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.validation_fraction < 1:
@@ -101,7 +101,16 @@ class DataSettings:
 
     def load(self) -> sources.Splits:
         """Read the data and split them."""
-        return sources.load_splits(self.source, self.transform, self.validation_fraction, self.seed)
+        return self.load_recorded()[0]
+
+    def load_recorded(self) -> tuple[sources.Splits, DataRecord]:
+        """Read the data and split them, with what a run keeps of them."""
+        train, test = (self._levelled(rows) for rows in self.source.read())
+        splits = sources.split_rows(train, test, self.transform, self.validation_fraction, self.seed)
+        return splits, data_record(train, test, len(splits.validation or ()))
+
+    def _levelled(self, rows: Rows) -> Rows:
+        return rows if self.max_level is None else replace(rows, max_level=self.max_level)
 
 
 @dataclass
@@ -147,6 +156,11 @@ def prepare(settings: Settings) -> tuple[VAE, sources.Splits]:
     """What a run starts from: the VAE with the fresh weights that its seed decides, and the data."""
     check_settings(settings)
     splits = settings.data.load()
+    return initialized(settings, splits), splits
+
+
+def initialized(settings: Settings, splits: sources.Splits) -> VAE:
+    """The VAE with the fresh weights that the seed of its training decides, and what starts from the training rows."""
     with stream(settings.training.seed, 0):
         vae = build_vae(settings.vae, splits.train.x_shape)
         if settings.vae.initialize_prior:
@@ -154,7 +168,7 @@ def prepare(settings: Settings) -> tuple[VAE, sources.Splits]:
             vae.prior.initialize(splits.train.batch(index))
     if settings.vae.initialize_bias:
         vae.likelihood.initialize_bias(splits.train.mean())
-    return vae, splits
+    return vae
 
 
 def check_settings(settings: Settings) -> None:
@@ -182,7 +196,7 @@ def device(name: str) -> torch.device:
 def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> VAE:
     """The VAE of a run folder, on the CPU and in evaluation mode.
 
-    No code of the folder's is run: a class from outside pyro_vae, pyro, torch and zuko is refused before it is imported.
+    No code of the folder's is run: see `pyro_vae.trust`.
 
     Arguments:
         run: the folder.
@@ -193,10 +207,10 @@ def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> V
         ValueError: a file is missing, damaged, of a newer format, or names a class that is not allowed.
     """
     folder = RunFolder(run)
-    info = folder.info()
     settings = load_settings(run, allow)
+    x_shape = folder.info().x_shape
     with stream(0):  # fresh weights are drawn and then replaced: the caller's random state has no part in it
-        vae = build_vae(settings.vae, info.x_shape)
+        vae = build_vae(settings.vae, x_shape)
     try:
         vae.load_state_dict(folder.weights(weights))
     except (AttributeError, RuntimeError) as error:
@@ -208,78 +222,93 @@ def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> V
 
 def load_settings(run: str | Path, allow: Sequence[str] = ()) -> Settings:
     """The settings of a run folder; see `load`."""
-    text = RunFolder(run).read_text("settings.yaml")
-    tree = _read_yaml(text, f"{run}/settings.yaml")
-    # A parser takes the name of a file in place of a group of settings, and reads it.
-    for name, value in tree.items():
-        if name not in Settings.__dataclass_fields__ or (name != "device" and not isinstance(value, dict)):
-            raise ValueError(f"settings may hold groups of settings, but '{name}' is no setting or no group.")
-    # A trusted name that is not installed could be a file of the current folder.
-    known = [package for package in TRUSTED if package in sys.modules or any(distributions(name=package))]
-    check_trusted(tree, (*known, *allow))
     parser = settings_parser()
-    return instantiate(parser, parser.parse_object(tree))
+    return instantiate(parser, parser.parse_object(RunFolder(run).settings(allow)), trusted_packages(allow))
 
 
-def check_trusted(tree: Any, packages: Sequence[str]) -> None:
-    """Refuse settings that name anything importable outside these packages; nothing is imported.
+def load_data(run: str | Path, allow: Sequence[str] = ()) -> sources.Splits:
+    """Return the rows that a run was trained, validated and tested on.
 
-    A parser also takes YAML inside a text: a text that is no plain name or number is refused too.
+    Arguments:
+        run: the folder. The file of the data is found where it was, or where it lies after moving with the run.
+        allow: further packages whose classes the settings may name.
 
     Raises:
-        ValueError: they do.
+        ValueError: if the data are others than those of the run, or what `load` refuses.
     """
-    for text in _texts(tree):
-        name = "".join(text.split())
-        if re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", name):
-            package = name.split(".")[0]
-            if package not in packages:
-                raise ValueError(
-                    f"settings may name classes of {', '.join(packages)}, got {name}: allow {package} by name "
-                    "if you trust it."
-                )
-        elif not re.fullmatch(r"[\w.:+-]*", text):
-            raise ValueError(f"settings may hold names and numbers, got the text {one_line(text)!r}.")
+    splits, found = load_settings(run, allow).data.load_recorded()
+    RunFolder(run).check_data(found)
+    return splits
 
 
-def _texts(tree: Any) -> Iterator[str]:
-    """Every text in a tree of settings but the names of files; no setting called path takes a class."""
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            if key != "path" or not isinstance(value, str):
-                yield from _texts(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            yield from _texts(value)
-    elif isinstance(tree, str):
-        yield tree
+def rows_like(run: str | Path, data: str | Path | Data, allow: Sequence[str] = ()) -> Rows:
+    """Return new rows made x as the rows of a run are: with its transform, and the highest level of its training data.
+
+    Arguments:
+        run: the folder.
+        data: levels as they are stored, or a `.npy` or `.npz` file of them.
+        allow: further packages whose classes the settings may name.
+
+    Raises:
+        ValueError: if levels lie outside those of the training data and the transform needs to know them, or what
+            `load` refuses.
+    """
+    settings = load_settings(run, allow)
+    rows = sources.read_array(str(data)) if isinstance(data, (str, Path)) else as_rows(data, missing="nan")
+    if not isinstance(rows.transform, transforms.Identity):
+        raise ValueError(f"'data' must hold levels as they are stored, got rows with the transform {rows.transform!r}.")
+    levels = replace(rows, max_level=_max_level(RunFolder(run), settings.data))
+    return sources.transformed(levels, settings.data.transform, 2)
 
 
-def read_preset(preset: str) -> tuple[dict[str, Any], list[str]]:
-    """The settings of a preset; for a YAML file of the user's, those of the default, and the arguments to lay the file over.
+def _max_level(folder: RunFolder, data: DataSettings) -> float:
+    """The highest level of a run's training data, from the data themselves where the run keeps nothing of them."""
+    stored = folder.info().data
+    if stored is not None:
+        return stored.max_level
+    _, found = data.load_recorded()
+    folder.check_data(found)
+    return found.max_level
+
+
+def read_preset(preset: str, allow: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
+    """Return the settings of a preset; for a YAML file, those of the default, and the arguments to lay the file over.
+
+    Arguments:
+        preset: its name, or a YAML file.
+        allow: packages of the user's own that the settings may name, where the file is that of a run.
 
     Raises:
         ValueError: no such preset and no such file.
     """
     names = sorted(file.name.removesuffix(".yaml") for file in _PRESETS.iterdir() if file.name.endswith(".yaml"))
-    if preset not in names and not Path(preset).is_file():
+    if preset in names:
+        return _read_own(preset), []
+    if not Path(preset).is_file():
         known = ", ".join(names)
         raise ValueError(f"'preset' must be one of {known}, or a YAML file, got {preset}{nearest(preset, names)}.")
-    name, arguments = (preset, []) if preset in names else (_DEFAULT_PRESET, ["--config", preset])
-    if arguments:
-        _read_yaml(Path(preset).read_text(encoding="utf-8"), preset)
-    return yaml.safe_load((_PRESETS / f"{name}.yaml").read_text(encoding="utf-8")), arguments
+    stored = settings_of_run(preset, allow)
+    if stored is not None:
+        return stored, []
+    read_yaml(Path(preset).read_text(encoding="utf-8"), preset)
+    return _read_own(_DEFAULT_PRESET), ["--config", preset]
 
 
-def settings_parser(defaults: dict[str, Any] | None = None) -> "SentenceParser":
-    """A parser for `Settings`; its option `--config` reads YAML.
+def _read_own(preset: str) -> dict[str, Any]:
+    return yaml.safe_load((_PRESETS / f"{preset}.yaml").read_text(encoding="utf-8"))
+
+
+def settings_parser(defaults: dict[str, Any] | None = None, allow: Sequence[str] = ()) -> "SentenceParser":
+    """Return a parser for `Settings`; its option `--config` reads YAML.
 
     Arguments:
         defaults: the settings where nothing else is said, as `read_preset` gives them; none by default.
+        allow: packages of the user's own that the settings of a run may name, where `--config` names one.
     """
     from pyro_vae.cli import SentenceParser
 
     parser = SentenceParser()
+    parser.allow = allow
     parser.add_argument(
         "--config", action="config", help="a YAML file, or YAML itself, with some or all of the settings"
     )
@@ -288,17 +317,18 @@ def settings_parser(defaults: dict[str, Any] | None = None) -> "SentenceParser":
     return parser
 
 
-def instantiate(parser: "SentenceParser", namespace: Any) -> Settings:
-    """The settings that a parser has read; other arguments of the parser are left aside."""
+def instantiate(parser: "SentenceParser", namespace: Any, packages: Sequence[str] | None = None) -> Settings:
+    """Return the settings that a parser has read; other arguments of the parser are left aside.
+
+    Arguments:
+        parser: the parser.
+        namespace: what it has read.
+        packages: those that every class must come from; any by default.
+
+    Raises:
+        ValueError: if anything but a class of these packages would be called.
+    """
+    read = {name: namespace[name] for name in Settings.__dataclass_fields__}
+    check_parsed(read, packages)
     fields = parser.instantiate(namespace)
-    return Settings(**{name: fields[name] for name in Settings.__dataclass_fields__})
-
-
-def _read_yaml(text: str, name: str) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{name} must be YAML, but is damaged: {one_line(error)}") from error
-    if not isinstance(tree, dict):
-        raise ValueError(f"{name} must hold a tree of settings, got {type(tree).__name__}.")
-    return tree
+    return Settings(**{name: fields[name] for name in read})

@@ -40,7 +40,7 @@ class FlowDistribution(ZukoToPyro):
 
 def flow_distribution(transform: Any, base: Distribution) -> FlowDistribution:
     """The distribution of z where transform(z) has the distribution `base`."""
-    with _validation_restored():
+    with validation_restored():
         from zuko.distributions import NormalizingFlow
 
     return FlowDistribution(NormalizingFlow(transform, base))
@@ -84,7 +84,7 @@ class AffineFlow(Flow):
     """
 
     def transforms(self, dim: int, context_dim: int = 0) -> nn.Module:
-        with _validation_restored():
+        with validation_restored():
             from zuko.flows import MAF
         return MAF(dim, context_dim, transforms=self.num_transforms, hidden_features=self.hidden).transform
 
@@ -107,14 +107,14 @@ class SplineFlow(Flow):
     """
 
     def transforms(self, dim: int, context_dim: int = 0) -> nn.Module:
-        with _validation_restored():
+        with validation_restored():
             from zuko.flows import NSF
         flow = NSF(dim, context_dim, transforms=self.num_transforms, hidden_features=self.hidden, passes=2)
         return flow.transform
 
 
 @contextmanager
-def _validation_restored() -> Iterator[None]:
+def validation_restored() -> Iterator[None]:
     """Importing zuko turns the validation of every distribution off: it is turned back."""
     before = Distribution._validate_args
     try:

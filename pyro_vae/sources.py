@@ -170,8 +170,12 @@ def data_folder() -> Path:
     return Path(os.environ.get("PYRO_VAE_DATA") or cache / "pyro_vae")
 
 
-def read_array(path: str) -> Rows:
+def read_array(path: str, max_level: float | None = None) -> Rows:
     """All rows of a `.npy` or `.npz` file.
+
+    Arguments:
+        path: the file.
+        max_level: the highest level there can be; by the dtype of the array when omitted.
 
     Raises:
         ValueError: no such file, another format, no array `x`, or rows that `Rows` refuses.
@@ -195,9 +199,10 @@ def read_array(path: str) -> Rows:
     rows = as_rows(x if labels is None else (x, labels), missing="nan")
     if rows.has_missing and rows.levels.isnan().all():
         raise ValueError(f"'data' must be finite, got NaN or infinity in {len(rows)} of {len(rows)} rows.")
-    max_level = 1.0
-    if x.dtype.kind in "ui":
-        max_level = float(np.iinfo(x.dtype).max if x.dtype in (np.uint8, np.uint16) else max(1, x.max()))
+    if max_level is None:
+        max_level = 1.0
+        if x.dtype.kind in "ui":
+            max_level = float(np.iinfo(x.dtype).max if x.dtype in (np.uint8, np.uint16) else max(1, x.max()))
     return Rows(rows.levels, rows.transform, max_level, rows.labels)
 
 
@@ -227,7 +232,11 @@ def load_splits(source: Source, transform: Transform, validation_fraction: float
     Raises:
         ValueError: unusable data, or a fraction that leaves a part empty.
     """
-    train, test = source.read()
+    return split_rows(*source.read(), transform, validation_fraction, seed)
+
+
+def split_rows(train: Rows, test: Rows, transform: Transform, validation_fraction: float, seed: int) -> Splits:
+    """Return the rows that a source has read as `load_splits` does."""
     train.check_varied()
     validation = None
     if validation_fraction != 0:

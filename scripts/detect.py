@@ -4,10 +4,8 @@ import csv
 import sys
 from pathlib import Path
 
-from pyro_vae import cli, load
+from pyro_vae import cli, load, load_data, rows_like
 from pyro_vae.anomaly import AnomalyScores, anomaly_scores, threshold
-from pyro_vae.config import load_settings
-from pyro_vae.sources import read_array, transformed
 
 
 def main() -> int:
@@ -24,9 +22,8 @@ def main() -> int:
     if options.allow:
         sys.path.append("")  # where the packages that are allowed may lie
     vae = load(options.run, options.weights, options.allow)
-    data = load_settings(options.run, options.allow).data
-    rows = transformed(read_array(options.data), data.transform, 2)
-    held_out = anomaly_scores(vae, data.load().test, seed=options.seed)
+    rows = rows_like(options.run, options.data, options.allow)
+    held_out = anomaly_scores(vae, load_data(options.run, options.allow).test, seed=options.seed)
     line = threshold(getattr(held_out, options.score), options.false_positive_rate)
     scores = anomaly_scores(vae, rows, seed=options.seed)
     is_anomalous = [value > line for value in getattr(scores, options.score).tolist()]

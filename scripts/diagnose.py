@@ -8,9 +8,8 @@ from jsonargparse import Namespace
 from matplotlib.figure import Figure
 from page import Page
 
-from pyro_vae import VAE, cli, load
+from pyro_vae import VAE, cli, load, load_data
 from pyro_vae.checkpoint import write_atomically
-from pyro_vae.config import load_settings
 from pyro_vae.diagnostics import Diagnosis, diagnose, figures
 from pyro_vae.parts import evaluating
 
@@ -21,7 +20,7 @@ WORST = 12
 def main() -> int:
     options = read_options()
     vae = load(options.run, options.weights, options.allow)
-    rows = load_settings(options.run, options.allow).data.load().test
+    rows = load_data(options.run, options.allow).test
     counts = {name: options[name] for name in ("num_rows", "num_samples", "num_annealed", "num_temperatures")}
     found = diagnose(vae, rows, **counts, seed=options.seed)
     folder = Path(options.out or Path(options.run) / "diagnosis")

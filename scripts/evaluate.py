@@ -5,14 +5,13 @@ import sys
 import torch
 from jsonargparse import Namespace
 
-from pyro_vae import VAE, Evaluation, TotalCorrelationELBO, cli, evaluate, load
+from pyro_vae import VAE, Evaluation, TotalCorrelationELBO, cli, evaluate, load, load_data, rows_like
 from pyro_vae.checkpoint import RunFolder
 from pyro_vae.config import load_settings
 from pyro_vae.data import Rows
 from pyro_vae.evaluation import ACTIVE_VARIANCE
 from pyro_vae.figures import kl_by_dimension
 from pyro_vae.parts import as_shape
-from pyro_vae.sources import read_array, transformed
 from pyro_vae.streams import stream
 
 # The rows among which the parts of the rate are estimated: the work grows with their square.
@@ -71,10 +70,9 @@ def save(evaluation: Evaluation, folder: RunFolder) -> None:
 
 def read_rows(run: str, split: str, path: str | None, allow: list[str]) -> Rows:
     """The rows of a split of the run's data, or of a file."""
-    data = load_settings(run, allow).data
     if path is not None:
-        return transformed(read_array(path), data.transform, 2)
-    rows = getattr(data.load(), split)
+        return rows_like(run, path, allow)
+    rows = getattr(load_data(run, allow), split)
     if rows is None:
         raise ValueError("'split' must be train or test, since the run set no validation rows apart, got validation.")
     return rows

@@ -9,8 +9,7 @@ from jsonargparse import Namespace
 from pyro.distributions import TorchDistribution
 from sampling import pictures
 
-from pyro_vae import VAE, AggregatedPosterior, Rows, cli, gaussian_mixture, load
-from pyro_vae.config import load_settings
+from pyro_vae import VAE, AggregatedPosterior, Rows, cli, gaussian_mixture, load, load_data
 from pyro_vae.latent import spherical_path, straight_path
 from pyro_vae.parts import as_shape
 from pyro_vae.streams import stream
@@ -26,7 +25,7 @@ LATENTS: dict[str, Callable[[VAE, Rows], TorchDistribution | None]] = {
 def main() -> int:
     options = read_options()
     vae = load(options.run, options.weights, options.allow)
-    splits = load_settings(options.run, options.allow).data.load()
+    splits = load_data(options.run, options.allow)
     rows = splits.test
     for name in ("start", "end"):
         if not 0 <= options[name] < len(rows):

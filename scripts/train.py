@@ -4,6 +4,7 @@ Presets: digits (the default), onehot, mnist-20d, mnist-2d, mnist-dynamic-2d, mn
 mnist-iwae, mnist-conv.
 """
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,15 @@ from jsonargparse import Namespace
 
 from pyro_vae import cli, evaluate, fit
 from pyro_vae.checkpoint import RunFolder
-from pyro_vae.config import Settings, device, instantiate, prepare, read_preset, settings_parser
+from pyro_vae.config import (
+    Settings,
+    check_settings,
+    device,
+    initialized,
+    instantiate,
+    read_preset,
+    settings_parser,
+)
 from pyro_vae.figures import elbo_history, manifold
 from pyro_vae.latent import quantile_grid
 from pyro_vae.parts import distribution_mean
@@ -32,7 +41,7 @@ def main() -> int:
     settings, text, options = read_settings(preset, arguments)
     folder = RunFolder(options.run or f"runs/{Path(preset).stem}")
     if options.resume:
-        stored = yaml.safe_load(folder.read_text("settings.yaml"))
+        stored = folder.settings(options.allow)
         settings, text, _ = read_settings(preset, arguments, stored)
         check_resumable(*(yaml.safe_load(words) for words in (read_settings(preset, [], stored)[1], text)))
     else:
@@ -44,19 +53,30 @@ def read_settings(
     preset: str, arguments: list[str], stored: dict[str, Any] | None = None
 ) -> tuple[Settings, str, Namespace]:
     """The settings, the same as YAML, and this script's own options; a stored run's, if given, in place of a preset's."""
-    defaults, overlay = read_preset(preset)
-    parser = settings_parser(defaults if stored is None else stored)
+    allow = allowed(arguments)
+    defaults, overlay = read_preset(preset, allow)
+    parser = settings_parser(defaults if stored is None else stored, allow)
     parser.usage = "train.py [PRESET or YAML file] [--any.setting value] [--run RUN] [--overwrite] [--resume]"
     parser.description = __doc__
     parser.add_argument("--run", type=str | None, default=None, help="the run folder; runs/PRESET when omitted")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that the folder holds")
     parser.add_argument("--resume", action="store_true", help="go on with the run that the folder holds, as it was set")
+    parser.add_argument(
+        "--allow", nargs="*", default=[], help="packages of your own whose classes the settings of a run may name"
+    )
     namespace = parser.parse_args([*(overlay if stored is None else []), *arguments])
     path = namespace.get("data.source.init_args.path")
     if path is not None:
         namespace["data.source.init_args.path"] = str(Path(path).absolute())  # for whoever loads the run elsewhere
     tree = Namespace({name: namespace[name] for name in Settings.__dataclass_fields__})
     return instantiate(parser, namespace), settings_parser().dump(tree, skip_unset=False), namespace
+
+
+def allowed(arguments: list[str]) -> list[str]:
+    """The packages that the settings of a run may name, which must be known before those are read."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--allow", nargs="*", default=[])
+    return parser.parse_known_args(arguments)[0].allow
 
 
 def check_resumable(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> None:
@@ -71,15 +91,18 @@ def check_resumable(stored: dict[str, Any], wanted: dict[str, Any], prefix: str 
 
 def train(settings: Settings, text: str, folder: RunFolder, resume: bool) -> int:
     """Train, save after every epoch, evaluate on the test rows, and draw the manifold where there is a plane to draw."""
-    vae, splits = prepare(settings)
-    earlier = folder.fit() if resume else None
+    check_settings(settings)
+    splits, record = settings.data.load_recorded()
+    earlier = None
     if resume:
-        folder.save_settings(text)
-    vae.to(device(settings.device))
+        folder.check_data(record)
+        earlier = folder.fit()
+        folder.save_settings(text, splits.train.x_shape, folder.info().data)
+    vae = initialized(settings, splits).to(device(settings.device))
 
     def save(reached: Fit) -> None:
         if not reached.history and not resume:
-            folder.begin(text, splits.train.x_shape)
+            folder.begin(text, splits.train.x_shape, record)
         folder.save(reached, vae.state_dict())
 
     result = fit(

@@ -13,7 +13,8 @@ import yaml
 from torch import nn
 
 import pyro_vae as pv
-from pyro_vae.config import build_vae, check_trusted, load_settings, read_preset, settings_parser
+from pyro_vae.config import build_vae, load_settings, read_preset, settings_parser
+from pyro_vae.trust import check_trusted
 
 TRAIN = Path(__file__).parents[1] / "scripts" / "train.py"
 PRESETS = Path(pv.__file__).parent / "presets"
@@ -424,6 +425,7 @@ def write_settings(folder, *path, value):
     branch[path[-1]] = value
     folder.mkdir()
     (folder / "settings.yaml").write_text(yaml.safe_dump(tree))
+    (folder / "run.json").write_text('{"x_shape": [1, 8, 8], "format": 2, "versions": {}}')
     return folder
 
 
@@ -483,7 +485,6 @@ def test_a_run_folder_cannot_bring_further_settings_in_by_the_config_option(tmp_
 
 def test_load_refuses_foreign_code_too(tmp_path, evil):
     run = write_settings(tmp_path / "run", "vae", "prior", value="evil_parts.EvilPrior")
-    (run / "run.json").write_text('{"x_shape": [1, 8, 8], "format": 1, "versions": {}}')
     with pytest.raises(ValueError, match=r"got evil_parts.EvilPrior: allow evil_parts by name if you trust it"):
         pv.load(run)
     assert not evil.exists()

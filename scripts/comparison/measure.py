@@ -12,7 +12,7 @@ import torch
 
 from comparison.rows import Row
 from pyro_vae import evaluate, load
-from pyro_vae.config import load_settings
+from pyro_vae.config import load_data
 from pyro_vae.evaluation import evaluate_rows
 
 TRAIN = Path(__file__).parents[1] / "train.py"
@@ -74,7 +74,7 @@ def measure(row: Row, folder: Path, num_rows: int, num_samples: int, settings: s
 
 
 def _evaluate(folder: Path, num_rows: int, num_samples: int, settings: str) -> Measured:
-    vae, test = load(folder), load_settings(folder).data.load().test
+    vae, test = load(folder), load_data(folder).test
     by_row = evaluate_rows(vae, test.take(slice(num_rows)), num_importance_samples=num_samples)
     evaluation = evaluate(vae, test, num_importance_samples=0)
     with (folder / "history.csv").open(encoding="utf-8") as file:
