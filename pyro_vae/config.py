@@ -101,16 +101,22 @@ class DataSettings:
 
     def load(self) -> sources.Splits:
         """Read the data and split them."""
-        return self.load_recorded()[0]
+        return self.split(*self.read())
 
-    def load_recorded(self) -> tuple[sources.Splits, DataRecord]:
-        """Read the data and split them, with what a run keeps of them."""
-        train, test = (self._levelled(rows) for rows in self.source.read())
-        splits = sources.split_rows(train, test, self.transform, self.validation_fraction, self.seed)
-        return splits, data_record(train, test, len(splits.validation or ()))
+    def read(self) -> tuple[Rows, Rows]:
+        """Return the training and test rows as the source gives them, with the highest level of these settings."""
+        train, test = self.source.read()
+        if self.max_level is None:
+            return train, test
+        return replace(train, max_level=self.max_level), replace(test, max_level=self.max_level)
 
-    def _levelled(self, rows: Rows) -> Rows:
-        return rows if self.max_level is None else replace(rows, max_level=self.max_level)
+    def split(self, train: Rows, test: Rows) -> sources.Splits:
+        """Return what was read with validation rows set apart, and with the transform."""
+        return sources.split_rows(train, test, self.transform, self.validation_fraction, self.seed)
+
+    def record(self, train: Rows, test: Rows) -> DataRecord:
+        """Return what a run keeps of what was read."""
+        return data_record(train, test, round(len(train) * self.validation_fraction))
 
 
 @dataclass
@@ -236,9 +242,10 @@ def load_data(run: str | Path, allow: Sequence[str] = ()) -> sources.Splits:
     Raises:
         ValueError: if the data are others than those of the run, or what `load` refuses.
     """
-    splits, found = load_settings(run, allow).data.load_recorded()
-    RunFolder(run).check_data(found)
-    return splits
+    data = load_settings(run, allow).data
+    rows = data.read()
+    RunFolder(run).check_data(data.record(*rows))
+    return data.split(*rows)
 
 
 def rows_like(run: str | Path, data: str | Path | Data, allow: Sequence[str] = ()) -> Rows:
@@ -266,7 +273,7 @@ def _max_level(folder: RunFolder, data: DataSettings) -> float:
     stored = folder.info().data
     if stored is not None:
         return stored.max_level
-    _, found = data.load_recorded()
+    found = data.record(*data.read())
     folder.check_data(found)
     return found.max_level
 

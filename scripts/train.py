@@ -92,11 +92,13 @@ def check_resumable(stored: dict[str, Any], wanted: dict[str, Any], prefix: str 
 def train(settings: Settings, text: str, folder: RunFolder, resume: bool) -> int:
     """Train, save after every epoch, evaluate on the test rows, and draw the manifold where there is a plane to draw."""
     check_settings(settings)
-    splits, record = settings.data.load_recorded()
-    earlier = None
+    rows = settings.data.read()
+    record = settings.data.record(*rows)
     if resume:
         folder.check_data(record)
-        earlier = folder.fit()
+    splits = settings.data.split(*rows)
+    earlier = folder.fit() if resume else None
+    if resume:
         folder.save_settings(text, splits.train.x_shape, folder.info().data)
     vae = initialized(settings, splits).to(device(settings.device))
 

@@ -44,9 +44,7 @@ def evil(tmp_path, monkeypatch):
     """A module that nobody asked for; the file shows that it was imported."""
     mark = tmp_path / "imported"
     (tmp_path / "evil_parts.py").write_text(
-        f"open({str(mark)!r}, 'w').close()\n"
-        "import os, pyro_vae\n"
-        "class EvilPrior(pyro_vae.StandardNormalPrior): pass\n"
+        f"open({str(mark)!r}, 'w').close()\nimport os, pyro_vae\nclass EvilPrior(pyro_vae.StandardNormalPrior): pass\n"
     )
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     importlib.invalidate_caches()
