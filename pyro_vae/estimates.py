@@ -3,13 +3,15 @@
 import json
 from typing import NamedTuple
 
+from pyro_vae.psis import TRUSTED_KHAT
+
 
 class Estimate(NamedTuple):
     """A mean over rows with its two errors, in nats per row unless its name says otherwise.
 
     Arguments:
         mean: the estimate.
-        monte_carlo_error: its standard error from the draws of z; None when one draw a row cannot tell.
+        monte_carlo_error: its standard error from the draws of z; None where these cannot tell it, as one draw a row.
         row_error: its standard error from the choice of rows; None for a single row.
         num_samples: the draws of z for each row; 0 where the value is exact.
         num_rows: the rows.
@@ -35,6 +37,8 @@ class Evaluation(NamedTuple):
         active_variance: Var_x E_q[z_d | x] for each latent dimension.
         active_units: how many of these exceed 0.01.
         transform: how x was made from the stored levels, the binarisation included.
+        high_khat_share: the share of rows whose importance weights have a k̂ above 0.7. Their log p(x) is a lower bound that
+            no error bar repairs: the error does not hold the nats by which it is too low. None for fewer than 25 draws.
     """
 
     negative_elbo: Estimate
@@ -46,6 +50,7 @@ class Evaluation(NamedTuple):
     active_variance: list[float]
     active_units: int
     transform: str
+    high_khat_share: float | None = None
 
     def to_json(self) -> str:
         """All of it, the errors and counts included."""
@@ -72,6 +77,11 @@ class Evaluation(NamedTuple):
                 errors = "".join(f"{'-' if error is None else f'{error:.4f}':>12}" for error in estimate[1:3])
                 samples = estimate.num_samples or "exact"
                 lines.append(f"{title:<22}{estimate.mean:>12.4f}{errors}{samples:>9}{estimate.num_rows:>8}")
+        if self.high_khat_share is not None:
+            lines.append(
+                f"k-hat exceeds {TRUSTED_KHAT} in {self.high_khat_share:.1%} of rows: their log p(x) is a lower bound "
+                "that no error bar repairs"
+            )
         lines.append(
             f"{self.active_units} of {len(self.active_variance)} latent dimensions are active; data: {self.transform}"
         )

@@ -13,8 +13,9 @@ from pyro_vae.data import Data, Rows, as_rows
 from pyro_vae.divergences import closed_kl, closed_kl_by_dim
 from pyro_vae.estimates import Estimate, Evaluation
 from pyro_vae.execution import Compile, Program
-from pyro_vae.importance import log_weights
+from pyro_vae.importance import log_mean_exp_variance, log_weights
 from pyro_vae.parts import as_shape, evaluating, tensor_like
+from pyro_vae.psis import LEAST_DRAWS, TRUSTED_KHAT, pareto_khat
 from pyro_vae.streams import stream
 from pyro_vae.vae import VAE
 
@@ -22,6 +23,8 @@ from pyro_vae.vae import VAE
 BLOCK_ROWS = 200
 # Draws times rows that pass through the networks at once: bounds the memory.
 _CHUNK = 5_000
+# Draws times rows whose weights are judged at once: bounds the memory, with any number of draws.
+_JUDGED = 1_000_000
 # Chunks of draws from which on a trace takes less time than it saves.
 _TRACE_PAYS_FROM = 50
 # A latent dimension is active when the variance over rows of E_q[z_d | x] exceeds this (Burda et al., 2015).
@@ -47,6 +50,7 @@ class _Block(NamedTuple):
     rate: _RowMeans
     distortion: _RowMeans
     log_marginal: _RowMeans | None
+    khat: Tensor | None
     rate_by_dim: Tensor | None
     latent_mean: tuple[Tensor, Tensor]
     is_discrete: bool
@@ -100,6 +104,7 @@ def evaluate(
         active_variance=variance.tolist(),
         active_units=int((variance > ACTIVE_VARIANCE).sum()),
         transform=repr(rows.transform),
+        high_khat_share=_high_khat_share([block.khat for block in blocks]),
     )
 
 
@@ -188,11 +193,13 @@ def _evaluate_block(
     negative_elbo, rate, distortion = _draws(vae, x, y, q_z, num_samples)
     latent_mean, noise = _latent_mean(q_z)
     rate_by_dim = closed_kl_by_dim(q_z, p_z)
+    log_marginal, khat = _log_marginal(weights, x, y, num_importance_samples)
     return _Block(
         negative_elbo=_row_means(negative_elbo),
         rate=_row_means(rate, is_exact=closed_kl(q_z, p_z) is not None),
         distortion=_row_means(distortion),
-        log_marginal=_log_marginal(weights, x, y, num_importance_samples) if num_importance_samples else None,
+        log_marginal=log_marginal,
+        khat=khat,
         rate_by_dim=None if rate_by_dim is None else rate_by_dim.double(),
         latent_mean=(latent_mean.double(), noise.double()),
         is_discrete=_is_discrete(vae.decode(latent_mean, y), x),
@@ -223,15 +230,36 @@ def _draws(
     return rate + distortion, rate, distortion
 
 
-def _log_marginal(program: Program, x: Tensor, y: Tensor | None, num_samples: int) -> _RowMeans:
-    """log of the mean importance weight, with the variance that the delta method gives it; chunk by chunk."""
-    log_sum = log_square_sum = x.new_full(x.shape[:1], -math.inf, dtype=torch.float64)
+def _log_marginal(
+    program: Program, x: Tensor, y: Tensor | None, num_samples: int
+) -> tuple[_RowMeans | None, Tensor | None]:
+    """log of the mean importance weight, chunk by chunk, and k̂ of the weights where they are enough to tell."""
+    if not num_samples:
+        return None, None
+    log_sum = x.new_full(x.shape[:1], -math.inf, dtype=torch.float64)
+    chunks = []
     for count in _chunks(num_samples):
-        weights = program(x, y, count)[0].double()
-        log_sum = torch.logaddexp(log_sum, weights.logsumexp(0))
-        log_square_sum = torch.logaddexp(log_square_sum, (2 * weights).logsumexp(0))
-    variance = ((log_square_sum - 2 * log_sum).exp() - 1 / num_samples) * num_samples / max(1, num_samples - 1)
-    return _RowMeans(log_sum - math.log(num_samples), variance.clamp(min=0), num_samples)
+        chunks.append(program(x, y, count)[0].clone())  # compiled for CUDA, the next call overwrites it
+        log_sum = torch.logaddexp(log_sum, chunks[-1].double().logsumexp(0))
+    parts = torch.cat(chunks).split(max(1, _JUDGED // num_samples), dim=1)
+    variance = torch.cat([log_mean_exp_variance(part.double()) for part in parts])
+    khat = torch.cat([_khat(part) for part in parts]) if num_samples >= LEAST_DRAWS else None
+    return _RowMeans(log_sum - math.log(num_samples), variance, num_samples), khat
+
+
+def _khat(log_weights: Tensor) -> Tensor:
+    """k̂ of each row, infinite where the weights are none: NaN, infinite or all 0."""
+    khat = log_weights.new_full(log_weights.shape[1:], math.inf, dtype=torch.float64)
+    is_finite = log_weights.amax(0).isfinite()
+    if is_finite.any():
+        khat[is_finite] = pareto_khat(log_weights[:, is_finite])
+    return khat
+
+
+def _high_khat_share(blocks: Sequence[Tensor | None]) -> float | None:
+    """The share of rows whose importance weights are not to be trusted."""
+    known = [block for block in blocks if block is not None]
+    return (torch.cat(known) > TRUSTED_KHAT).double().mean().item() if known else None
 
 
 def _chunks(num_samples: int) -> list[int]:
@@ -259,9 +287,10 @@ def _row_means(draws: Tensor, is_exact: bool = False) -> _RowMeans:
 def _estimate(blocks: Sequence[_RowMeans]) -> Estimate:
     mean, variance = (torch.cat(parts) for parts in ([b.mean for b in blocks], [b.variance for b in blocks]))
     num_samples, num_rows = blocks[0].num_samples, len(mean)
+    monte_carlo_error = variance.sum().sqrt().item() / num_rows
     return Estimate(
         mean=mean.mean().item(),
-        monte_carlo_error=None if num_samples == 1 else variance.sum().sqrt().item() / num_rows,
+        monte_carlo_error=monte_carlo_error if num_samples != 1 and math.isfinite(monte_carlo_error) else None,
         row_error=None if num_rows == 1 else (mean.std() / num_rows**0.5).item(),
         num_samples=num_samples,
         num_rows=num_rows,

@@ -8,7 +8,8 @@ from torch import Tensor
 
 # Up to here the weights have a variance for all practical purposes; above the next, their mean is not to be trusted.
 GOOD_KHAT, TRUSTED_KHAT = 0.5, 0.7
-# Fewer draws than these in the tail cannot tell its shape.
+# Fewer draws than these have no tail to judge, and fewer than the next in the tail cannot tell its shape.
+LEAST_DRAWS = 25
 _LEAST_TAIL = 5
 # The prior on the tail's shape: worth this many draws with this shape.
 _PRIOR_DRAWS, _PRIOR_SHAPE = 10, 0.5
@@ -58,16 +59,32 @@ def pareto_smooth(log_weights: Tensor) -> SmoothedWeights:
         (torch.Size([1000, 3]), tensor(True))
     """
     _check(log_weights)
-    unit, largest = torch.finfo(log_weights.dtype).eps, log_weights.max(0).values
-    magnitude = largest.abs().clamp(min=1).double()
-    is_constant = largest - log_weights.min(0).values <= (unit**0.5 * magnitude).clamp(max=_CONSTANT)
-    shifted, rounding = log_weights.double() - largest.double(), _ROUNDING * unit * magnitude
-    size = max(1, _CHUNK // len(shifted))
-    parts = [_smooth(*part) for part in zip(shifted.split(size, dim=1), rounding.split(size), strict=True)]
-    smoothed, khat = torch.cat([part[0] for part in parts], dim=1), torch.cat([part[1] for part in parts])
-    if len(shifted) > 1:
-        smoothed, khat = torch.where(is_constant, shifted, smoothed), khat.masked_fill(is_constant, 0.0)
-    return SmoothedWeights(smoothed - smoothed.logsumexp(0), khat)
+    parts = [_smooth(part) for part in _some_rows(log_weights)]
+    smoothed = torch.cat([part.log_weights for part in parts], dim=1)
+    return SmoothedWeights(smoothed - smoothed.logsumexp(0), torch.cat([part.khat for part in parts]))
+
+
+def pareto_khat(log_weights: Tensor) -> Tensor:
+    """k̂ of each row, `(B,)`, as `pareto_smooth` finds it, without the smoothed weights: less work.
+
+    Arguments:
+        log_weights: log-weights in nats, up to a constant for each row, `(S, B)`.
+
+    Raises:
+        ValueError: another shape, NaN or positive infinity among the weights, or a row of zero weights.
+
+    Example:
+        >>> from pyro_vae.psis import pareto_khat
+        >>> pareto_khat(torch.randn(1000, 3)).shape
+        torch.Size([3])
+    """
+    _check(log_weights)
+    return torch.cat([_khat(part) for part in _some_rows(log_weights)])
+
+
+def _some_rows(log_weights: Tensor) -> tuple[Tensor, ...]:
+    """All draws of some rows at a time: bounds the memory."""
+    return log_weights.split(max(1, _CHUNK // len(log_weights)), dim=1)
 
 
 def _check(log_weights: Tensor) -> None:
@@ -84,28 +101,68 @@ def _check(log_weights: Tensor) -> None:
         )
 
 
-def _smooth(log_weights: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-weights with maximum 0 in each row, smoothed but not normalised, and k̂; `rounding` is that of each row."""
-    num_draws, num_rows = log_weights.shape
-    khat = log_weights.new_full((num_rows,), math.inf)
-    tail_size = min(math.ceil(min(num_draws / 5, 3 * num_draws**0.5)), num_draws - 1)
-    if tail_size < _LEAST_TAIL:
-        return log_weights, khat
-    values, order = log_weights.sort(0)
-    least = math.log(torch.finfo(log_weights.dtype).tiny)
-    cutoff = values[-tail_size - 1].clamp(min=least)
-    # Equal weights at the cutoff make the tail of a row shorter: rows whose tails are of one length go together.
-    lengths = (values > cutoff + rounding).sum(0)
-    khat[lengths == 0] = 0.0
-    smoothed = log_weights.clone()
-    for length in lengths[lengths >= _LEAST_TAIL].unique().tolist():
-        rows = (lengths == length).nonzero().squeeze(1)
-        base = values[-length - 1, rows].clamp(min=least).exp()
-        shape, quantiles = _fit_pareto(values[-length:, rows].exp() - base)
-        tail = (quantiles + base).log().clamp(max=0.0)  # no weight above the largest that was drawn
-        smoothed[order[-length:, rows], rows] = torch.where(shape.isfinite(), tail, values[-length:, rows])
-        khat[rows] = shape.nan_to_num(nan=math.inf, posinf=math.inf)
-    return smoothed, khat
+class _Tail(NamedTuple):
+    """The fitted tail of those rows whose tails have the same length.
+
+    Arguments:
+        rows: their numbers, `(R,)`.
+        log_quantiles: what takes the place of their largest draws, in ascending order, `(length, R)`.
+    """
+
+    rows: Tensor
+    log_quantiles: Tensor
+
+
+def _smooth(log_weights: Tensor) -> SmoothedWeights:
+    """Log-weights with maximum 0 in each row, smoothed but not normalised, and k̂."""
+    shifted = log_weights.double() - log_weights.max(0).values.double()
+    values, order = shifted.sort(0)
+    khat, tails = _fit_tails(values[-_tail_size(len(values)) - 1 :], log_weights)
+    smoothed = shifted.clone()
+    for rows, log_quantiles in tails:
+        smoothed[order[-len(log_quantiles) :, rows], rows] = log_quantiles
+    return SmoothedWeights(torch.where(_is_constant(log_weights), shifted, smoothed), khat)
+
+
+def _khat(log_weights: Tensor) -> Tensor:
+    largest = log_weights.topk(_tail_size(len(log_weights)) + 1, dim=0).values.double()
+    return _fit_tails((largest - largest[0]).flip(0), log_weights)[0]
+
+
+def _tail_size(num_draws: int) -> int:
+    return min(math.ceil(min(num_draws / 5, 3 * num_draws**0.5)), num_draws - 1)
+
+
+def _is_constant(log_weights: Tensor) -> Tensor:
+    """Which rows have equal weights up to rounding, `(B,)`; a single draw is not called constant."""
+    largest = log_weights.max(0).values
+    tolerance = torch.finfo(log_weights.dtype).eps ** 0.5 * _magnitude(log_weights)
+    return (largest - log_weights.min(0).values <= tolerance.clamp(max=_CONSTANT)) & (len(log_weights) > 1)
+
+
+def _magnitude(log_weights: Tensor) -> Tensor:
+    """What the rounding of each row's log-weights is in proportion to, `(B,)`."""
+    return log_weights.max(0).values.abs().clamp(min=1).double()
+
+
+def _fit_tails(largest: Tensor, log_weights: Tensor) -> tuple[Tensor, list[_Tail]]:
+    """k̂ of each row, and the fits, from the largest draws in ascending order, their maximum 0 in each row."""
+    khat, tails = largest.new_full((largest.shape[1],), math.inf), []
+    if len(largest) > _LEAST_TAIL:
+        least = math.log(torch.finfo(largest.dtype).tiny)
+        rounding = _ROUNDING * torch.finfo(log_weights.dtype).eps * _magnitude(log_weights)
+        # Equal weights at the cutoff make the tail of a row shorter: rows whose tails are of one length go together.
+        lengths = (largest > largest[0].clamp(min=least) + rounding).sum(0)
+        khat[lengths == 0] = 0.0
+        for length in lengths[lengths >= _LEAST_TAIL].unique().tolist():
+            rows = (lengths == length).nonzero().squeeze(1)
+            tail = largest[-length:, rows]
+            base = largest[-length - 1, rows].clamp(min=least).exp()
+            shape, quantiles = _fit_pareto(tail.exp() - base)
+            log_quantiles = (quantiles + base).log().clamp(max=0.0)  # no weight above the largest that was drawn
+            tails.append(_Tail(rows, torch.where(shape.isfinite(), log_quantiles, tail)))
+            khat[rows] = shape.nan_to_num(nan=math.inf, posinf=math.inf)
+    return khat.masked_fill(_is_constant(log_weights), 0.0), tails
 
 
 def _fit_pareto(tail: Tensor) -> tuple[Tensor, Tensor]:

@@ -131,15 +131,25 @@ def test_the_bounds_close_as_temperatures_are_added(reference, vae):
         assert rise.mean() > 3 * standard_error(rise)
 
 
-def test_the_error_is_that_of_other_chains(reference, vae):
-    """What is found twice differs by √2 of the error that is stated, on average."""
+@pytest.mark.parametrize(("num_temperatures", "num_chains"), [(2, 8), (12, 8)])
+def test_the_error_is_that_of_other_chains(reference, vae, num_temperatures, num_chains):
+    """What is found twice differs by √2 of the error that is stated, on average over rows."""
+    # The ratio has a noise of 0.05. Failure rate: 1e-4.
     x, _ = simulated(vae, 400)
     guide = guide_of(reference, 1.0, 0.8)
-    one, other = (sandwich(vae.model, guide, x, num_temperatures=12, num_chains=32, num_steps=3) for _ in range(2))
+    counts = {"num_temperatures": num_temperatures, "num_chains": num_chains, "num_steps": 2}
+    one, other = (sandwich(vae.model, guide, x, **counts) for _ in range(2))
     stated = (one.lower_error**2 + other.lower_error**2).mean().sqrt()
-    assert (one.lower - other.lower).square().mean().sqrt() == pytest.approx(stated.item(), rel=0.25)
+    assert (one.lower - other.lower).square().mean().sqrt() == pytest.approx(stated.item(), rel=0.2)
     assert one.upper is None
     assert one.upper_error is None
+
+
+def test_one_chain_knows_no_error(vae):
+    x, exact = simulated(vae, 3)
+    found = sandwich(vae.model, vae.guide, x, exact=exact, num_temperatures=2, num_chains=1)
+    assert found.lower_error.isinf().all()
+    assert found.upper_error.isinf().all()
 
 
 def test_other_models_and_latents_outside_the_real_numbers():

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pyro_vae import pareto_smooth, psis
+from pyro_vae.psis import pareto_khat
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # arviz announces its next version
@@ -50,6 +51,7 @@ def test_shape_and_weights_are_those_of_arviz(tail, num_draws):
         smoothed, khat = psislw(log_weights.T.numpy())
     np.testing.assert_allclose(found.khat, khat, rtol=0, atol=1e-6)
     np.testing.assert_allclose(found.log_weights.T, smoothed, rtol=0, atol=1e-6)
+    assert torch.equal(pareto_khat(log_weights), found.khat)
 
 
 @pytest.mark.parametrize("num_draws", [100, 1000])
@@ -237,5 +239,6 @@ def test_not_a_number_and_infinity_are_refused(bad):
 def test_a_row_of_zero_weights_is_refused():
     log_weights = torch.zeros(50, 4)
     log_weights[:, 1] = -math.inf
-    with pytest.raises(ValueError, match="finite for at least one draw of each row, got others in 1 of 4 rows"):
-        pareto_smooth(log_weights)
+    for function in (pareto_smooth, pareto_khat):
+        with pytest.raises(ValueError, match="finite for at least one draw of each row, got others in 1 of 4 rows"):
+            function(log_weights)

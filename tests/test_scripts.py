@@ -194,6 +194,7 @@ def test_evaluating_the_test_rows_repeats_the_metrics_of_training(trained):
     again = call(folder, "evaluate", "run")
     assert (again.code, again.err) == (0, "")
     assert again.out in ended.out
+    assert f"k-hat exceeds 0.7 in {before['high_khat_share']:.1%} of rows" in again.out
     assert json.loads((folder / "run" / "metrics.json").read_text()) == before
 
 

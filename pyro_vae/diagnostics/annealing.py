@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_vae.densities import RowDensities
 from pyro_vae.execution import Program
 from pyro_vae.hamiltonian import Point, hmc_transition
-from pyro_vae.importance import log_mean_exp, refuse_points, sample_sites
+from pyro_vae.importance import log_mean_exp, log_mean_exp_variance, refuse_points, sample_sites
 from pyro_vae.parts import as_shape
 from pyro_vae.store import store_as_found
 
@@ -27,7 +27,7 @@ class Sandwich(NamedTuple):
     Arguments:
         lower: by the forward chains, `(B,)`; at most log p(x) in expectation.
         upper: by the reverse chains, `(B,)`; at least log p(x) in expectation. None without exact posterior draws.
-        lower_error: the Monte Carlo error of `lower` from the spread of the chains, `(B,)`; 0 with one chain.
+        lower_error: the Monte Carlo error of `lower` from the spread of the chains, `(B,)`; infinite with one chain.
         upper_error: the same of `upper`, or None; too small, since all chains of a row start from the same exact draw.
         acceptance: the mean probability with which trajectories were accepted, `(B,)`; NaN where there are none, with one
             temperature.
@@ -190,8 +190,5 @@ def _schedule(num_temperatures: int) -> Tensor:
 
 
 def _error(log_weights: Tensor) -> Tensor:
-    """The standard error of the log of the mean weight by the delta method, `(B,)`."""
-    count = len(log_weights)
-    shares = log_weights.softmax(0)
-    variance = ((shares**2).sum(0) - 1 / count) * count / max(1, count - 1)
-    return variance.clamp(min=0).sqrt()
+    """The standard error of the log of the mean weight, `(B,)`."""
+    return log_mean_exp_variance(log_weights).sqrt()

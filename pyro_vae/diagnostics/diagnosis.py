@@ -19,14 +19,12 @@ from pyro_vae.diagnostics.gaps import Gaps, inference_gaps, with_free_outputs
 from pyro_vae.estimates import Evaluation
 from pyro_vae.evaluation import BLOCK_ROWS, check_data, evaluate
 from pyro_vae.parts import as_shape, evaluating, tensor_like
-from pyro_vae.psis import GOOD_KHAT, TRUSTED_KHAT
+from pyro_vae.psis import GOOD_KHAT, LEAST_DRAWS, TRUSTED_KHAT
 from pyro_vae.streams import stream
 from pyro_vae.vae import VAE
 
 # The parts of a diagnosis draw from streams of their own, numbered so; `evaluate` and `calibrate` number theirs by blocks.
 _KHAT_STREAM, _SIMULATED_STREAM, _REAL_STREAM, _GAPS_STREAM = 10**9, 10**9 + 1, 10**9 + 2, 10**9 + 3
-# Fewer draws than these have no tail to judge.
-_LEAST_SAMPLES = 25
 
 
 class RowWeights(NamedTuple):
@@ -205,8 +203,8 @@ def diagnose(
 
 def _check_counts(num_rows: int, num_samples: int, num_annealed: int, num_temperatures: int) -> None:
     as_shape((num_annealed, num_temperatures), "num_annealed and num_temperatures")
-    if num_samples < _LEAST_SAMPLES:
-        raise ValueError(f"'num_samples' must be {_LEAST_SAMPLES} or more for a k-hat, got {num_samples}.")
+    if num_samples < LEAST_DRAWS:
+        raise ValueError(f"'num_samples' must be {LEAST_DRAWS} or more for a k-hat, got {num_samples}.")
     if num_rows < LEAST_ROWS:
         raise ValueError(f"'num_rows' must be {LEAST_ROWS} or more, to calibrate, got {num_rows}.")
 

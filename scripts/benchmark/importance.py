@@ -1,6 +1,5 @@
 """log p(x) by importance sampling: `pyro_vae.evaluate`, and the loop that a user of stock Pyro writes."""
 
-import math
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from benchmark.ours import build_vae, load_rows, training
 from benchmark.setting import Setting
 from pyro_vae import VAE, Estimate, Rows, evaluate, fit
 from pyro_vae.execution import Compile
+from pyro_vae.importance import log_mean_exp, log_mean_exp_variance
 
 # Epochs of training before the comparison, so that the posterior is worth sampling from.
 _EPOCHS = 3
@@ -99,12 +99,10 @@ def log_prob(trace: Trace, site: str) -> Tensor:
 
 
 def summary(log_weights: Tensor) -> Estimate:
-    """log p(x) averaged over rows, with the delta method's error from the draws and the error from the choice of rows."""
+    """log p(x) averaged over rows, with the error from the draws and the error from the choice of rows."""
     num_samples, num_rows = log_weights.shape
     log_weights = log_weights.double()
-    log_marginal = log_weights.logsumexp(0) - math.log(num_samples)
-    variance = (log_weights - log_marginal).exp().var(0) / num_samples
+    log_marginal = log_mean_exp(log_weights)
+    monte_carlo_error = log_mean_exp_variance(log_weights).sum().sqrt().item() / num_rows
     row_error = log_marginal.std().item() / num_rows**0.5
-    return Estimate(
-        log_marginal.mean().item(), variance.sum().sqrt().item() / num_rows, row_error, num_samples, num_rows
-    )
+    return Estimate(log_marginal.mean().item(), monte_carlo_error, row_error, num_samples, num_rows)
