@@ -236,7 +236,7 @@ def draw(
     with pyro.plate(_SAMPLES, num_samples, dim=dim):
         guide_trace, model_trace = traces(scales(model), guide, args, kwargs)
     frames = _row_frames(sample_sites(guide_trace) + sample_sites(model_trace))
-    weight = prod((frame.full_size or frame.size) / frame.size for frame in frames)
+    weight: float | Tensor = prod((frame.full_size or frame.size) / frame.size for frame in frames)
     for scale in scales.of_rows({frame.dim for frame in frames}):
         weight = weight * scale
     return Draws(guide_trace, model_trace, frames, dim, weight)
