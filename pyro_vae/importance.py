@@ -11,6 +11,9 @@ from pyro import poutine
 from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.indep_messenger import CondIndepStackFrame
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor
 
 from pyro_vae.store import store_as_found
@@ -28,12 +31,14 @@ class Draws(NamedTuple):
         model_trace: the model's, replayed against it.
         row_frames: the plates that every site lies in.
         dim: the dimension of the draws.
+        row_weight: how many rows each row stands for: by a subsampled plate, and by scales around all sites of the model.
     """
 
     guide_trace: poutine.Trace
     model_trace: poutine.Trace
     row_frames: frozenset[CondIndepStackFrame]
     dim: int
+    row_weight: float | Tensor = 1.0
 
     @property
     def latents(self) -> list[Site]:
@@ -53,11 +58,6 @@ class Draws(NamedTuple):
             )
         return self.model_trace.nodes[site["name"]]
 
-    @property
-    def row_scale(self) -> float:
-        """How many rows of the whole data each row stands for."""
-        return prod((frame.full_size or frame.size) / frame.size for frame in self.row_frames)
-
     def log_weights(self) -> Tensor:
         """log p(x, z) − log q(z | x), without any scales."""
         log_p, log_q = (
@@ -67,7 +67,7 @@ class Draws(NamedTuple):
         return log_p - log_q
 
     def scaled_log_weights(self) -> Tensor:
-        """The same with the scales inside the row plate, such as a KL weight, and not with that of the plate itself."""
+        """The same with the scales of single sites, such as a KL weight, and not with the weight of the row."""
         log_p, log_q = (
             self.by_row((site, self.inner_scale(site) * log_prob(site)) for site in sample_sites(trace))
             for trace in (self.model_trace, self.guide_trace)
@@ -75,12 +75,19 @@ class Draws(NamedTuple):
         return log_p - log_q
 
     def inner_scale(self, site: Site) -> float | Tensor:
-        """The site's scale but for what the row plate gives it."""
-        return site["scale"] / self.row_scale
+        """The site's scale without the weight of its row."""
+        weight = self.row_weight
+        # A row of weight 0 has a scale of 0 as well.
+        return site["scale"] / (torch.where(weight == 0, 1.0, weight) if isinstance(weight, Tensor) else weight)
 
     def by_row(self, terms: Iterable[tuple[Site, Tensor]]) -> Tensor:
         """The sum of the sites' terms, masked as the sites are, over all dimensions but those of draws and rows."""
-        return _sum_by_row(terms, {frame.dim for frame in self.row_frames} | {self.dim})
+        return _sum_by_row(terms, self.kept_dims)
+
+    @property
+    def kept_dims(self) -> set[int | None]:
+        """The dimensions of draws and rows."""
+        return {frame.dim for frame in self.row_frames} | {self.dim}
 
 
 class RowPlate(NamedTuple):
@@ -114,6 +121,11 @@ class RowPlate(NamedTuple):
 def log_prob(site: Site) -> Tensor:
     """The log-density of a site's value, in nats."""
     return site["fn"].log_prob(site["value"])
+
+
+def weighed(site: Site, term: Tensor) -> Tensor:
+    """A term of a site, such as its log-density, times the site's scale, and 0 where the site is masked."""
+    return scale_and_mask(term, site["scale"], site["mask"])
 
 
 def log_density(
@@ -220,10 +232,37 @@ def draw(
         ValueError: model and guide have other latents, or there is no plate that all their sites lie in.
     """
     dim = -1 - max_plate_nesting
+    scales = _SharedScales()
     with pyro.plate(_SAMPLES, num_samples, dim=dim):
-        guide_trace, model_trace = traces(model, guide, args, kwargs)
+        guide_trace, model_trace = traces(scales(model), guide, args, kwargs)
     frames = _row_frames(sample_sites(guide_trace) + sample_sites(model_trace))
-    return Draws(guide_trace, model_trace, frames, dim)
+    weight: float | Tensor = prod((frame.full_size or frame.size) / frame.size for frame in frames)
+    for scale in scales.of_rows({frame.dim for frame in frames}):
+        weight = weight * scale
+    return Draws(guide_trace, model_trace, frames, dim, weight)
+
+
+class _SharedScales(Messenger):
+    """The handlers `poutine.scale` that cover every sample statement of a program, around its plates or inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared: list[ScaleMessenger] | None = None
+
+    def of_rows(self, row_dims: set[int | None]) -> list[float | Tensor]:
+        """Their scales, without those that vary inside a row."""
+        return [handler.scale for handler in self.shared or [] if _varies_only_along(row_dims, handler.scale)]
+
+    def _pyro_sample(self, message: Any) -> None:
+        if not poutine.util.site_is_subsample(message):
+            handlers = [handler for handler in _PYRO_STACK if isinstance(handler, ScaleMessenger)]
+            known = handlers if self.shared is None else self.shared
+            self.shared = [handler for handler in known if any(handler is other for other in handlers)]
+
+
+def _varies_only_along(dims: set[int | None], scale: float | Tensor) -> bool:
+    shape = scale.shape if isinstance(scale, Tensor) else ()
+    return all(size == 1 or index - len(shape) in dims for index, size in enumerate(shape))
 
 
 def log_weights(model: Callable, guide: Callable, *args: Any, num_samples: int, **kwargs: Any) -> Tensor:

@@ -1,6 +1,7 @@
 """Importance-weighted bounds: exact where the posterior is, by hand elsewhere, and gradients that agree in expectation."""
 
 import math
+from contextlib import nullcontext
 from functools import partial
 
 import pyro
@@ -54,23 +55,28 @@ class Conjugate:
     """z ~ N(0, 1) and x | z ~ N(z + shift, 1) at x = 1, with a wrong guide, in many rows that are alike.
 
     Each row has parameters of its own, so one pass gives as many independent gradients.
+
+    Arguments:
+        num_rows: how many rows.
+        normal: the family of the guide.
+        masked: masks the latent.
     """
 
-    def __init__(self, num_rows, normal=dist.Normal):
+    def __init__(self, num_rows, normal=dist.Normal, masked=nullcontext):
         values = -0.4, 0.1, 0.2
         self.parameters = [torch.full((num_rows,), value, requires_grad=True) for value in values]
-        self.normal = normal
+        self.normal, self.masked = normal, masked
 
     def model(self, kl_weight=1.0):
         *_, shift = self.parameters
         with pyro.plate("rows", len(shift)):
-            with poutine.scale(scale=kl_weight):
+            with poutine.scale(scale=kl_weight), self.masked():
                 z = pyro.sample("z", dist.Normal(0.0, 1.0))
             pyro.sample("x", dist.Normal(z + shift, 1.0), obs=torch.ones_like(shift))
 
     def guide(self, kl_weight=1.0):
         loc, log_scale, _ = self.parameters
-        with pyro.plate("rows", len(loc)), poutine.scale(scale=kl_weight):
+        with pyro.plate("rows", len(loc)), poutine.scale(scale=kl_weight), self.masked():
             return pyro.sample("z", self.normal(loc, log_scale.exp()))
 
     def gradients(self, objective, seed=0, **kwargs):
@@ -209,6 +215,31 @@ def test_the_doubly_reparameterised_gradient_is_that_of_the_bound_in_expectation
     received = rows.gradients(DoublyReparameterizedELBO(5), kl_weight=kl_weight)
     for ours, other in zip(received[:2], expected[:2], strict=True):
         assert abs(standard_errors(ours - other)) < 4
+
+
+HALF = torch.arange(200_000) < 100_000
+MASKS = {
+    "of rows": {"masked": partial(poutine.mask, mask=HALF)},
+    "of all": {"masked": partial(poutine.mask, mask=False)},
+    "of the guide's distribution": {"normal": lambda *numbers: dist.Normal(*numbers).mask(HALF)},
+    "of both": {
+        "masked": partial(poutine.mask, mask=HALF),
+        "normal": lambda *numbers: dist.Normal(*numbers).mask(torch.arange(200_000) % 2 == 0),
+    },
+}
+
+
+@float64
+@pytest.mark.parametrize("mask", MASKS)
+def test_the_doubly_reparameterised_gradient_is_that_of_the_bound_where_the_latent_is_masked(mask):
+    # Failure rate: 6e-5 for each of four gradients (4 standard errors of 1e5 paired draws), at a fixed seed.
+    rows = Conjugate(200_000, **MASKS[mask])
+    expected = rows.gradients(ImportanceWeightedELBO(5), kl_weight=0.5)
+    received = rows.gradients(DoublyReparameterizedELBO(5), kl_weight=0.5)
+    for ours, other in zip(received[:2], expected[:2], strict=True):
+        difference = (ours - other).reshape(2, -1)
+        for half in difference[difference.abs().amax(1) > 1e-12]:  # without a density of z both are the same
+            assert abs(standard_errors(half)) < 4
 
 
 @float64

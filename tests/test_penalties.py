@@ -8,7 +8,6 @@ import pyro.distributions as dist
 import pytest
 import torch
 from models import binary_vae
-from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoNormal
 from references import kl_from_standard_normal, normal
@@ -315,15 +314,6 @@ def test_a_latent_of_the_guide_without_a_prior_is_refused():
             loss = getattr(objective, "loss", objective)
             with pytest.raises(ValueError, match="'model' must have a prior for .* but has none for 'scale_unconstr"):
                 loss(model, guide)
-
-
-@pytest.mark.parametrize(
-    ("make", "kwargs"), [(FreeBitsELBO, {}), (CapacityELBO, {"kl_capacity": 1.0}), (TotalCorrelationELBO, {})]
-)
-def test_a_masked_latent_is_refused_where_the_kl_is_averaged_over_rows(vae, x, make, kwargs):
-    mask = poutine.mask(mask=torch.arange(len(x)) > 0)
-    with pytest.raises(ValueError, match="'z' must not be masked"):
-        make().differentiable_loss(mask(vae.model), mask(vae.guide), x, **kwargs)
 
 
 def test_weights_by_row_give_one_loss(vae, x):

@@ -5,18 +5,21 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
 from torch import Tensor
 
 from pyro_vae.importance import Draws, draw, log_mean_exp
+from pyro_vae.objectives.masks import by_element, kept_elements
 from pyro_vae.parts import as_shape
 
 
 class RowELBO(ELBO, ABC):
     """A Pyro objective that is computed row by row, from draws of all latents that cost one vectorised pass.
 
-    Its value is the negative bound, summed over rows, and scaled to the whole data where the row plate is subsampled; a
-    KL weight and all other scales act on each row's terms. It works with Pyro's SVI and with ours, plain and traced.
+    Its value is the negative bound, summed over rows by their weights. The weight of a row is how many rows it stands for:
+    by a subsampled row plate, and by each `poutine.scale` around all sites of the model. Other scales, such as a KL weight,
+    act on the terms of single sites. A masked row counts as none. It works with Pyro's SVI and with ours, plain and traced.
     A subclass defines `differentiable_loss`.
 
     Arguments:
@@ -75,7 +78,7 @@ class ImportanceWeightedELBO(RowELBO):
 
     def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
         draws = self.draw(model, guide, args, kwargs)
-        return -draws.row_scale * log_mean_exp(draws.scaled_log_weights(), draws.dim).sum()
+        return -(draws.row_weight * log_mean_exp(draws.scaled_log_weights(), draws.dim)).sum()
 
 
 class StickingTheLandingELBO(RowELBO):
@@ -99,14 +102,14 @@ class StickingTheLandingELBO(RowELBO):
     def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
         draws = self.draw(model, guide, args, kwargs)
         log_weights = draws.scaled_log_weights() + _cancel_score(draws)
-        return -draws.row_scale * log_mean_exp(log_weights, draws.dim).sum()
+        return -(draws.row_weight * log_mean_exp(log_weights, draws.dim)).sum()
 
 
 class DoublyReparameterizedELBO(RowELBO):
     """L_K as in `ImportanceWeightedELBO`, with an unbiased gradient for the guide whose signal does not fade as K grows.
 
     With normalised weights v_k = w_k / Σ w, the model's gradient is Σ v_k ∇ log w_k, and the guide's is Σ v_k² ∇ log w_k
-    through z_k alone; with a KL weight β the factor v_k² becomes v_k (1 − β + β v_k).
+    through z_k alone; with a KL weight β the factor v_k² becomes v_k (1 − β + β v_k), and v_k where the latent is masked.
 
     References:
         Doubly reparameterized gradient estimators for Monte Carlo objectives, Tucker et al., 2018.
@@ -129,12 +132,16 @@ class DoublyReparameterizedELBO(RowELBO):
         log_weights = draws.scaled_log_weights() + cancelled
         shares = log_weights.detach().softmax(draws.dim)
         if z.requires_grad:
-            kl_weight = draws.inner_scale(latent)
-            factor = (1 - kl_weight + kl_weight * shares).reshape(shares.shape + (1,) * latent["fn"].event_dim)
+            event_dim = latent["fn"].event_dim
+            shares_of_z = by_element(shares, event_dim)
+            kl_weight = scale_and_mask(
+                torch.ones_like(shares_of_z), by_element(draws.inner_scale(latent), event_dim), kept_elements(latent)
+            )
+            factor = 1 - kl_weight + kl_weight * shares_of_z
             z.register_hook(lambda gradient: factor * gradient)
         bound = log_mean_exp(log_weights, draws.dim).detach()
         surrogate = (shares * log_weights).sum(draws.dim)
-        return -draws.row_scale * (bound + surrogate - surrogate.detach()).sum()
+        return -(draws.row_weight * (bound + surrogate - surrogate.detach())).sum()
 
 
 def _cancel_score(draws: Draws) -> Tensor:

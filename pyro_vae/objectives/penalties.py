@@ -4,19 +4,24 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from pyro import poutine
+from pyro.distributions import MaskedDistribution
+from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 from torch.distributions import Independent
 
 from pyro_vae.divergences import closed_kl, closed_kl_by_dim
-from pyro_vae.importance import Draws, Site, log_mean_exp, log_prob
+from pyro_vae.importance import Draws, Site, log_prob, weighed
 from pyro_vae.objectives.bounds import RowELBO
+from pyro_vae.objectives.masks import by_element, kept_elements, without_masks
 
 
 class FreeBitsELBO(RowELBO):
     """−E_q[log p(x | z)] + Σ_d max(λ, mean over rows of KL_d): a rate below λ in a dimension costs nothing.
 
     So no dimension is driven to its prior. Posterior and prior must be products over the dimensions with a KL in closed
-    form. KL_d is averaged over the rows of the batch, as in the paper.
+    form. KL_d is averaged over the rows of the batch, as in the paper, by the weights that rows have in z; a masked row or
+    element has none. With λ = 0 it is the negative ELBO.
 
     References:
         Improved variational inference with inverse autoregressive flow, Kingma et al., 2016.
@@ -27,7 +32,8 @@ class FreeBitsELBO(RowELBO):
         max_plate_nesting: how many plates deep model and guide go.
 
     Raises:
-        ValueError: posterior or prior are no products over the dimensions.
+        ValueError: posterior or prior are no products over the dimensions; a latent has other scales or masks in the model
+            than in the guide.
 
     Example:
         >>> FreeBitsELBO(free_nats=0.5).loss(vae.model, vae.guide, vae.sample(3)) > 0
@@ -41,28 +47,30 @@ class FreeBitsELBO(RowELBO):
         self.free_nats = free_nats
 
     def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
-        draws = _unmasked(self.draw(model, guide, args, kwargs))
-        loss = -draws.row_scale * _reconstruction(draws).sum()
+        draws = self.draw(model, guide, args, kwargs)
+        loss = _distortion(draws)
         for site in draws.latents:
-            prior = draws.prior(site)
-            kl = closed_kl_by_dim(site["fn"], prior["fn"])
+            q_z, p_z = (without_masks(part["fn"])[0] for part in (site, _prior(draws, site)))
+            kl = closed_kl_by_dim(q_z, p_z)
             if kl is None:
                 raise ValueError(
                     f"'{site['name']}' must have a posterior and a prior that are products over dimensions, with a KL in "
-                    f"closed form, for FreeBitsELBO, got {_family(site['fn'])} and {_family(prior['fn'])}."
+                    f"closed form, for FreeBitsELBO, got {_family(site['fn'])} and {_family(draws.prior(site)['fn'])}."
                 )
-            rows = kl.reshape(-1, kl.shape[-1])
-            num_rows = len(rows) / self.num_particles
-            scale = torch.as_tensor(site["scale"]).mean()  # where rows have weights of their own
-            loss = loss + scale * num_rows * rows.mean(0).clamp(min=self.free_nats).sum()
+            total, weight = (self._sum_by_dim(site, terms) for terms in (kl, torch.ones_like(kl)))
+            loss = loss + total.clamp(min=self.free_nats * weight).sum()
         return loss
+
+    def _sum_by_dim(self, site: Site, terms: Tensor) -> Tensor:
+        """Terms of each element of a latent, averaged over draws and summed over rows by their weights, `(D,)`."""
+        return _weighed_elements(site, terms).flatten(0, -2).sum(0) / self.num_particles
 
 
 class CapacityELBO(RowELBO):
     """−E_q[log p(x | z)] + γ |mean over rows of KL − C|: the rate is held at a capacity C, which training lets grow.
 
-    C is the argument `kl_capacity` of a step, which `fit` passes by the schedule `LinearCapacity`; γ takes the place of a KL
-    weight, which has no effect here.
+    C is the argument `kl_capacity` of a step, which `fit` passes by the schedule `LinearCapacity`. Rows are averaged by the
+    weights that they have in z, and a KL weight multiplies γ. With C = 0 and γ = 1 it is the negative ELBO.
 
     References:
         Understanding disentangling in β-VAE, Burgess et al., 2018.
@@ -71,6 +79,9 @@ class CapacityELBO(RowELBO):
         gamma: the weight γ of the difference.
         num_particles: the number of draws of z that are averaged.
         max_plate_nesting: how many plates deep model and guide go.
+
+    Raises:
+        ValueError: a latent has other scales or masks in the model than in the guide.
 
     Example:
         >>> CapacityELBO(gamma=100.0).loss(vae.model, vae.guide, vae.sample(3), kl_capacity=5.0) > 0
@@ -88,14 +99,16 @@ class CapacityELBO(RowELBO):
     ) -> Tensor:
         if kl_capacity is None:
             raise ValueError("'kl_capacity' must be given to CapacityELBO, in nats per row, got none.")
-        draws = _unmasked(self.draw(model, guide, args, kwargs))
-        rate = draws.by_row((site, _kl(draws, site)) for site in draws.latents).mean(draws.dim)
-        excess = rate.numel() * (rate.mean() - kl_capacity).abs()
-        return draws.row_scale * (self.gamma * excess - _reconstruction(draws).sum())
+        draws = self.draw(model, guide, args, kwargs)
+        rate = draws.by_row((site, site["scale"] * _kl(draws, site)) for site in draws.latents)
+        # A row counts as its latents do, and as that of the highest weight where these differ.
+        weights = [_row_weight(draws, site).expand_as(rate) for site in draws.latents]
+        excess = rate - kl_capacity * torch.stack(weights).amax(0)
+        return _distortion(draws) + self.gamma * excess.mean(draws.dim).sum().abs()
 
 
 class RateTerms(NamedTuple):
-    """The rate in three parts, as means over rows in nats; their sum is the rate.
+    """The rate in three parts, as means over rows by their weights, in nats; their sum is the rate.
 
     Arguments:
         mutual_information: I(x; z) = KL(q(z, x) ‖ q(z) q(x)), what the code tells of the row.
@@ -113,7 +126,7 @@ class TotalCorrelationELBO(RowELBO):
 
     The aggregated posterior q(z) and its marginals are those of the batch, q(z_i) = (1 / M) Σ_j q(z_i | x_j) over M rows:
     minibatch-weighted sampling but for a constant, which has no gradient. So I(x; z) is at most log M here, and the terms
-    of a small batch are biased.
+    of a small batch are biased. Rows of other weights in z have these in all means; a masked row has none.
 
     References:
         Isolating sources of disentanglement in variational autoencoders, Chen et al., 2018 (minibatch-weighted sampling).
@@ -123,7 +136,8 @@ class TotalCorrelationELBO(RowELBO):
         num_particles: the number of draws of z that are averaged.
 
     Raises:
-        ValueError: the posterior is no product over the dimensions, or there is more than one latent site.
+        ValueError: the posterior is no product over the dimensions; there is more than one latent site; single elements of
+            z are masked; the latent has other scales or masks in the model than in the guide.
 
     Example:
         >>> TotalCorrelationELBO(beta=4.0).terms(vae.model, vae.guide, vae.sample(3))._fields
@@ -139,56 +153,93 @@ class TotalCorrelationELBO(RowELBO):
     @torch.no_grad()
     def terms(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> RateTerms:
         """The three parts of the rate on this batch."""
-        return RateTerms(*(term.mean() for term in self._terms(_unmasked(self.draw(model, guide, args, kwargs)))))
+        draws = self.draw(model, guide, args, kwargs)
+        shares = _row_shares(draws, _one_latent(draws))
+        return RateTerms(*((shares * term.mean(draws.dim)).sum() for term in self._terms(draws)))
 
     def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
-        draws = _unmasked(self.draw(model, guide, args, kwargs))
+        draws = self.draw(model, guide, args, kwargs)
         information, correlation, dimension_kl = self._terms(draws)
-        scale = draws.latents[0]["scale"]
-        rate = scale * (information + self.beta * correlation + dimension_kl).mean(draws.dim)
-        return rate.sum() - draws.row_scale * _reconstruction(draws).sum()
+        (site,) = draws.latents
+        rate = weighed(site, information + self.beta * correlation + dimension_kl)
+        return _distortion(draws) + rate.mean(draws.dim).sum()
 
     def _terms(self, draws: Draws) -> RateTerms:
         """Each of shape `(S, B)`."""
-        if len(draws.latents) != 1 or len(draws.row_frames) != 1 or not _is_product(draws.latents[0]["fn"]):
-            found = ", ".join(f"{site['name']}: {_family(site['fn'])}" for site in draws.latents)
-            raise ValueError(
-                "'guide' must have one latent site in one row plate, a product over dimensions, for TotalCorrelationELBO, "
-                f"got {found or 'none'}."
-            )
-        (site,) = draws.latents
-        z, q_z = site["value"], site["fn"].base_dist
+        site = _one_latent(draws)
+        prior = _prior(draws, site)
+        z, log_shares = site["value"], _row_shares(draws, site).log()
+        q_z = site["fn"].base_dist
         # log q(z_i | x_j) in each dimension, (i, S, j, D).
         pairs = q_z.log_prob(z.movedim(1, 0).unsqueeze(2))
-        log_q_z = log_mean_exp(pairs.sum(-1), -1).T
-        log_q_z_dims = log_mean_exp(pairs, -2).sum(-1).T
-        log_p_z = log_prob(draws.prior(site))
-        return RateTerms(log_prob(site) - log_q_z, log_q_z - log_q_z_dims, log_q_z_dims - log_p_z)
+        log_q_z = (pairs.sum(-1) + log_shares).logsumexp(-1).T
+        log_q_z_dims = (pairs + log_shares.unsqueeze(-1)).logsumexp(-2).sum(-1).T
+        return RateTerms(log_prob(site) - log_q_z, log_q_z - log_q_z_dims, log_q_z_dims - log_prob(prior))
 
 
-def _unmasked(draws: Draws) -> Draws:
-    """The draws, unless their KL cannot be averaged over all rows."""
-    for site in draws.latents:
-        if site["mask"] is not None:
-            raise ValueError(f"'{site['name']}' must not be masked for an objective that averages the KL over rows.")
-    return draws
+def _one_latent(draws: Draws) -> Site:
+    """The only latent site, which must be a product over dimensions in one row plate."""
+    if len(draws.latents) == len(draws.row_frames) == 1 and _is_product(draws.latents[0]["fn"]):
+        return draws.latents[0]
+    found = ", ".join(f"{site['name']}: {_family(site['fn'])}" for site in draws.latents)
+    raise ValueError(
+        "'guide' must have one latent site in one row plate, a product over dimensions, for TotalCorrelationELBO, "
+        f"got {found or 'none'}."
+    )
 
 
-def _reconstruction(draws: Draws) -> Tensor:
-    """E_q[log p(x | z)] of each row."""
-    terms = ((site, draws.inner_scale(site) * log_prob(site)) for site in draws.observations)
-    return draws.by_row(terms).mean(draws.dim)
+def _row_shares(draws: Draws, site: Site) -> Tensor:
+    """The rows' shares of the weight of all rows, `(B,)`."""
+    weights = _row_weight(draws, site).select(draws.dim, 0)
+    return weights / weights.sum()
+
+
+def _prior(draws: Draws, site: Site) -> Site:
+    """The prior of a latent, where its KL has one weight: that of the guide is also that of the model."""
+    prior = draws.prior(site)
+    if poutine.is_validation_enabled():
+        pairs = (site["scale"], prior["scale"]), (kept_elements(site), kept_elements(prior))
+        if not all(_same(*pair) for pair in pairs):
+            raise ValueError(
+                f"'{site['name']}' must have the same scale and mask in model and guide, since its KL has one weight, got "
+                "others: put poutine.scale and poutine.mask around both."
+            )
+    return prior
+
+
+def _distortion(draws: Draws) -> Tensor:
+    """−E_q[log p(x | z)], summed over the rows by their weights."""
+    terms = ((site, site["scale"] * log_prob(site)) for site in draws.observations)
+    return -draws.by_row(terms).mean(draws.dim).sum()
 
 
 def _kl(draws: Draws, site: Site) -> Tensor:
     """KL(q(z | x) ‖ p(z)) of each row, in closed form or by the draws."""
-    prior = draws.prior(site)
+    prior = _prior(draws, site)
     kl = closed_kl(site["fn"], prior["fn"])
     return log_prob(site) - log_prob(prior) if kl is None else kl
 
 
+def _weighed_elements(site: Site, terms: Tensor) -> Tensor:
+    """Terms of each element of a latent, such as its KL, times its scale, and 0 where it is masked."""
+    return scale_and_mask(terms, by_element(site["scale"], site["fn"].event_dim), kept_elements(site))
+
+
+def _row_weight(draws: Draws, site: Site) -> Tensor:
+    """The weight of each row in a latent, 0 where all of it is masked; draws and rows in their dimensions."""
+    weights, event_dim = _weighed_elements(site, torch.ones_like(site["value"])), site["fn"].event_dim
+    inside = [dim for dim in range(-weights.dim(), 0) if dim + event_dim not in draws.kept_dims]
+    highest = weights.amax(inside, keepdim=True) if inside else weights
+    return highest.reshape(highest.shape[: highest.dim() - event_dim])
+
+
+def _same(first: float | Tensor, second: float | Tensor) -> bool:
+    return torch.allclose(torch.as_tensor(first).double(), torch.as_tensor(second).double())
+
+
 def _is_product(q_z: Any) -> bool:
-    return isinstance(q_z, Independent) and q_z.reinterpreted_batch_ndims == len(q_z.event_shape) == 1
+    is_independent = isinstance(q_z, Independent) and q_z.reinterpreted_batch_ndims == len(q_z.event_shape) == 1
+    return is_independent and not isinstance(q_z.base_dist, MaskedDistribution)
 
 
 def _family(distribution: Any) -> str:

@@ -1,0 +1,215 @@
+"""Distributions whose density has the gamma function, with log-densities and gradients that are exact in single precision.
+
+They are Pyro's in all else. What is said here of values and gradients is that of large counts, of dispersions near 0, of many
+degrees of freedom and of high concentrations, where differences of log Γ have no digits left.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions.utils import broadcast_all
+from torch.nn.functional import logsigmoid
+
+from pyro_vae.log_gamma import (
+    SMALLEST,
+    deviance,
+    digamma_rest,
+    log_gamma_half_step,
+    select,
+    stirling_rest,
+    unexpanded,
+    with_slopes,
+)
+
+# The log-density, and its derivatives by what it is a function of.
+Formulas: TypeAlias = tuple[Tensor, list[Callable[[], Tensor]]]
+# Beyond this |log μ| the formulas of a negative binomial are their limits, in which log μ is linear.
+_LARGEST_LOG_MEAN = 40.0
+# A count of 0 stands in a logarithm that it is multiplied with.
+_NO_COUNT = 1e-6
+
+
+class Poisson(dist.Poisson):
+    """p(x) = λ^x exp(−λ) / x!, as −r(x) − D(x, λ), with D(k, m) = k log(k / m) − (k − m) and r of `stirling_rest`.
+
+    Arguments:
+        rate: λ, any shape; the batch shape.
+
+    Example:
+        >>> Poisson(torch.tensor(1e6)).log_prob(torch.tensor(1e6))
+        tensor(-7.8267)
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        return with_slopes(_poisson, self.rate, value)
+
+
+def _poisson(rate: Tensor, value: Tensor) -> Formulas:
+    excess = value - rate
+    log_prob = -stirling_rest(value) - deviance(value, excess, _log_positive(value / rate))
+    return log_prob, [lambda: excess / rate, lambda: rate.log() - torch.digamma(value + 1)]
+
+
+class Binomial(dist.Binomial):
+    """p(x) = (n choose x) λ^x (1 − λ)^(n − x), as r(n) − r(x) − r(n − x) − D(x, n λ) − D(n − x, n (1 − λ)).
+
+    D and r are those of `Poisson`.
+
+    Arguments:
+        total_count: n.
+        probs: λ, or
+        logits: log λ − log(1 − λ); broadcasts with n to the batch shape.
+
+    Example:
+        >>> Binomial(65535, logits=torch.tensor(0.0)).log_prob(torch.tensor(32768.0))
+        tensor(-5.7709)
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        return with_slopes(_binomial, self.logits, self.total_count, value)
+
+
+def _binomial(logits: Tensor, count: Tensor, value: Tensor) -> Formulas:
+    probs, missed = logits.sigmoid(), count - value
+    excess = value * torch.sigmoid(-logits) - missed * probs  # x − n λ
+    hit = deviance(value, excess, _log_positive(value / count) - logsigmoid(logits))
+    miss = deviance(missed, -excess, _log_positive(missed / count) - logsigmoid(-logits))
+    log_prob = stirling_rest(unexpanded(count)) - stirling_rest(value) - stirling_rest(missed) - hit - miss
+    return log_prob, [
+        lambda: excess,
+        lambda: torch.digamma(count + 1) - torch.digamma(missed + 1) + logsigmoid(-logits),
+        lambda: logits + torch.digamma(missed + 1) - torch.digamma(value + 1),
+    ]
+
+
+class NegativeBinomial(dist.NegativeBinomial):
+    """A negative binomial by its mean μ and its dispersion α: the variance is μ + α μ², and Poisson's for α = 0.
+
+    With n = 1 / α, D and r of `Poisson` and the excess e = (x − μ) n / (n + μ),
+    log p(x) = r(n + x) − r(n) − r(x) − log(1 + α x) − D(n, n + e) − D(x, x − e), in nats.
+
+    Arguments:
+        log_mean: log μ.
+        dispersion: α, greater than 0; broadcasts with log_mean to the batch shape.
+
+    Example:
+        >>> NegativeBinomial(torch.tensor(0.0), torch.tensor(1e-6)).log_prob(torch.tensor(1.0))
+        tensor(-1.0000)
+    """
+
+    def __init__(self, log_mean: Tensor, dispersion: Tensor, validate_args: bool | None = None) -> None:
+        self.log_mean, self.dispersion = broadcast_all(log_mean, dispersion)
+        super().__init__(
+            1 / self.dispersion, logits=self.log_mean + self.dispersion.log(), validate_args=validate_args
+        )
+
+    def expand(self, batch_shape: Sequence[int], _instance: None = None) -> "NegativeBinomial":
+        log_mean, dispersion = self.log_mean.expand(batch_shape), self.dispersion.expand(batch_shape)
+        return NegativeBinomial(log_mean, dispersion, validate_args=self.__dict__.get("_validate_args"))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        return with_slopes(_negative_binomial, self.log_mean, self.dispersion, value)
+
+
+def _negative_binomial(log_mean: Tensor, dispersion: Tensor, value: Tensor) -> Formulas:
+    bounded = log_mean.clamp(-_LARGEST_LOG_MEAN, _LARGEST_LOG_MEAN)
+    count, mean = 1 / dispersion, bounded.exp()
+    odds = dispersion * mean  # μ / n
+    excess = (value - mean) / (1 + odds)
+    log_dilution = torch.log1p(dispersion * value)  # log((n + x) / n)
+    log_missed = torch.log1p(odds) + (log_mean - bounded).clamp(min=0)  # log((n + μ) / n)
+    log_hit = torch.log1p(1 / odds) - (log_mean - bounded).clamp(max=0)  # log((n + μ) / μ)
+    miss = deviance(count, -excess, log_missed - log_dilution)
+    hit = deviance(value, excess, log_hit - torch.log1p(count / value.clamp(min=_NO_COUNT)))
+    rests = stirling_rest(count + value) - stirling_rest(unexpanded(dispersion).reciprocal()) - stirling_rest(value)
+    return rests - log_dilution - hit - miss, [
+        lambda: excess,
+        lambda: _slope_of_dispersion(dispersion, miss, value),
+        lambda: torch.digamma(count + value) - torch.digamma(value + 1) - log_hit,
+    ]
+
+
+def _slope_of_dispersion(dispersion: Tensor, miss: Tensor, value: Tensor) -> Tensor:
+    """d log p / dα = n D(n, n + e) − x / (2 + 2 α x) − n² (δ(n + x) − δ(n)), with δ of `digamma_rest`."""
+    count = 1 / dispersion
+    rests = digamma_rest(count + value) - digamma_rest(unexpanded(dispersion).reciprocal())
+    return count * (miss - count * rests) - value / (2 + 2 * dispersion * value)
+
+
+class StudentT(dist.StudentT):
+    """p(x) ∝ (1 + y² / ν)^(−(ν + 1) / 2) with y = (x − loc) / scale, and its constant from `log_gamma_half_step`.
+
+    Arguments:
+        df: the degrees of freedom ν.
+        loc: the location.
+        scale: the scale; all three broadcast to the batch shape.
+
+    Example:
+        >>> StudentT(1e7).log_prob(torch.tensor(0.0))
+        tensor(-0.9189)
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        df = unexpanded(self.df)
+        distance = (value - self.loc) / self.scale
+        constant = log_gamma_half_step(df / 2) - 0.5 * math.log(2 * math.pi)
+        return constant - self.scale.log() - 0.5 * (df + 1) * torch.log1p(distance**2 / df)
+
+
+class Beta(dist.Beta):
+    """p(x) = x^(a − 1) (1 − x)^(b − 1) / B(a, b) on (0, 1).
+
+    With s = a + b, and D and r of `Poisson`,
+    log p(x) = r(s) − r(a) − r(b) + log(a b / s) − log x − log(1 − x) − D(a, s x) − D(b, s (1 − x)), in nats.
+
+    Arguments:
+        concentration1: a.
+        concentration0: b; broadcasts with a to the batch shape.
+
+    Example:
+        >>> Beta(torch.tensor(1e6), torch.tensor(1e6)).log_prob(torch.tensor(0.5))
+        tensor(7.0282)
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        return with_slopes(_beta, self.concentration1, self.concentration0, value)
+
+
+def _beta(a: Tensor, b: Tensor, value: Tensor) -> Formulas:
+    total, rest, log_value, log_rest = a + b, 1 - value, value.log(), torch.log1p(-value)
+    excess = a * rest - b * value  # a − s x
+    share1, share0 = a / total, b / total
+    log_ratio1, log_ratio0 = share1.log() - log_value, share0.log() - log_rest
+    deviances = deviance(a, excess, log_ratio1) + deviance(b, -excess, log_ratio0)
+    rests = stirling_rest(total) - stirling_rest(a) - stirling_rest(b)
+    return rests + (a * share0).log() - log_value - log_rest - deviances, [
+        lambda: _slope_of_concentration(a, total, excess, log_ratio1),
+        lambda: _slope_of_concentration(b, total, -excess, log_ratio0),
+        lambda: (excess + 2 * value - 1) / (value * rest),
+    ]
+
+
+def _slope_of_concentration(a: Tensor, total: Tensor, excess: Tensor, log_ratio: Tensor) -> Tensor:
+    """ψ(s) − ψ(a) + log x, with the excess a − s x and log_ratio = log(a / (s x))."""
+    share = excess / a
+    log_share = select(share.abs() < 0.5, torch.log1p(-share.clamp(-0.5, 0.5)), -log_ratio)
+    return log_share + digamma_rest(total) - digamma_rest(a) - 0.5 / total + 0.5 / a
+
+
+def _log_positive(ratio: Tensor) -> Tensor:
+    """log(ratio), and a finite number at 0."""
+    return ratio.clamp(min=SMALLEST).log()

@@ -1,0 +1,153 @@
+"""Sums of log-gamma functions whose terms cancel, in forms that keep their digits in single precision.
+
+log Γ(a) grows as a log a, while a log-density is a difference of such terms: at a = 10⁶ single precision keeps one decimal
+of it. So log a! is split into a log a − a, whose sums have a closed form (`deviance`), and the small rest (`stirling_rest`).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+# B_2k / (2k (2k − 1)): log Γ(a) = (a − ½) log a − a + ½ log 2π + Σ of these times a^(1 − 2k).
+_STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
+# log Γ(y + ½) = y log y − y + ½ log 2π + Σ of these times y^(1 − 2k).
+_SHIFTED = tuple(-(1 - 2 ** (1 - 2 * k)) * term for k, term in enumerate(_STIRLING, start=1))
+# log Γ(a + ½) − log Γ(a) − ½ log a, as a sum of these times a^(1 − 2k).
+_HALF_STEP = (-1 / 8, 1 / 192, -1 / 640, 17 / 14336, -31 / 18432, 691 / 180224, -5461 / 425984)
+# From here on three terms of these series have the digits of single precision, and seven those of double precision.
+_FAR = 10.0
+# Below it a number is taken for 0 where its logarithm is multiplied by it.
+SMALLEST = 1e-30
+# Below this |(k − m) / (k + m)| a deviance is summed as a series.
+_NEAR = 0.2
+_ARTANH = tuple(1 / power for power in range(3, 25, 2))
+
+
+# Of some inputs of one shape: a value of that shape, and its derivative by each input, computed where it is asked for.
+Formula: TypeAlias = Callable[..., tuple[Tensor, Sequence[Callable[[], Tensor]]]]
+
+
+class _WithSlopes(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(formula: Formula, needed: Sequence[bool], *inputs: Tensor) -> tuple[Tensor, ...]:
+        value, slopes = formula(*inputs)
+        return value, *(slope() for slope, is_needed in zip(slopes, needed, strict=True) if is_needed)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.formula, ctx.needed, *tensors = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*tensors, *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        count = len(ctx.needed)
+        inputs, known = ctx.saved_tensors[:count], iter(ctx.saved_tensors[count:])
+        if torch.is_grad_enabled():  # for derivatives of the slopes
+            _, slopes = ctx.formula(*inputs)
+            known = (slope() for slope, is_needed in zip(slopes, ctx.needed, strict=True) if is_needed)
+        return None, None, *(gradient * next(known) if is_needed else None for is_needed in ctx.needed)
+
+
+def with_slopes(formula: Formula, *inputs: Tensor) -> Tensor:
+    """The value of a formula, with the gradients that it gives in closed form, to any order."""
+    inputs = torch.broadcast_tensors(*inputs)
+    if torch.is_grad_enabled() and any(given.requires_grad for given in inputs):
+        return _WithSlopes.apply(formula, [given.requires_grad for given in inputs], *inputs)[0]
+    return formula(*inputs)[0]
+
+
+def stirling_rest(a: Tensor) -> Tensor:
+    """log a! − (a log a − a) for a ≥ 0: 0 at 0, and ½ log(2π a) + 1 / (12 a) − … far out.
+
+    a! is Γ(y + ½) over a product of s factors, with y = a + s + ½, where the series for log Γ(y + ½) is exact.
+    """
+    num_factors = _num_factors(a.dtype)
+    shift = num_factors + 0.5
+    y = a + shift
+    factors = y.sqrt()
+    for factor in range(1, num_factors + 1):
+        factors = factors * (y / (a + factor))
+    series = _odd_powers(_SHIFTED, 1 / y)
+    return a * torch.log1p(shift / a.clamp(min=SMALLEST)) + factors.log() + series + (0.5 * math.log(2 * math.pi) - shift)
+
+
+def digamma_rest(a: Tensor) -> Tensor:
+    """ψ(a) − log a + 1 / (2 a) for a > 0: about −1 / (12 a²)."""
+    num_factors = _num_factors(a.dtype)
+    y = a + (num_factors + 0.5)
+    near = (y / a).log() - 0.5 / a - _odd_powers(_derivative(_SHIFTED), 1 / y) / y
+    for factor in range(1, num_factors + 1):
+        near = near - 1 / (a + factor)
+    far = a.clamp(min=_FAR)
+    return select(a < _FAR, near, -_odd_powers(_derivative(_STIRLING), 1 / far) / far)
+
+
+def log_gamma_half_step(a: Tensor) -> Tensor:
+    """log Γ(a + ½) − log Γ(a) − ½ log a for a > 0: about −1 / (8 a)."""
+    near, far = a.clamp(max=_FAR), a.clamp(min=_FAR)
+    exact = torch.lgamma(near + 0.5) - torch.lgamma(near) - 0.5 * near.log()
+    return select(a < _FAR, exact, _odd_powers(_HALF_STEP, 1 / far))
+
+
+def deviance(k: Tensor, difference: Tensor, log_ratio: Tensor) -> Tensor:
+    """k log(k / m) − (k − m) ≥ 0, for k ≥ 0 and m > 0.
+
+    References:
+        Fast and accurate computation of binomial probabilities, Loader, 2000.
+
+    Arguments:
+        k: what is observed.
+        difference: k − m, with its own digits where k and m are close.
+        log_ratio: log(k / m), with its own digits where they are not; any finite number where k = 0.
+    """
+    share = difference / (2 * k - difference)
+    square = share * share
+    series = share * (difference + 2 * k * square * _polynomial(_ARTANH, square, num_terms=4))
+    return select(square < _NEAR**2, series, k * log_ratio - difference)
+
+
+def select(condition: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """The first where the condition holds, else the second; both finite. On a CPU it is faster than torch.where."""
+    return torch.lerp(second, first, condition.to(first.dtype))
+
+
+def unexpanded(tensor: Tensor) -> Tensor:
+    """The same numbers, with those once that `expand` repeats."""
+    repeats = [slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride()]
+    return tensor[tuple(repeats)]
+
+
+def _odd_powers(coefficients: Sequence[float], x: Tensor) -> Tensor:
+    """Σ coefficients[k] x^(2k + 1)."""
+    return x * _polynomial(coefficients, x * x, num_terms=3)
+
+
+def _derivative(coefficients: Sequence[float]) -> list[float]:
+    """The coefficients of −a² d/da Σ coefficients[k] a^(−2k − 1), by the same powers."""
+    return [(2 * k + 1) * coefficient for k, coefficient in enumerate(coefficients)]
+
+
+def _polynomial(coefficients: Sequence[float], x: Tensor, num_terms: int) -> Tensor:
+    """Σ coefficients[k] x^k, with so many terms in single precision and all of them in double precision."""
+    if _is_single(x.dtype):
+        coefficients = coefficients[:num_terms]
+    total = coefficients[-1] * x + coefficients[-2]
+    for coefficient in reversed(coefficients[:-2]):
+        total = total * x + coefficient
+    return total
+
+
+def _num_factors(dtype: torch.dtype) -> int:
+    """From this number plus ½ on the shifted series has the digits of the precision."""
+    return 3 if _is_single(dtype) else 12
+
+
+def _is_single(dtype: torch.dtype) -> bool:
+    return torch.finfo(dtype).eps > 1e-10
+
