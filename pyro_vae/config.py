@@ -16,6 +16,7 @@ from torch import nn
 # Imported for their names: what stands here can be called by its class name alone.
 from pyro_vae import flows, likelihoods, nets, objectives, posteriors, priors, sources, transforms  # noqa: F401
 from pyro_vae.checkpoint import RunFolder
+from pyro_vae.data import Rows, check_max_level
 from pyro_vae.errors import nearest, one_line
 from pyro_vae.missing import Missing
 from pyro_vae.parts import LikelihoodFactory, Network, NetworkFactory, Posterior, Prior, Shape, as_shape
@@ -86,22 +87,38 @@ class DataSettings:
         transform: what makes x from the stored levels, binarisation included, a Transform class.
         validation_fraction: the share of the training rows that is set apart, to stop early and to choose by.
         seed: the draw of those rows.
+        max_level: the highest level there can be, such as 255 for 8-bit levels that are stored as real
+            numbers; what the source says when null.
     """
 
     source: sources.Source
     transform: transforms.Transform
     validation_fraction: float = 0.0
     seed: int = 0
+    max_level: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"'validation_fraction' must lie in [0, 1), got {self.validation_fraction}.")
         if self.seed < 0:
             raise ValueError(f"'seed' must be 0 or more, got {self.seed}.")
+        if self.max_level is not None:
+            check_max_level(self.max_level)
 
     def load(self) -> sources.Splits:
         """Read the data and split them."""
-        return sources.load_splits(self.source, self.transform, self.validation_fraction, self.seed)
+        return sources.load_splits(self.source, self.transform, self.validation_fraction, self.seed, self.max_level)
+
+    def read(self, path: str, max_level: float | None = None) -> Rows:
+        """Further rows, of a `.npy` or `.npz` file, made x as the test rows are.
+
+        Arguments:
+            path: the file.
+            max_level: the highest level of the training rows; what the settings say when omitted.
+        """
+        highest = next((level for level in (max_level, self.max_level) if level is not None), self.source.max_level)
+        rows = sources.read_array(path, highest, self.source.channels_last)
+        return sources.transformed(rows, self.transform, 2)
 
 
 @dataclass

@@ -7,7 +7,6 @@ from pathlib import Path
 from pyro_vae import cli, load
 from pyro_vae.anomaly import AnomalyScores, anomaly_scores, threshold
 from pyro_vae.config import load_settings
-from pyro_vae.sources import read_array, transformed
 
 
 def main() -> int:
@@ -25,7 +24,7 @@ def main() -> int:
         sys.path.append("")  # where the packages that are allowed may lie
     vae = load(options.run, options.weights, options.allow)
     data = load_settings(options.run, options.allow).data
-    rows = transformed(read_array(options.data), data.transform, 2)
+    rows = data.read(options.data)
     held_out = anomaly_scores(vae, data.load().test, seed=options.seed)
     line = threshold(getattr(held_out, options.score), options.false_positive_rate)
     scores = anomaly_scores(vae, rows, seed=options.seed)

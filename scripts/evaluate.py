@@ -12,7 +12,6 @@ from pyro_vae.data import Rows
 from pyro_vae.evaluation import ACTIVE_VARIANCE
 from pyro_vae.figures import kl_by_dimension
 from pyro_vae.parts import as_shape
-from pyro_vae.sources import read_array, transformed
 from pyro_vae.streams import stream
 
 # The rows among which the parts of the rate are estimated: the work grows with their square.
@@ -73,7 +72,7 @@ def read_rows(run: str, split: str, path: str | None, allow: list[str]) -> Rows:
     """The rows of a split of the run's data, or of a file."""
     data = load_settings(run, allow).data
     if path is not None:
-        return transformed(read_array(path), data.transform, 2)
+        return data.read(path)
     rows = getattr(data.load(), split)
     if rows is None:
         raise ValueError("'split' must be train or test, since the run set no validation rows apart, got validation.")

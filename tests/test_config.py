@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyro.infer
 import pytest
 import torch
@@ -510,6 +511,21 @@ def test_a_package_that_is_allowed_is_imported(tmp_path, evil):
 def test_the_name_of_a_data_file_is_not_taken_for_code(tmp_path, path):
     source = {"class_path": "pyro_vae.ArrayFile", "init_args": {"path": path}}
     assert load_settings(write_settings(tmp_path / "run", "data", "source", value=source)).data.source.path == path
+
+
+@pytest.mark.parametrize("given", [["--data.max_level", "255"], ["--data.source.max_level", "255"]])
+def test_further_rows_are_read_as_the_training_rows_were(tmp_path, script, given):
+    levels = np.arange(20 * 5 * 4 * 3).reshape(20, 5, 4, 3) % 256
+    np.save(tmp_path / "x.npy", levels.astype(np.float64))
+    arguments = ["--data.source", "ArrayFile", "--data.source.path", str(tmp_path / "x.npy")]
+    arguments += ["--data.source.channels_last", "true", "--data.transform", "UnitInterval"]
+    data = script["read_settings"]("digits", [*arguments, *given])[0].data
+    expected = torch.from_numpy(levels / 255).movedim(-1, 1)
+    torch.testing.assert_close(data.read(str(tmp_path / "x.npy")).batch(slice(None), torch.float64), expected)
+    assert data.load().train.x_shape == (3, 5, 4)
+    # What the training rows' highest level was goes before what the settings say.
+    further = data.read(str(tmp_path / "x.npy"), max_level=510)
+    torch.testing.assert_close(further.batch(slice(None), torch.float64), expected / 2)
 
 
 @pytest.mark.parametrize("name", ["pyro_vaex.Prior", "torchx.nn.Tanh", "pyro_vae_evil.P", "Pyro.infer.X", "_torch.a"])
