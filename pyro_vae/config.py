@@ -13,7 +13,7 @@ from torch import nn
 # Imported for their names: what stands here can be called by its class name alone.
 from pyro_vae import flows, likelihoods, nets, objectives, posteriors, priors, sources, transforms  # noqa: F401
 from pyro_vae.checkpoint import RunFolder, read_yaml, settings_of_run
-from pyro_vae.data import Data, Rows, as_rows
+from pyro_vae.data import Data, Rows, as_rows, check_max_level
 from pyro_vae.errors import nearest, one_line
 from pyro_vae.missing import Missing
 from pyro_vae.parts import LikelihoodFactory, Network, NetworkFactory, Posterior, Prior, Shape, as_shape
@@ -84,7 +84,8 @@ class DataSettings:
         transform: what makes x from the stored levels, binarisation included, a Transform class.
         validation_fraction: the share of the training rows that is set apart, to stop early and to choose by.
         seed: the draw of those rows.
-        max_level: the highest level there can be; found from the data when omitted.
+        max_level: the highest level there can be, such as 255 for 8-bit levels that are stored as real
+            numbers; what the source says when null.
     """
 
     source: sources.Source
@@ -98,6 +99,8 @@ class DataSettings:
             raise ValueError(f"'validation_fraction' must lie in [0, 1), got {self.validation_fraction}.")
         if self.seed < 0:
             raise ValueError(f"'seed' must be 0 or more, got {self.seed}.")
+        if self.max_level is not None:
+            check_max_level(self.max_level)
 
     def load(self) -> sources.Splits:
         """Read the data and split them."""
@@ -106,9 +109,7 @@ class DataSettings:
     def read(self) -> tuple[Rows, Rows]:
         """Return the training and test rows as the source gives them, with the highest level of these settings."""
         train, test = self.source.read()
-        if self.max_level is None:
-            return train, test
-        return replace(train, max_level=self.max_level), replace(test, max_level=self.max_level)
+        return sources.limited(train, self.max_level), sources.limited(test, self.max_level)
 
     def split(self, train: Rows, test: Rows) -> sources.Splits:
         """Return what was read with validation rows set apart, and with the transform."""
@@ -261,11 +262,17 @@ def rows_like(run: str | Path, data: str | Path | Data, allow: Sequence[str] = (
             `load` refuses.
     """
     settings = load_settings(run, allow)
-    rows = sources.read_array(str(data)) if isinstance(data, (str, Path)) else as_rows(data, missing="nan")
+    rows = _as_stored(data, settings.data.source.channels_last)
     if not isinstance(rows.transform, transforms.Identity):
         raise ValueError(f"'data' must hold levels as they are stored, got rows with the transform {rows.transform!r}.")
     levels = replace(rows, max_level=_max_level(RunFolder(run), settings.data))
     return sources.transformed(levels, settings.data.transform, 2)
+
+
+def _as_stored(data: str | Path | Data, channels_last: bool | None) -> Rows:
+    if isinstance(data, (str, Path)):
+        return sources.read_array(str(data), channels_last=channels_last)
+    return as_rows(data, missing="nan")
 
 
 def _max_level(folder: RunFolder, data: DataSettings) -> float:

@@ -1,40 +1,68 @@
 """Rows of data in memory as they came, and the batches that are taken from them."""
 
+import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_vae.arrays import Array, as_tensor, highest_level, merged, without_mask
+from pyro_vae.images import channels_first, check_channels_first
 from pyro_vae.missing import Missing, filled
 from pyro_vae.parts import as_shape
+from pyro_vae.streams import stream
 from pyro_vae.transforms import Identity, Transform
 
 # Rows that are converted at a time where a whole data set is passed over: bounds the memory.
 _BLOCK_ROWS = 4096
+_WAY_OUT = "set 'channels_last' of Rows or ArrayFile to true for (H, W, C), or to false for (C, H, W)."
 
 
-@dataclass(frozen=True)
+class Prepared(NamedTuple):
+    """Levels that a transform has checked and prepared, and their highest."""
+
+    levels: Tensor
+    transform: Transform
+    max_level: float
+
+    def holds(self, levels: Tensor, transform: Transform, max_level: float) -> bool:
+        """True if it is these levels that are prepared, for this transform."""
+        is_same = self.levels is levels and self.transform is transform
+        return is_same and self.max_level == max_level
+
+
+@dataclass(frozen=True, init=False)
 class Rows:
     """Rows of data as they are stored, with the transform that makes them x.
 
-    An entry that is NaN is missing: it stays NaN, and the transform acts on the others.
+    The transform is checked and prepared here: `FixedDraw` draws. Rows that are made of others, by
+    `take`, `to` or `dataclasses.replace`, are not prepared again. An entry that is NaN, or that a
+    numpy array masks, is missing: it stays NaN, and the transform acts on the others.
 
     Arguments:
-        levels: `(N, *x_shape)`, of any real dtype.
+        levels: `(N, *x_shape)`, a tensor or array of any real dtype.
         transform: makes x from levels.
-        max_level: the highest level there can be: 255 for 8-bit images, 1 for real numbers.
-        labels: what else is known of each row, if anything: a whole number from 0, `(N,)`, or a vector, `(N, Y)`.
+        max_level: the highest level there can be. When omitted it is 255 for uint8 and 65,535 for
+            uint16, the highest there is for other whole numbers, and 1 for real numbers and booleans.
+        labels: what else is known of each row, if anything: a whole number from 0, `(N,)`, or a
+            vector, `(N, Y)`.
+        part: 0 for training, 1 for validation and 2 for test rows, each with a `FixedDraw` of its own.
+        channels_last: True for images `(N, H, W, C)`, which become `(N, C, H, W)`; False for rows
+            that stay as they are. When omitted, rows of a shape like (32, 32, 3) are refused.
+        prepared: what is prepared already; found, not given.
         has_missing: whether any entry is missing; found, not given.
 
     Raises:
-        ValueError: levels without rows, not of real numbers, or with infinity; labels of another shape.
+        ValueError: if the levels have no rows, or hold infinity or other than real numbers; if the
+            transform refuses them; if labels or `max_level` do not fit.
 
     Example:
-        >>> rows = Rows(torch.arange(6, dtype=torch.uint8).reshape(3, 2), UnitInterval(), max_level=5)
+        >>> rows = Rows(torch.arange(6).reshape(3, 2), UnitInterval())
         >>> rows.batch(torch.tensor([2, 0]))
         tensor([[0.8000, 1.0000],
                 [0.0000, 0.2000]])
@@ -42,26 +70,45 @@ class Rows:
 
     levels: Tensor
     transform: Transform
-    max_level: float = 1.0
-    labels: Tensor | None = None
+    max_level: float
+    labels: Tensor | None
+    part: int = field(repr=False)
+    channels_last: bool | None = field(repr=False)
+    prepared: Prepared | None = field(repr=False, compare=False)
     has_missing: bool = field(init=False, repr=False, compare=False)
+    _converted_to: set[torch.dtype] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        levels = self.levels
-        if levels.dim() < 2 or levels.numel() == 0:
-            raise ValueError(
-                f"'data' must have the shape (rows, ...) with at least one row, got {tuple(levels.shape)}."
-            )
-        if levels.is_complex():
-            raise ValueError(f"'data' must hold real numbers, got {levels.dtype}.")
-        is_finite = not levels.is_floating_point() or bool(torch.isfinite(levels).all())
-        if not is_finite and levels.isinf().any():
-            raise ValueError(f"'data' must be finite, got {self._num_not_finite()}.")
-        object.__setattr__(self, "has_missing", not is_finite)  # frozen, and known before a step is traced
-        if self.labels is not None and (self.labels.dim() not in (1, 2) or len(self.labels) != len(self)):
-            raise ValueError(
-                f"'labels' must have the shape ({len(self)},) or ({len(self)}, Y), got {tuple(self.labels.shape)}."
-            )
+    def __init__(
+        self,
+        levels: Array,
+        transform: Transform,
+        max_level: float | None = None,
+        labels: Array | None = None,
+        *,
+        part: int = 0,
+        channels_last: bool | None = None,
+        prepared: Prepared | None = None,
+    ) -> None:
+        stored = _stored(levels, channels_last)
+        has_missing = _has_missing(stored)
+        if max_level is None:
+            max_level = highest_level(levels, stored)
+        check_max_level(max_level)
+        if prepared is None or not prepared.holds(stored, transform, max_level):
+            stored, max_level = _prepared(stored, has_missing, transform, max_level, part)
+        values = {
+            "levels": stored,
+            "transform": transform,
+            "max_level": max_level,
+            "labels": None if labels is None else as_tensor(labels, "labels"),
+            "part": part,
+            "channels_last": False,
+            "prepared": Prepared(stored, transform, max_level),
+            "has_missing": has_missing,  # known before a step is traced
+            "_converted_to": set(),
+        }
+        vars(self).update(values)  # frozen from here on
+        self._check_labels()
 
     def __len__(self) -> int:
         return self.levels.shape[0]
@@ -72,7 +119,8 @@ class Rows:
         return self.levels.shape[1:]
 
     def batch(self, index: Tensor | slice, dtype: torch.dtype | None = None) -> Tensor:
-        """x of the rows at `index`, in this dtype or in torch's default one."""
+        """x of the rows at `index`, in this dtype or in torch's default one; warns where that merges levels."""
+        self._warn_of_merged(dtype or torch.get_default_dtype())
         return self.x(self.levels[index], dtype)
 
     def x(self, levels: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -116,12 +164,22 @@ class Rows:
 
         Each element is averaged over the rows in which it is observed; one that never is has the mean 0.
         """
-        sums, counts = [], []
-        for block in self.blocks():
-            x = self._made_by(self.transform.mean, self.levels[block])
-            sums.append(filled(x, 0.0).sum(0))
-            counts.append((~x.isnan()).sum(0))
-        return torch.stack(sums).sum(0) / torch.stack(counts).sum(0).clamp(min=1)
+        return self._averaged(self.transform.mean)
+
+    def std(self) -> Tensor:
+        """The standard deviation of x over the rows, `x_shape`, with the spread of the draws of a random transform.
+
+        Its square is the mean of (E[x | level] − E[x])² + Var[x | level] over the rows in which the element is observed;
+        an element that never is has the standard deviation 0.
+        """
+        transform = self.transform
+        with stream(0, device=self.levels.device):  # the caller's random state has no part in it
+            mean = self._averaged(transform.mean, torch.float64)
+
+            def square(levels: Tensor, max_level: float) -> Tensor:
+                return (transform.mean(levels, max_level) - mean) ** 2 + transform.variance(levels, max_level)
+
+            return self._averaged(square, torch.float64).sqrt().to(torch.get_default_dtype())
 
     def check_varied(self) -> None:
         """Refuse rows that are all the same, but for what is missing, from which nothing can be learnt.
@@ -143,22 +201,56 @@ class Rows:
             return function(levels, self.max_level)
         return torch.where(levels.isnan(), torch.nan, function(filled(levels, 0.0), self.max_level))
 
+    def _averaged(self, function: Callable[[Tensor, float], Tensor], dtype: torch.dtype | None = None) -> Tensor:
+        """The mean of a function of levels over the rows in which an element is observed, `x_shape`."""
+        sums = []
+        counts = []
+        for block in self.blocks():
+            values = self._made_by(function, self.levels[block], dtype)
+            sums.append(filled(values, 0.0).sum(0))
+            counts.append((~values.isnan()).sum(0))
+        return torch.stack(sums).sum(0) / torch.stack(counts).sum(0).clamp(min=1)
+
     def _first_observed(self) -> Tensor:
         """The first level that is observed of each element, `x_shape`."""
         place = (~self.levels.isnan()).int().argmax(0, keepdim=True)  # the first of equal ones
         return self.levels.gather(0, place).squeeze(0)
 
-    def _num_not_finite(self) -> str:
-        bad = int((~torch.isfinite(self.levels)).flatten(1).any(1).sum())
-        return f"NaN or infinity in {bad} of {len(self)} rows"
+    def _check_labels(self) -> None:
+        labels = self.labels
+        if labels is not None and (labels.dim() not in (1, 2) or len(labels) != len(self)):
+            raise ValueError(
+                f"'labels' must have the shape ({len(self)},) or ({len(self)}, Y), got {tuple(labels.shape)}."
+            )
+
+    def _warn_of_merged(self, dtype: torch.dtype) -> None:
+        """Say once that a dtype cannot tell levels apart."""
+        if dtype in self._converted_to:
+            return
+        self._converted_to.add(dtype)
+        found = merged(self.levels, dtype)
+        if found is not None:
+            name = str(dtype).removeprefix("torch.")
+            place = found.place[0] if len(found.place) == 1 else found.place
+            warnings.warn(
+                f"'data' hold numbers that {name} cannot tell apart, such as {found.first} and "
+                f"{found.second} in element {place} of a row: subtract an offset there, rescale it, or "
+                "use a VAE in float64 (vae.double()).",
+                stacklevel=3,
+            )
 
     def to(self, device: torch.device | str) -> "Rows":
         """The same rows, stored on a device."""
-        return replace(self, levels=self.levels.to(device))
+        return self._with_levels(self.levels.to(device), self.labels)
 
     def take(self, index: Tensor | slice) -> "Rows":
         """The rows at `index`."""
-        return replace(self, levels=self.levels[index], labels=None if self.labels is None else self.labels[index])
+        return self._with_levels(self.levels[index], None if self.labels is None else self.labels[index])
+
+    def _with_levels(self, levels: Tensor, labels: Tensor | None) -> "Rows":
+        """The same with other levels, which are prepared already."""
+        prepared = Prepared(levels, self.transform, self.max_level)
+        return replace(self, levels=levels, labels=labels, prepared=prepared)
 
     def content_order(self) -> Tensor:
         """An order of the rows, `(N,)`, that depends on what they hold and not on how they are arranged.
@@ -169,13 +261,64 @@ class Rows:
         return torch.from_numpy(np.lexsort([_content_keys(part) for part in parts]))  # by the last part first
 
 
-Data: TypeAlias = Rows | Tensor | np.ndarray | tuple[Tensor | np.ndarray, Tensor | np.ndarray]
+def _stored(levels: Array, channels_last: bool | None) -> Tensor:
+    """The levels as a tensor of rows, with the channels of images first."""
+    stored = as_tensor(without_mask(levels))
+    if stored.dim() < 2 or stored.numel() == 0:
+        raise ValueError(f"'data' must have the shape (rows, ...) with at least one row, got {tuple(stored.shape)}.")
+    if stored.is_complex():
+        raise ValueError(f"'data' must hold real numbers, got {stored.dtype}.")
+    if channels_last:
+        return channels_first(stored)
+    if channels_last is None:
+        check_channels_first(stored.shape[1:], "data", _WAY_OUT)
+    return stored
+
+
+def _has_missing(levels: Tensor) -> bool:
+    """True if an entry is NaN.
+
+    Raises:
+        ValueError: if an entry is infinite.
+    """
+    is_finite = not levels.is_floating_point() or bool(torch.isfinite(levels).all())
+    if not is_finite and levels.isinf().any():
+        raise ValueError(f"'data' must be finite, got {_num_not_finite(levels)}.")
+    return not is_finite
+
+
+def _num_not_finite(levels: Tensor) -> str:
+    bad = int((~torch.isfinite(levels)).flatten(1).any(1).sum())
+    return f"NaN or infinity in {bad} of {len(levels)} rows"
+
+
+def check_max_level(max_level: float) -> None:
+    """Refuse what can be no highest level.
+
+    Raises:
+        ValueError: if it is not above 0, or not finite.
+    """
+    if not 0 < max_level < math.inf:
+        raise ValueError(f"'max_level' must be a finite number above 0, got {max_level:g}.")
+
+
+def _prepared(
+    levels: Tensor, has_missing: bool, transform: Transform, max_level: float, part: int
+) -> tuple[Tensor, float]:
+    """The levels that a transform stores, and their highest; it does not see what is missing."""
+    known = filled(levels, 0.0) if has_missing else levels
+    transform.check(known, max_level)
+    prepared, max_level = transform.prepare(known, max_level, part)
+    if has_missing:
+        prepared = torch.where(levels.isnan(), torch.nan, prepared)
+    return prepared, max_level
+
+
+Data: TypeAlias = Rows | Array | tuple[Array, Array]
 
 
 def as_rows(data: Data, context_dim: int | None = None, missing: Missing = None) -> Rows:
     """Rows of data that are x already, or of a pair (x, y) with their contexts.
-
-    What torch cannot compute with, such as wide unsigned integers, is converted.
 
     Arguments:
         data: the data.
@@ -188,7 +331,7 @@ def as_rows(data: Data, context_dim: int | None = None, missing: Missing = None)
     rows = _as_rows(data, context_dim, missing)
     if missing is None and rows.has_missing:
         raise ValueError(
-            f"'data' must be finite, got {rows._num_not_finite()}: only a VAE made with missing=\"nan\" takes NaN, as "
+            f"'data' must be finite, got {_num_not_finite(rows.levels)}: only a VAE made with missing=\"nan\" takes NaN, as "
             "missing."
         )
     return rows
@@ -203,23 +346,10 @@ def _as_rows(data: Data, context_dim: int | None, missing: Missing) -> Rows:
         if context_dim == 0:
             raise ValueError("'data' must be rows x without a context y for a VAE whose parts take none, got a pair.")
         x, y = data
-        return replace(_as_rows(x, None, missing), labels=_as_tensor(y))
-    return Rows(_as_tensor(data, missing), Identity())
-
-
-def _as_tensor(data: Tensor | np.ndarray, missing: Missing = None) -> Tensor:
-    if isinstance(data, Tensor):
-        return data
-    data = np.asanyarray(data)
-    if missing is not None and isinstance(data, np.ma.MaskedArray) and data.dtype.kind in "buif":
-        real: Any = data.astype(data.dtype if data.dtype.kind == "f" else np.float32)
-        data = np.asarray(real.filled(np.nan))
-    if data.dtype.kind not in "buif" or data.dtype.itemsize > 8 or isinstance(data, np.ma.MaskedArray):
-        kind = f"{type(data).__name__} of {data.dtype}"
-        raise ValueError(f"'data' must be an array of real numbers without a mask, got {kind}.")
-    has_wide_unsigned = data.dtype.kind == "u" and data.dtype.itemsize > 1
-    # A copy: torch shares memory, and can do so neither with read-only arrays nor with reversed ones.
-    return torch.from_numpy(np.array(data, dtype=np.int64 if has_wide_unsigned else data.dtype.newbyteorder("=")))
+        return replace(_as_rows(x, None, missing), labels=as_tensor(y))
+    if missing is None and isinstance(data, np.ma.MaskedArray):
+        raise ValueError(f"'data' must be an array of real numbers without a mask, got MaskedArray of {data.dtype}.")
+    return Rows(data, Identity())
 
 
 def _content_keys(values: Tensor) -> np.ndarray:

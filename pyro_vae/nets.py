@@ -7,6 +7,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from pyro_vae.images import check_channels_first
 from pyro_vae.missing import filled
 from pyro_vae.parts import Shape, as_shape
 
@@ -313,6 +314,7 @@ def _image_shape(shape: Shape, name: str, leading: bool = False) -> torch.Size:
     if not (len(sizes) == 3 or (leading and len(sizes) > 3)) or min(sizes[-2:]) < 2:
         accepted = "(C, H, W) or (*, C, H, W)" if leading else "(C, H, W)"
         raise ValueError(f"'{name}' must be {accepted} with H and W from 2, got {tuple(sizes)}.")
+    check_channels_first(sizes[-3:], name, "put the channels first, or else turn H and W.")
     return sizes
 
 

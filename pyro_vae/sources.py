@@ -3,13 +3,14 @@
 import os
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from pyro_vae.data import Rows, as_rows
+from pyro_vae.data import Rows, check_max_level
 from pyro_vae.errors import one_line
 from pyro_vae.missing import filled
 from pyro_vae.streams import stream_seed
@@ -28,7 +29,14 @@ class Source(ABC):
     """Where data come from.
 
     A subclass defines `read`. A setting that names a file is called `path`: run folders allow no other file names.
+
+    Attributes:
+        max_level: the highest level that a file of further rows is read with; None to infer it.
+        channels_last: which axis of these are the channels, as `Rows` takes it.
     """
+
+    max_level: float | None = None
+    channels_last: bool | None = None
 
     @abstractmethod
     def read(self) -> tuple[Rows, Rows]:
@@ -148,20 +156,38 @@ class ArrayFile(Source):
     Labels are a whole number for each row, or a vector of real numbers. An entry of x that is NaN is missing, for a VAE
     made with `missing="nan"`.
 
-    The highest level is 255 for uint8 and 65,535 for uint16, the highest number there is for other whole numbers, and 1
-    for real numbers and booleans.
-
     Arguments:
         path: the file; the array has the shape (rows, ...).
         test_fraction: the share of rows that are set apart for the test.
         seed: the draw of those rows.
+        max_level: the highest level there can be, such as 255 for 8-bit levels that are stored as real
+            numbers. When omitted it is 255 for uint8 and 65,535 for uint16, the highest number there is
+            for other whole numbers, and 1 for real numbers and booleans.
+        channels_last: true for images (rows, H, W, C), false for rows that stay as they are; needed
+            where the shape leaves it open.
+
+    Raises:
+        ValueError: if `max_level` is not above 0.
     """
 
-    def __init__(self, path: str, test_fraction: float = 0.2, seed: int = 0) -> None:
-        self.path, self.test_fraction, self.seed = path, test_fraction, seed
+    def __init__(
+        self,
+        path: str,
+        test_fraction: float = 0.2,
+        seed: int = 0,
+        max_level: float | None = None,
+        channels_last: bool | None = None,
+    ) -> None:
+        self.path = path
+        self.test_fraction, self.seed = test_fraction, seed
+        self.max_level = max_level
+        self.channels_last = channels_last
+        if max_level is not None:
+            check_max_level(max_level)
 
     def read(self) -> tuple[Rows, Rows]:
-        return split(read_array(self.path), self.test_fraction, self.seed, "test_fraction")
+        rows = read_array(self.path, channels_last=self.channels_last)
+        return split(limited(rows, self.max_level), self.test_fraction, self.seed, "test_fraction")
 
 
 def data_folder() -> Path:
@@ -170,8 +196,14 @@ def data_folder() -> Path:
     return Path(os.environ.get("PYRO_VAE_DATA") or cache / "pyro_vae")
 
 
-def read_array(path: str, max_level: float | None = None) -> Rows:
-    """All rows of a `.npy` or `.npz` file.
+def read_array(path: str, max_level: float | None = None, channels_last: bool | None = None) -> Rows:
+    """All rows of a `.npy` or `.npz` file, with levels as they are.
+
+    Arguments:
+        path: the file.
+        max_level: the highest level there can be, which the transforms that scale by it hold the rows to;
+            by the dtype when omitted, as `ArrayFile` says.
+        channels_last: as `Rows` takes it.
 
     Arguments:
         path: the file.
@@ -180,6 +212,22 @@ def read_array(path: str, max_level: float | None = None) -> Rows:
     Raises:
         ValueError: no such file, another format, no array `x`, or rows that `Rows` refuses.
     """
+    x, labels = _read_file(path)
+    if x.dtype.kind not in "buif":
+        raise ValueError(f"'path' must hold an array of real numbers, got {x.dtype} in {path}.")
+    if labels is not None and not _are_labels(labels, x):
+        raise ValueError(
+            f"'path' must hold a whole number y for each row of x, or a vector of real numbers, got {labels.dtype} of the "
+            f"shape {labels.shape} beside x of the shape {x.shape} in {path}."
+        )
+    rows = Rows(x, Identity(), max_level, labels, channels_last=channels_last)
+    if rows.has_missing and rows.levels.isnan().all():
+        raise ValueError(f"'data' must be finite, got NaN or infinity in {len(rows)} of {len(rows)} rows.")
+    return rows
+
+
+def _read_file(path: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """The arrays x and y of a file; y is None where there is none."""
     try:
         with Path(path).open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
@@ -188,22 +236,22 @@ def read_array(path: str, max_level: float | None = None) -> Rows:
         raise ValueError(f"'path' must be a .npy or .npz file of numbers, got {path}: {one_line(error)}") from error
     if "x" not in arrays:
         raise ValueError(f"'path' must hold an array named x, got {', '.join(arrays) or 'none'} in {path}.")
-    x, labels = arrays["x"], arrays.get("y")
-    if x.dtype.kind not in "buif":
-        raise ValueError(f"'path' must hold an array of real numbers, got {x.dtype} in {path}.")
-    if labels is not None and not _are_labels(labels, x):
-        raise ValueError(
-            f"'path' must hold a whole number y for each row of x, or a vector of real numbers, got {labels.dtype} of the "
-            f"shape {labels.shape} beside x of the shape {x.shape} in {path}."
-        )
-    rows = as_rows(x if labels is None else (x, labels), missing="nan")
-    if rows.has_missing and rows.levels.isnan().all():
-        raise ValueError(f"'data' must be finite, got NaN or infinity in {len(rows)} of {len(rows)} rows.")
+    return arrays["x"], arrays.get("y")
+
+
+def limited(rows: Rows, max_level: float | None) -> Rows:
+    """The rows with another highest level; None leaves it.
+
+    Raises:
+        ValueError: if a level exceeds it.
+    """
     if max_level is None:
-        max_level = 1.0
-        if x.dtype.kind in "ui":
-            max_level = float(np.iinfo(x.dtype).max if x.dtype in (np.uint8, np.uint16) else max(1, x.max()))
-    return Rows(rows.levels, rows.transform, max_level, rows.labels)
+        return rows
+    levels = filled(rows.levels, 0.0) if rows.has_missing else rows.levels
+    highest = levels.max().item()
+    if highest > max_level:
+        raise ValueError(f"'max_level' must be at least the highest level of the data, {highest:g}, got {max_level:g}.")
+    return replace(rows, max_level=max_level)
 
 
 def _are_labels(labels: np.ndarray, x: np.ndarray) -> bool:
@@ -220,7 +268,13 @@ def split(rows: Rows, fraction: float, seed: int, name: str) -> tuple[Rows, Rows
     return rows.take(order[second:]), rows.take(order[:second])
 
 
-def load_splits(source: Source, transform: Transform, validation_fraction: float = 0.0, seed: int = 0) -> Splits:
+def load_splits(
+    source: Source,
+    transform: Transform,
+    validation_fraction: float = 0.0,
+    seed: int = 0,
+    max_level: float | None = None,
+) -> Splits:
     """Read a source, set validation rows apart from the training rows, and give every part its transform.
 
     Arguments:
@@ -228,11 +282,13 @@ def load_splits(source: Source, transform: Transform, validation_fraction: float
         transform: makes x from the stored levels.
         validation_fraction: the share of the training rows to validate on; 0 for none.
         seed: the draw of those rows.
+        max_level: the highest level there can be; what the source says when omitted.
 
     Raises:
-        ValueError: unusable data, or a fraction that leaves a part empty.
+        ValueError: unusable data, a level above `max_level`, or a fraction that leaves a part empty.
     """
-    return split_rows(*source.read(), transform, validation_fraction, seed)
+    train, test = (limited(rows, max_level) for rows in source.read())
+    return split_rows(train, test, transform, validation_fraction, seed)
 
 
 def split_rows(train: Rows, test: Rows, transform: Transform, validation_fraction: float, seed: int) -> Splits:
@@ -247,9 +303,4 @@ def split_rows(train: Rows, test: Rows, transform: Transform, validation_fractio
 
 def transformed(rows: Rows, transform: Transform, part: int) -> Rows:
     """The rows with a transform; `part` is 0 for training, 1 for validation and 2 for test rows."""
-    levels = filled(rows.levels, 0.0) if rows.has_missing else rows.levels
-    transform.check(levels, rows.max_level)
-    levels, max_level = transform.prepare(levels, rows.max_level, part)
-    if rows.has_missing:
-        levels = torch.where(rows.levels.isnan(), torch.nan, levels)
-    return Rows(levels, transform, max_level, rows.labels)
+    return replace(rows, transform=transform, part=part)

@@ -11,7 +11,7 @@ from pyro_vae.streams import stream_seed
 class Transform(ABC):
     """What turns stored levels into x.
 
-    A subclass defines `__call__`, and `prepare` where something is done once, when the data are loaded. Where a level is
+    A subclass defines `__call__`, and `prepare` where something is done once, when `Rows` are made. Where a level is
     missing it is shown 0, and what it makes of that is left out.
     """
 
@@ -21,18 +21,26 @@ class Transform(ABC):
 
     def check(self, levels: Tensor, max_level: float) -> None:
         """Raise a `ValueError` of one sentence when levels lie outside 0 … max_level."""
-        if levels.min() < 0 or levels.max() > max_level:
+        lowest, highest = levels.min().item(), levels.max().item()  # torch compares whole numbers in float32
+        if lowest < 0 or highest > max_level:
             raise ValueError(
-                f"'data' must lie in 0 ... {max_level:g} for the transform {self!r}, "
-                f"got values from {levels.min().item():g} to {levels.max().item():g}."
+                f"'data' must lie in 0 ... {max_level:g} for the transform {self!r}, got values from "
+                f"{lowest:g} to {highest:g}{_way_out(levels, max_level)}."
             )
 
     def mean(self, levels: Tensor, max_level: float) -> Tensor:
-        """E[x] given the levels."""
+        """E[x] given the levels; a transform that draws x defines it."""
         return self(levels, max_level)
 
+    def variance(self, levels: Tensor, max_level: float) -> Tensor:
+        """Var[x] given the levels; of a transform that draws x, an unbiased estimate from one draw."""
+        return (self(levels, max_level) - self.mean(levels, max_level)) ** 2
+
     def prepare(self, levels: Tensor, max_level: float, part: int) -> tuple[Tensor, float]:
-        """The levels to store instead, and their maximum; `part` numbers the training, validation and test rows 0, 1, 2."""
+        """The levels to store instead, and their highest; `part` numbers the training, validation and test rows 0, 1, 2.
+
+        Levels that are prepared already stay as they are.
+        """
         return levels, max_level
 
     def __repr__(self) -> str:
@@ -101,10 +109,10 @@ class FixedDraw(Transform):
     def prepare(self, levels: Tensor, max_level: float, part: int) -> tuple[Tensor, float]:
         generator = torch.Generator().manual_seed(stream_seed(self.seed, part))
         drawn = [
-            torch.bernoulli(block.float() / max_level, generator=generator).to(torch.uint8)
+            torch.bernoulli(block.float() / max_level, generator=generator).to(torch.bool)
             for block in levels.split(4096)
         ]
-        return torch.cat(drawn), 1.0
+        return torch.cat(drawn), 1.0  # a byte each, and known to be 0 or 1 by the dtype
 
 
 class DynamicDraw(Transform):
@@ -119,3 +127,15 @@ class DynamicDraw(Transform):
 
     def mean(self, levels: Tensor, max_level: float) -> Tensor:
         return levels / max_level
+
+    def variance(self, levels: Tensor, max_level: float) -> Tensor:
+        mean = self.mean(levels, max_level)
+        return mean * (1 - mean)
+
+
+def _way_out(levels: Tensor, max_level: float) -> str:
+    """What to do about real numbers beyond the 1 that is their highest level unless another is given."""
+    if not levels.is_floating_point() or max_level != 1 or levels.min() < 0:
+        return ""
+    kind = "whole levels" if (levels == levels.round()).all() else "levels"
+    return f", which look like {kind} stored as real numbers: give their highest as 'max_level', 255 for 8 bits"

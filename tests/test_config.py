@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyro.infer
 import pytest
 import torch
@@ -511,6 +512,18 @@ def test_a_package_that_is_allowed_is_imported(tmp_path, evil):
 def test_the_name_of_a_data_file_is_not_taken_for_code(tmp_path, path):
     source = {"class_path": "pyro_vae.ArrayFile", "init_args": {"path": path}}
     assert load_settings(write_settings(tmp_path / "run", "data", "source", value=source)).data.source.path == path
+
+
+@pytest.mark.parametrize("given", [["--data.max_level", "255"], ["--data.source.max_level", "255"]])
+def test_the_highest_level_and_the_channels_of_a_file_are_settings(tmp_path, script, given):
+    levels = np.arange(20 * 5 * 4 * 3).reshape(20, 5, 4, 3) % 256
+    np.save(tmp_path / "x.npy", levels.astype(np.float64))
+    arguments = ["--data.source", "ArrayFile", "--data.source.path", str(tmp_path / "x.npy")]
+    arguments += ["--data.source.channels_last", "true", "--data.transform", "UnitInterval"]
+    data = script["read_settings"]("digits", [*arguments, *given])[0].data
+    rows = data.load().train
+    assert rows.x_shape == (3, 5, 4)
+    torch.testing.assert_close(rows.batch(slice(None), torch.float64), rows.levels / 255)
 
 
 @pytest.mark.parametrize("name", ["pyro_vaex.Prior", "torchx.nn.Tanh", "pyro_vae_evil.P", "Pyro.infer.X", "_torch.a"])

@@ -28,7 +28,8 @@ PACKAGE = Path(pyro_vae.__file__).parent
 # Each module imports only from those before it.
 # fmt: off
 ORDER = [
-    "errors", "streams", "store", "parts", "distributions", "missing", "divergences", "flows", "transforms", "data",
+    "errors", "streams", "store", "parts", "distributions", "missing", "divergences", "flows", "transforms", "images",
+    "arrays", "data",
     "latent", "nets", "likelihoods.links", "likelihoods.scales", "likelihoods.levels", "likelihoods.unit",
     "likelihoods.real", "likelihoods.counts", "likelihoods.product", "likelihoods", "priors", "posteriors", "vae",
     "aggregate", "importance", "psis", "correction", "objectives.bounds", "objectives.penalties",

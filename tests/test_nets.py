@@ -291,6 +291,14 @@ REFUSED = {
         lambda: ConvDecoder(2, (28, 28)),
         r"'out_shape' must be .* or \(\*, C, H, W\) .* got \(28, 28\)",
     ),
+    "channels last": (
+        lambda: ConvEncoder((32, 32, 3), 2),
+        r"'in_shape' must have images of the shape \(C, H, W\), got \(32, 32, 3\), whose last axis looks like",
+    ),
+    "channels last to make": (
+        lambda: ConvDecoder(2, (2, 20, 24, 4)),
+        r"'out_shape' must have images of the shape \(C, H, W\), got \(20, 24, 4\)",
+    ),
     "a line": (lambda: ConvDecoder(2, (1, 1, 9)), r"'out_shape' must be .* with H and W from 2, got \(1, 1, 9\)"),
     "too many stages": (
         lambda: ConvEncoder((1, 8, 64), 2, channels=[4] * 4),

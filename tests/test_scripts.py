@@ -325,6 +325,7 @@ MISTAKES = [
     (["--vae.likelihood.total_count", "15"], "'x' must hold whole levels from 0 to total_count = 15"),
     (["--training.patience", "3"], "'patience' needs validation rows, got 3 without any"),
     (["--data.validation_fraction", "1"], "'validation_fraction' must lie in \\[0, 1\\), got 1.0"),
+    (["--data.max_level", "15"], "'max_level' must be at least the highest level of the data, 16, got 15"),
     (["--data.source", "ArrayFile", "--data.source.path", "nan.npy"], "'data' must be finite, got NaN or infinity"),
     (["--data.source", "ArrayFile", "--data.source.path", "none.npy"], "'path' must be a .npy or .npz file of numbers"),
     (["--training.optimizer.lr", "-1"], "lr|learning rate"),

@@ -105,7 +105,7 @@ def test_a_transform_without_chance_is_its_own_mean(transform):
 
 def test_a_fixed_draw_is_binary_and_stored_in_bytes():
     levels, max_level = FixedDraw().prepare(GREY.to(torch.uint8), 255.0, 0)
-    assert (levels.dtype, max_level) == (torch.uint8, 1.0)
+    assert (levels.dtype, levels.element_size(), max_level) == (torch.bool, 1, 1.0)
     assert levels[0, 0] == 0
     assert levels[0, 3] == 1
 
