@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_vae.missing import Missing, filled
 from pyro_vae.parts import as_shape
+from pyro_vae.streams import stream
 from pyro_vae.transforms import Identity, Transform
 
 # Rows that are converted at a time where a whole data set is passed over: bounds the memory.
@@ -116,12 +117,22 @@ class Rows:
 
         Each element is averaged over the rows in which it is observed; one that never is has the mean 0.
         """
-        sums, counts = [], []
-        for block in self.blocks():
-            x = self._made_by(self.transform.mean, self.levels[block])
-            sums.append(filled(x, 0.0).sum(0))
-            counts.append((~x.isnan()).sum(0))
-        return torch.stack(sums).sum(0) / torch.stack(counts).sum(0).clamp(min=1)
+        return self._averaged(self.transform.mean)
+
+    def std(self) -> Tensor:
+        """The standard deviation of x over the rows, `x_shape`, with the spread of the draws of a random transform.
+
+        Its square is the mean of (E[x | level] − E[x])² + Var[x | level] over the rows in which the element is observed;
+        an element that never is has the standard deviation 0.
+        """
+        transform = self.transform
+        with stream(0, device=self.levels.device):  # the caller's random state has no part in it
+            mean = self._averaged(transform.mean, torch.float64)
+
+            def square(levels: Tensor, max_level: float) -> Tensor:
+                return (transform.mean(levels, max_level) - mean) ** 2 + transform.variance(levels, max_level)
+
+            return self._averaged(square, torch.float64).sqrt().to(torch.get_default_dtype())
 
     def check_varied(self) -> None:
         """Refuse rows that are all the same, but for what is missing, from which nothing can be learnt.
@@ -142,6 +153,16 @@ class Rows:
         if not self.has_missing:
             return function(levels, self.max_level)
         return torch.where(levels.isnan(), torch.nan, function(filled(levels, 0.0), self.max_level))
+
+    def _averaged(self, function: Callable[[Tensor, float], Tensor], dtype: torch.dtype | None = None) -> Tensor:
+        """The mean of a function of levels over the rows in which an element is observed, `x_shape`."""
+        sums = []
+        counts = []
+        for block in self.blocks():
+            values = self._made_by(function, self.levels[block], dtype)
+            sums.append(filled(values, 0.0).sum(0))
+            counts.append((~values.isnan()).sum(0))
+        return torch.stack(sums).sum(0) / torch.stack(counts).sum(0).clamp(min=1)
 
     def _first_observed(self) -> Tensor:
         """The first level that is observed of each element, `x_shape`."""

@@ -28,8 +28,12 @@ class Transform(ABC):
             )
 
     def mean(self, levels: Tensor, max_level: float) -> Tensor:
-        """E[x] given the levels."""
+        """E[x] given the levels; a transform that draws x defines it."""
         return self(levels, max_level)
+
+    def variance(self, levels: Tensor, max_level: float) -> Tensor:
+        """Var[x] given the levels; of a transform that draws x, an unbiased estimate from one draw."""
+        return (self(levels, max_level) - self.mean(levels, max_level)) ** 2
 
     def prepare(self, levels: Tensor, max_level: float, part: int) -> tuple[Tensor, float]:
         """The levels to store instead, and their maximum; `part` numbers the training, validation and test rows 0, 1, 2."""
@@ -119,3 +123,7 @@ class DynamicDraw(Transform):
 
     def mean(self, levels: Tensor, max_level: float) -> Tensor:
         return levels / max_level
+
+    def variance(self, levels: Tensor, max_level: float) -> Tensor:
+        mean = self.mean(levels, max_level)
+        return mean * (1 - mean)

@@ -61,6 +61,47 @@ def test_the_mean_of_a_random_transform_is_its_expectation():
     assert torch.equal(grey_rows(500, DynamicDraw()).mean(), grey_rows(500, UnitInterval()).mean())
 
 
+@pytest.mark.parametrize("transform", [Identity(), UnitInterval(), Threshold()], ids=repr)
+@pytest.mark.parametrize("num_rows", [1, BLOCK_ROWS + 900])
+def test_the_standard_deviation_of_rows_is_the_plain_one(transform, num_rows):
+    rows = grey_rows(num_rows, transform)
+    expected = rows.batch(slice(None), torch.float64).std(0, correction=0)
+    torch.testing.assert_close(rows.std().double(), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("offset", [0, 1e5, 1e9])
+def test_an_offset_takes_no_digits_from_the_standard_deviation(offset):
+    levels = torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.float64).repeat(BLOCK_ROWS).unsqueeze(1)
+    assert Rows(levels + offset, Identity()).std().item() == pytest.approx(1.25**0.5, rel=1e-6)
+
+
+def test_the_standard_deviation_of_a_random_transform_has_the_spread_of_its_draws():
+    """Var[x] = p (1 - p) for binary x, where p is the mean grey level, however the levels are spread."""
+    rows = grey_rows(500, DynamicDraw())
+    mean = grey_rows(500, UnitInterval()).batch(slice(None), torch.float64).mean(0)
+    torch.testing.assert_close(rows.std().double(), (mean * (1 - mean)).sqrt(), rtol=1e-6, atol=0)
+
+
+def test_a_random_transform_of_ones_own_has_the_spread_of_its_draws_and_takes_no_draws_of_others():
+    class Jittered(UnitInterval):
+        def __call__(self, levels, max_level):
+            return self.mean(levels, max_level) + torch.randn_like(levels)
+
+        def mean(self, levels, max_level):
+            return levels / max_level
+
+    rows = Rows(torch.full((20_000, 2), 3, dtype=torch.uint8), Jittered(), 255.0)
+    before = torch.get_rng_state()
+    # The error of a standard deviation is 1 / sqrt(2 N): five of them fail with probability 2 * 5.7e-7.
+    assert ((rows.std() - 1).abs() < 5 / 40_000**0.5).all()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_standard_deviation_is_that_of_the_observed_entries():
+    levels = torch.tensor([[1.0, torch.nan, 5.0], [3.0, torch.nan, torch.nan], [torch.nan, torch.nan, 5.0]])
+    assert Rows(levels, Identity()).std().tolist() == [1.0, 0.0, 0.0]
+
+
 @pytest.mark.parametrize("num_rows", [1, 7, 8, 20])
 def test_blocks_cover_every_row_once_and_in_order(num_rows):
     rows = grey_rows(num_rows, Identity())
