@@ -17,7 +17,7 @@ from pyro_vae.estimates import Evaluation
 from pyro_vae.training import Epoch, Fit
 
 # Raised when a change makes older code misread a folder.
-FORMAT = 1
+FORMAT = 2
 _FIGURES = ("history.png", "manifold.png", "kl_by_dimension.png")
 _PACKAGES = ("pyro_vae", "pyro-ppl", "torch", "numpy")
 

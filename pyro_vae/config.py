@@ -14,11 +14,22 @@ import yaml
 from torch import nn
 
 # Imported for their names: what stands here can be called by its class name alone.
-from pyro_vae import flows, likelihoods, nets, objectives, posteriors, priors, sources, transforms  # noqa: F401
+from pyro_vae import flows, inputs, likelihoods, nets, objectives, posteriors, priors, sources, transforms  # noqa: F401
 from pyro_vae.checkpoint import RunFolder
 from pyro_vae.errors import nearest, one_line
+from pyro_vae.initialization import initialize
+from pyro_vae.inputs import AsIs, Standardized, WithMask
 from pyro_vae.missing import Missing
-from pyro_vae.parts import LikelihoodFactory, Network, NetworkFactory, Posterior, Prior, Shape, as_shape
+from pyro_vae.parts import (
+    EncoderInputFactory,
+    Likelihood,
+    LikelihoodFactory,
+    Network,
+    NetworkFactory,
+    Posterior,
+    Prior,
+    Shape,
+)
 from pyro_vae.streams import stream
 from pyro_vae.training import Training
 from pyro_vae.vae import VAE
@@ -58,7 +69,10 @@ class ModelSettings:
         initialize_bias: start the likelihood's output bias at the mean of the training data.
         initialize_prior: start the prior at training rows, as a VampPrior can.
         missing: nan to take NaN in the data as missing entries; null to refuse it.
-        encoder_sees_mask: give the encoder the mask of observed entries beside x, stacked along the first dimension.
+        encoder_sees: the form in which the encoder sees x, an EncoderInput class; null for the one
+            that suits the likelihood.
+        encoder_sees_mask: give the encoder the mask of observed entries beside that, stacked along
+            the first dimension.
     """
 
     latent_dim: int
@@ -70,6 +84,7 @@ class ModelSettings:
     initialize_bias: bool = False
     initialize_prior: bool = False
     missing: Missing = None
+    encoder_sees: EncoderInputFactory | None = None
     encoder_sees_mask: bool = False
 
     def __post_init__(self) -> None:
@@ -124,23 +139,29 @@ class Settings:
 def build_vae(model: ModelSettings, x_shape: Shape) -> VAE:
     """The VAE that settings describe, with fresh weights from torch's default generator."""
     latent_dim = model.latent_dim
-    return VAE(
-        prior=model.prior(latent_dim=latent_dim),
-        likelihood=model.likelihood(
-            network=lambda out_shape: model.decoder(in_shape=(latent_dim,), out_shape=out_shape), x_shape=x_shape
-        ),
-        posterior=model.posterior(
-            network=lambda out_shape: _encoder(model, x_shape, out_shape), x_shape=x_shape, latent_dim=latent_dim
-        ),
-        missing=model.missing,
+    prior = model.prior(latent_dim=latent_dim)
+    likelihood = model.likelihood(
+        network=lambda out_shape: model.decoder(in_shape=(latent_dim,), out_shape=out_shape), x_shape=x_shape
     )
+    posterior = model.posterior(
+        network=lambda out_shape: _encoder(model, likelihood, out_shape), x_shape=x_shape, latent_dim=latent_dim
+    )
+    return VAE(prior, likelihood, posterior, missing=model.missing)
 
 
-def _encoder(model: ModelSettings, x_shape: Shape, out_shape: torch.Size) -> nn.Module:
-    if not model.encoder_sees_mask:
-        return model.encoder(in_shape=x_shape, out_shape=out_shape)
-    channels, *sizes = as_shape(x_shape, "x_shape")
-    return nets.WithMask(model.encoder(in_shape=(2 * channels, *sizes), out_shape=out_shape))
+def _encoder(model: ModelSettings, likelihood: Likelihood, out_shape: torch.Size) -> nn.Module:
+    """The encoder's network, with what it sees of x in front of it."""
+
+    def network(in_shape: Shape) -> nn.Module:
+        return model.encoder(in_shape=in_shape, out_shape=out_shape)
+
+    def with_mask(x_shape: Shape) -> nn.Module:
+        return WithMask(network, x_shape)
+
+    sees = model.encoder_sees or likelihood.encoder_input or Standardized
+    encoder = sees(network=with_mask if model.encoder_sees_mask else network, x_shape=likelihood.x_shape)
+    # x as it is needs no module in front: the weights keep the names that they have always had.
+    return encoder.network if isinstance(encoder, AsIs) else encoder
 
 
 def prepare(settings: Settings) -> tuple[VAE, sources.Splits]:
@@ -149,6 +170,7 @@ def prepare(settings: Settings) -> tuple[VAE, sources.Splits]:
     splits = settings.data.load()
     with stream(settings.training.seed, 0):
         vae = build_vae(settings.vae, splits.train.x_shape)
+        initialize(vae, splits.train)
         if settings.vae.initialize_prior:
             index = torch.randperm(len(splits.train))[: vae.prior.num_initial_rows]
             vae.prior.initialize(splits.train.batch(index))
@@ -208,8 +230,7 @@ def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> V
 
 def load_settings(run: str | Path, allow: Sequence[str] = ()) -> Settings:
     """The settings of a run folder; see `load`."""
-    text = RunFolder(run).read_text("settings.yaml")
-    tree = _read_yaml(text, f"{run}/settings.yaml")
+    tree = stored_settings(RunFolder(run))
     # A parser takes the name of a file in place of a group of settings, and reads it.
     for name, value in tree.items():
         if name not in Settings.__dataclass_fields__ or (name != "device" and not isinstance(value, dict)):
@@ -219,6 +240,20 @@ def load_settings(run: str | Path, allow: Sequence[str] = ()) -> Settings:
     check_trusted(tree, (*known, *allow))
     parser = settings_parser()
     return instantiate(parser, parser.parse_object(tree))
+
+
+def stored_settings(folder: RunFolder) -> dict[str, Any]:
+    """The settings of a run folder as a tree, which says for a folder of any format what it meant."""
+    tree = _read_yaml(folder.read_text("settings.yaml"), f"{folder.path}/settings.yaml")
+    has_format = (folder.path / "run.json").is_file()
+    return upgraded(tree, folder.info().format) if has_format else tree
+
+
+def upgraded(tree: dict[str, Any], from_format: int) -> dict[str, Any]:
+    """Settings of a run of this format, with what was no choice at the time put into words."""
+    if from_format > 1 or not isinstance(tree.get("vae"), dict):
+        return tree
+    return tree | {"vae": {"encoder_sees": "pyro_vae.inputs.AsIs"} | tree["vae"]}
 
 
 def check_trusted(tree: Any, packages: Sequence[str]) -> None:

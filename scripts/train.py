@@ -14,7 +14,7 @@ from jsonargparse import Namespace
 
 from pyro_vae import cli, evaluate, fit
 from pyro_vae.checkpoint import RunFolder
-from pyro_vae.config import Settings, device, instantiate, prepare, read_preset, settings_parser
+from pyro_vae.config import Settings, device, instantiate, prepare, read_preset, settings_parser, stored_settings
 from pyro_vae.figures import elbo_history, manifold
 from pyro_vae.latent import quantile_grid
 from pyro_vae.parts import distribution_mean
@@ -32,7 +32,7 @@ def main() -> int:
     settings, text, options = read_settings(preset, arguments)
     folder = RunFolder(options.run or f"runs/{Path(preset).stem}")
     if options.resume:
-        stored = yaml.safe_load(folder.read_text("settings.yaml"))
+        stored = stored_settings(folder)
         settings, text, _ = read_settings(preset, arguments, stored)
         check_resumable(*(yaml.safe_load(words) for words in (read_settings(preset, [], stored)[1], text)))
     else:
