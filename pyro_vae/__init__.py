@@ -14,6 +14,8 @@ from pyro_vae.fitting import NonFiniteLossError, fit
 from pyro_vae.flows import AffineFlow, SplineFlow
 from pyro_vae.importance import log_mean_exp, log_weights
 from pyro_vae.imputation import Imputation, impute
+from pyro_vae.initialization import initialize
+from pyro_vae.inputs import AsIs, ByColumn, Composed, Divided, Log1p, Standardized, WithMask
 from pyro_vae.likelihoods import (
     BernoulliLikelihood,
     BetaLikelihood,
@@ -35,7 +37,7 @@ from pyro_vae.likelihoods import (
     ZeroInflatedNegativeBinomialLikelihood,
 )
 from pyro_vae.mcmc import Chains, hmc, nuts
-from pyro_vae.nets import MLP, ConvDecoder, ConvEncoder, GatedMLP, WithMask
+from pyro_vae.nets import MLP, ConvDecoder, ConvEncoder, GatedMLP
 from pyro_vae.objectives import (
     CapacityELBO,
     ConstantKL,
@@ -49,7 +51,7 @@ from pyro_vae.objectives import (
     StickingTheLandingELBO,
     TotalCorrelationELBO,
 )
-from pyro_vae.parts import Likelihood, Posterior, Prior
+from pyro_vae.parts import EncoderInput, Likelihood, Posterior, Prior
 from pyro_vae.posteriors import DiagNormalPosterior, FlowPosterior, FullNormalPosterior, LowRankNormalPosterior
 from pyro_vae.priors import (
     ConditionalNormalPrior,
@@ -83,12 +85,15 @@ __all__ = [
     "AffineFlow",
     "AggregatedPosterior",
     "ArrayFile",
+    "AsIs",
     "BernoulliLikelihood",
     "BetaLikelihood",
     "BinomialLikelihood",
+    "ByColumn",
     "CapacityELBO",
     "Chains",
     "Columns",
+    "Composed",
     "Concatenation",
     "ConditionalNormalPrior",
     "ConstantKL",
@@ -103,8 +108,10 @@ __all__ = [
     "DiscretizedLogistic",
     "DiscretizedLogisticLikelihood",
     "DiscretizedLogisticMixtureLikelihood",
+    "Divided",
     "DoublyReparameterizedELBO",
     "DynamicDraw",
+    "EncoderInput",
     "Epoch",
     "Estimate",
     "Evaluation",
@@ -126,6 +133,7 @@ __all__ = [
     "Likelihood",
     "LinearCapacity",
     "LinearWarmup",
+    "Log1p",
     "LowRankNormalPosterior",
     "MixtureNormalPrior",
     "NegativeBinomialLikelihood",
@@ -146,6 +154,7 @@ __all__ = [
     "SplineFlow",
     "Splits",
     "StandardNormalPrior",
+    "Standardized",
     "StickingTheLandingELBO",
     "StudentTLikelihood",
     "Threshold",
@@ -163,6 +172,7 @@ __all__ = [
     "hmc",
     "importance_sample",
     "impute",
+    "initialize",
     "load",
     "load_data",
     "load_splits",

@@ -265,6 +265,7 @@ def upgraded(tree: dict[str, Any], written_in: int) -> dict[str, Any]:
     groups = {name: dict(tree.get(name, {})) for name in GROUPS}
     if written_in < 2:
         groups["data"].setdefault("max_level", None)  # was always found from the data
+        groups["vae"].setdefault("encoder_sees", "pyro_vae.AsIs")
     return tree | groups
 
 

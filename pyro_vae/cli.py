@@ -144,7 +144,9 @@ def _class_types(annotation: Any) -> Iterator[type]:
     if arguments and isinstance(arguments[0], list):  # a Callable: what it returns
         arguments = arguments[1:]
     for argument in arguments or (annotation,):
-        if inspect.isclass(argument) and argument is not type(None) and argument.__module__ != "builtins":
+        if argument is not annotation and getattr(argument, "_is_protocol", False):  # or null
+            yield from _class_types(argument)
+        elif inspect.isclass(argument) and argument is not type(None) and argument.__module__ != "builtins":
             yield argument
         elif get_args(argument):
             yield from _class_types(argument)

@@ -10,13 +10,25 @@ import torch
 import yaml
 from torch import nn
 
+from pyro_vae import flows, inputs, likelihoods, nets, objectives, posteriors, priors, sources, transforms  # noqa: F401
+
 # Imported for their names: what stands here can be called by its class name alone.
-from pyro_vae import flows, likelihoods, nets, objectives, posteriors, priors, sources, transforms  # noqa: F401
 from pyro_vae.checkpoint import RunFolder, read_yaml, settings_of_run
 from pyro_vae.data import Data, Rows, as_rows, check_max_level
 from pyro_vae.errors import nearest, one_line
+from pyro_vae.initialization import initialize
+from pyro_vae.inputs import AsIs, Standardized, WithMask
 from pyro_vae.missing import Missing
-from pyro_vae.parts import LikelihoodFactory, Network, NetworkFactory, Posterior, Prior, Shape, as_shape
+from pyro_vae.parts import (
+    EncoderInputFactory,
+    Likelihood,
+    LikelihoodFactory,
+    Network,
+    NetworkFactory,
+    Posterior,
+    Prior,
+    Shape,
+)
 from pyro_vae.record import DataRecord, data_record
 from pyro_vae.streams import stream
 from pyro_vae.training import Training
@@ -56,7 +68,10 @@ class ModelSettings:
         initialize_bias: start the likelihood's output bias at the mean of the training data.
         initialize_prior: start the prior at training rows, as a VampPrior can.
         missing: nan to take NaN in the data as missing entries; null to refuse it.
-        encoder_sees_mask: give the encoder the mask of observed entries beside x, stacked along the first dimension.
+        encoder_sees: the form in which the encoder sees x, an EncoderInput class; null for the one
+            that suits the likelihood.
+        encoder_sees_mask: give the encoder the mask of observed entries beside that, stacked along
+            the first dimension.
     """
 
     latent_dim: int
@@ -68,6 +83,7 @@ class ModelSettings:
     initialize_bias: bool = False
     initialize_prior: bool = False
     missing: Missing = None
+    encoder_sees: EncoderInputFactory | None = None
     encoder_sees_mask: bool = False
 
     def __post_init__(self) -> None:
@@ -140,23 +156,29 @@ class Settings:
 def build_vae(model: ModelSettings, x_shape: Shape) -> VAE:
     """The VAE that settings describe, with fresh weights from torch's default generator."""
     latent_dim = model.latent_dim
-    return VAE(
-        prior=model.prior(latent_dim=latent_dim),
-        likelihood=model.likelihood(
-            network=lambda out_shape: model.decoder(in_shape=(latent_dim,), out_shape=out_shape), x_shape=x_shape
-        ),
-        posterior=model.posterior(
-            network=lambda out_shape: _encoder(model, x_shape, out_shape), x_shape=x_shape, latent_dim=latent_dim
-        ),
-        missing=model.missing,
+    prior = model.prior(latent_dim=latent_dim)
+    likelihood = model.likelihood(
+        network=lambda out_shape: model.decoder(in_shape=(latent_dim,), out_shape=out_shape), x_shape=x_shape
     )
+    posterior = model.posterior(
+        network=lambda out_shape: _encoder(model, likelihood, out_shape), x_shape=x_shape, latent_dim=latent_dim
+    )
+    return VAE(prior, likelihood, posterior, missing=model.missing)
 
 
-def _encoder(model: ModelSettings, x_shape: Shape, out_shape: torch.Size) -> nn.Module:
-    if not model.encoder_sees_mask:
-        return model.encoder(in_shape=x_shape, out_shape=out_shape)
-    channels, *sizes = as_shape(x_shape, "x_shape")
-    return nets.WithMask(model.encoder(in_shape=(2 * channels, *sizes), out_shape=out_shape))
+def _encoder(model: ModelSettings, likelihood: Likelihood, out_shape: torch.Size) -> nn.Module:
+    """The encoder's network, with what it sees of x in front of it."""
+
+    def network(in_shape: Shape) -> nn.Module:
+        return model.encoder(in_shape=in_shape, out_shape=out_shape)
+
+    def with_mask(x_shape: Shape) -> nn.Module:
+        return WithMask(network, x_shape)
+
+    sees = model.encoder_sees or likelihood.encoder_input or Standardized
+    encoder = sees(network=with_mask if model.encoder_sees_mask else network, x_shape=likelihood.x_shape)
+    # x as it is needs no module in front: the weights keep the names that they have always had.
+    return encoder.network if isinstance(encoder, AsIs) else encoder
 
 
 def prepare(settings: Settings) -> tuple[VAE, sources.Splits]:
@@ -170,6 +192,7 @@ def initialized(settings: Settings, splits: sources.Splits) -> VAE:
     """The VAE with the fresh weights that the seed of its training decides, and what starts from the training rows."""
     with stream(settings.training.seed, 0):
         vae = build_vae(settings.vae, splits.train.x_shape)
+        initialize(vae, splits.train)
         if settings.vae.initialize_prior:
             index = torch.randperm(len(splits.train))[: vae.prior.num_initial_rows]
             vae.prior.initialize(splits.train.batch(index))

@@ -107,9 +107,7 @@ class NegativeBinomial(dist.NegativeBinomial):
 
     def __init__(self, log_mean: Tensor, dispersion: Tensor, validate_args: bool | None = None) -> None:
         self.log_mean, self.dispersion = broadcast_all(log_mean, dispersion)
-        super().__init__(
-            1 / self.dispersion, logits=self.log_mean + self.dispersion.log(), validate_args=validate_args
-        )
+        super().__init__(1 / self.dispersion, logits=self.log_mean + self.dispersion.log(), validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: None = None) -> "NegativeBinomial":
         log_mean, dispersion = self.log_mean.expand(batch_shape), self.dispersion.expand(batch_shape)

@@ -74,7 +74,9 @@ def stirling_rest(a: Tensor) -> Tensor:
     for factor in range(1, num_factors + 1):
         factors = factors * (y / (a + factor))
     series = _odd_powers(_SHIFTED, 1 / y)
-    return a * torch.log1p(shift / a.clamp(min=SMALLEST)) + factors.log() + series + (0.5 * math.log(2 * math.pi) - shift)
+    return (
+        a * torch.log1p(shift / a.clamp(min=SMALLEST)) + factors.log() + series + (0.5 * math.log(2 * math.pi) - shift)
+    )
 
 
 def digamma_rest(a: Tensor) -> Tensor:
@@ -150,4 +152,3 @@ def _num_factors(dtype: torch.dtype) -> int:
 
 def _is_single(dtype: torch.dtype) -> bool:
     return torch.finfo(dtype).eps > 1e-10
-

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vae.images import check_channels_first
-from pyro_vae.missing import filled
 from pyro_vae.parts import Shape, as_shape
 
 # Where an image has shrunk to a pixel, a group of fewer channels would have next to nothing to normalise by.
@@ -222,40 +221,6 @@ class ConvDecoder(nn.Module):
         _check_row(self, prod(inputs.shape[1:]), self.dense.in_size, y)
         maps = self.stages(self.dense(inputs, y))
         return maps.reshape(len(maps), *self.out_shape) + self.output_bias
-
-
-class WithMask(nn.Module):
-    """A network that sees which entries are missing: x with 0 in their place, and the mask, 1 where x is observed.
-
-    Both are stacked along the first dimension of a row: `(N, C, H, W)` to `(N, 2 C, H, W)`, `(N, F)` to `(N, 2 F)`. A VAE
-    made with `missing="nan"` passes x on with its NaN to such a network of its posterior, and with zeros to others.
-
-    References:
-        Handling incomplete heterogeneous data using VAEs, Nazábal et al., 2018, where missing entries are zeros alone.
-
-    Arguments:
-        network: what takes the stacked rows, and the context where it has one.
-
-    Example:
-        >>> WithMask(nn.Linear(4, 3))(torch.tensor([[torch.nan, 0.7]])).shape
-        torch.Size([1, 3])
-    """
-
-    takes_nan = True
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.context_dim = getattr(network, "context_dim", 0)
-
-    @property
-    def output_bias(self) -> nn.Parameter:
-        """The output bias of the network."""
-        return self.network.output_bias  # type: ignore[return-value]
-
-    def forward(self, inputs: Tensor, y: Tensor | None = None) -> Tensor:
-        rows = torch.cat([filled(inputs, 0.0), (~inputs.isnan()).to(inputs)], dim=1)
-        return self.network(rows) if y is None else self.network(rows, y)
 
 
 class _ResidualBlock(nn.Module):

@@ -5,7 +5,7 @@ Axes, the same letters everywhere: `S` samples, `B` rows of a batch, `D` latent 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any, Protocol, TypeAlias
@@ -14,6 +14,8 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_vae.finite import HIGHEST_OUTPUT
+from pyro_vae.missing import filled
 from pyro_vae.store import make_picklable
 
 Shape: TypeAlias = int | Sequence[int]
@@ -154,8 +156,9 @@ class Likelihood(_Amortised, ABC):
     """p(x | z): what the data look like, given the latent.
 
     A subclass defines `forward` and calls `self.call_network(z, y)` there; it declares independence with `.to_event`.
-    It may define `check` (which data it can score), `link` (to start from the mean of the data) and `filler` (what stands
-    where x is missing), and passes `out_shape` here when it needs other than one number for each element of x.
+    It may define `check` (which data it can score), `link` (to start from the mean of the data),
+    `filler` (what stands where x is missing) and `encoder_input` (what an encoder should see of such
+    data), and passes `out_shape` here when it needs other than one number for each element of x.
 
     Arguments:
         network: a module that maps z, `(N, D)`, to `(N, *out_shape)`; or a function that makes one from `out_shape`.
@@ -171,6 +174,11 @@ class Likelihood(_Amortised, ABC):
     @abstractmethod
     def forward(self, z: Tensor, y: Tensor | None = None) -> TorchDistribution:
         """p(x | z, y) with batch shape `(*)` and event shape `x_shape`, for z of shape `(*, D)`."""
+
+    @property
+    def encoder_input(self) -> "EncoderInputFactory | None":
+        """What an encoder should see of such x; here None, which is x standardised by the training rows."""
+        return None
 
     @property
     def filler(self) -> float | Tensor:
@@ -215,6 +223,66 @@ class NetworkFactory(Protocol):
     def __call__(self, *, in_shape: Shape, out_shape: Shape) -> nn.Module: ...
 
 
+class EncoderInput(nn.Module, ABC):
+    """A network that sees x in other units: `(N, *x_shape)` to what the network gives.
+
+    A subclass defines `transform`. It defines `inverse` where a VampPrior is to start from it, and `start` where it has
+    constants, which are buffers. Such modules are put one in front of the other: `Log1p(Standardized(MLP(…), 64))` sees
+    standardised logs. A missing entry of x is 0 for the network, after the transform, or NaN where the network takes NaN.
+
+    Arguments:
+        network: what sees the transformed rows, and the context where it has one; or a function that makes it from their
+            shape.
+        x_shape: the shape of one row of x; it may be omitted where nothing depends on it.
+        seen_shape: the shape of one row as the network sees it; `x_shape` when omitted.
+    """
+
+    takes_nan = True
+
+    def __init__(self, network: Network, x_shape: Shape | None = None, seen_shape: Shape | None = None) -> None:
+        super().__init__()
+        shape = x_shape if seen_shape is None else seen_shape
+        if not isinstance(network, nn.Module):
+            if shape is None:
+                raise ValueError(f"'x_shape' of {type(self).__name__} must be given where 'network' is a function.")
+            network = network(as_shape(shape, "x_shape"))
+        self.network = network
+        self.context_dim = getattr(network, "context_dim", 0)
+
+    @property
+    def output_bias(self) -> nn.Parameter:
+        """The output bias of the network."""
+        return self.network.output_bias  # type: ignore[return-value]
+
+    @abstractmethod
+    def transform(self, x: Tensor) -> Tensor:
+        """The values that stand for x, `(*, *x_shape)`; NaN stays NaN."""
+
+    def inverse(self, values: Tensor) -> Tensor:
+        """The x that these values stand for."""
+        raise ValueError(
+            f"{type(self).__name__} defines no 'inverse' for a VampPrior: define it, or take another prior."
+        )
+
+    def start(self, blocks: Iterable[Tensor]) -> None:
+        """Set the constants from blocks of training rows, `(B, *x_shape)`, each time the same; here there are none."""
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What the network sees of x, `(N, *x_shape)`."""
+        values = self.transform(x)
+        return values if getattr(self.network, "takes_nan", False) else filled(values, 0.0)
+
+    def forward(self, inputs: Tensor, y: Tensor | None = None) -> Tensor:
+        seen = self.seen(inputs)
+        return self.network(seen) if y is None else self.network(seen, y)
+
+
+class EncoderInputFactory(Protocol):
+    """An EncoderInput class, or a function that makes what an encoder sees of x together with its network."""
+
+    def __call__(self, *, network: Network, x_shape: Shape) -> EncoderInput: ...
+
+
 class LikelihoodFactory(Protocol):
     """A Likelihood class, but for its network and the shape of the data."""
 
@@ -225,7 +293,8 @@ class Posterior(_Amortised, ABC):
     """q(z | x): the amortised approximation of the posterior of z given x.
 
     A subclass defines `forward`, calls `self.call_network(x, y)` there, and returns a distribution with event shape `(D,)`.
-    Missing entries of x are 0 for it, unless its network says by `takes_nan` that it takes NaN, as `WithMask` does.
+    Missing entries of x are 0 for it, unless its network says by `takes_nan` that it takes NaN, as an
+    `EncoderInput` does.
 
     Arguments:
         network: a module that maps x, `(N, *x_shape)`, to `(N, *out_shape)`; or a function that makes one from `out_shape`.
@@ -242,7 +311,14 @@ class Posterior(_Amortised, ABC):
         self.latent_dim, self.x_shape = self_dim, self_shape
         self.takes_nan = getattr(self.network, "takes_nan", self.takes_nan)
         if not self.takes_nan and any(getattr(module, "takes_nan", False) for module in self.network.modules()):
-            raise ValueError("'network' must be a WithMask as a whole, got one inside another, which would see no NaN.")
+            raise ValueError(
+                "'network' must be an EncoderInput, such as WithMask, as a whole, got one inside another network, "
+                "which would see no NaN."
+            )
+
+    def call_network(self, inputs: Tensor, y: Tensor | None = None) -> Tensor:
+        """The network's output as above, held between ±HIGHEST_OUTPUT, so that no q(z | x) has an infinite parameter."""
+        return super().call_network(inputs, y).clamp(-HIGHEST_OUTPUT, HIGHEST_OUTPUT)
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor | None = None) -> TorchDistribution:

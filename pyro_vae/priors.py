@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vae.flows import Flow, SplineFlow, flow_distribution
+from pyro_vae.inputs import as_given, as_seen
 from pyro_vae.missing import filled
 from pyro_vae.parts import NetworkFactory, Posterior, Prior, as_floor, as_shape, tensor_like
 
@@ -173,7 +174,8 @@ class VampPrior(Prior):
     """p(z) = (1 / K) Σ_k q(z | u_k): the posterior itself, averaged over K learned pseudo-inputs u_k.
 
     It shares the posterior of the VAE that it becomes a part of, whatever the family of that is, and owns the
-    pseudo-inputs alone. With a posterior that depends on a context, p(z | y) = (1 / K) Σ_k q(z | u_k, y).
+    pseudo-inputs alone. With a posterior that depends on a context, p(z | y) = (1 / K) Σ_k q(z | u_k, y). The pseudo-inputs
+    have the shape of x and the units of what the encoder sees, so that they move as fast whatever the scale of x.
 
     References:
         VAE with a VampPrior, Tomczak and Welling, 2018. Deviation: pseudo-inputs are free, not squeezed into [0, 1].
@@ -181,7 +183,8 @@ class VampPrior(Prior):
     Arguments:
         latent_dim: the number D of latent dimensions.
         num_components: the number K of pseudo-inputs.
-        noise: the standard deviation of the pseudo-inputs at the start, in the units of x; see also `initialize`.
+        noise: the standard deviation of the pseudo-inputs at the start, in the units of what the encoder sees; see also
+            `initialize`.
 
     Example:
         >>> VampPrior(latent_dim=2, num_components=500)
@@ -212,21 +215,24 @@ class VampPrior(Prior):
     def initialize(self, x: Tensor) -> None:
         """Start the pseudo-inputs at the first K rows of x, `(N, *x_shape)`, with noise so that none are the same.
 
+        Where the encoder sees x standardised, start that first, as the function `initialize` does.
+
         Raises:
             ValueError: fewer rows than pseudo-inputs; no VAE yet.
         """
-        self._require_posterior()
+        posterior = self._require_posterior()
         if len(x) < self.num_components:
             raise ValueError(f"'x' must have at least num_components = {self.num_components} rows, got {len(x)}.")
-        rows = filled(x[: self.num_components].to(self.pseudo_inputs), 0.0)
+        rows = filled(as_seen(posterior.network, x[: self.num_components].to(self.pseudo_inputs)), 0.0)
         self.pseudo_inputs.copy_(rows + self.noise * torch.randn_like(rows))
 
     def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
         posterior = self._require_posterior()
+        inputs = as_given(posterior.network, self.pseudo_inputs)
         if y is None or not posterior.context_dim:
-            components = posterior(self.pseudo_inputs)
+            components = posterior(inputs)
         else:
-            inputs = self.pseudo_inputs.expand(*y.shape[:-1], *self.pseudo_inputs.shape)
+            inputs = inputs.expand(*y.shape[:-1], *inputs.shape)
             components = posterior(inputs, y.unsqueeze(-2))
         weights = dist.Categorical(logits=self.pseudo_inputs.new_zeros(components.batch_shape))
         return dist.MixtureSameFamily(weights, components)

@@ -28,17 +28,17 @@ PACKAGE = Path(pyro_vae.__file__).parent
 # Each module imports only from those before it.
 # fmt: off
 ORDER = [
-    "errors", "streams", "store", "parts", "distributions", "missing", "divergences", "flows", "transforms", "images",
-    "arrays", "data",
-    "latent", "nets", "likelihoods.links", "likelihoods.scales", "likelihoods.levels", "likelihoods.unit",
-    "likelihoods.real", "likelihoods.counts", "likelihoods.product", "likelihoods", "priors", "posteriors", "vae",
-    "aggregate", "importance", "psis", "correction", "objectives.bounds", "objectives.penalties",
-    "objectives.schedules", "objectives", "tracing", "precision", "surroundings", "execution", "coordinates",
-    "densities", "hamiltonian", "mcmc", "reuse", "svi", "sources", "estimates", "evaluation", "imputation", "anomaly",
-    "snapshots", "diagnostics.annealing", "diagnostics.calibration", "diagnostics.collapse", "diagnostics.gaps",
-    "diagnostics.diagnosis", "diagnostics", "advice", "training", "fitting", "record", "trust", "checkpoint",
-    "figures",
-    "diagnostics.figures", "cli", "config",
+    "errors", "streams", "store", "finite", "log_gamma", "distributions",
+    "gamma_distributions", "missing", "parts", "moments", "inputs", "divergences",
+    "flows", "transforms", "images", "arrays",
+    "data", "latent", "nets", "likelihoods.links", "likelihoods.scales",
+    "likelihoods.levels", "likelihoods.unit", "likelihoods.real", "likelihoods.counts", "likelihoods.product",
+    "likelihoods", "priors", "posteriors", "vae", "initialization", "aggregate", "importance", "psis", "correction",
+    "objectives.bounds", "objectives.penalties", "objectives.schedules", "objectives", "tracing", "precision",
+    "surroundings", "execution", "coordinates", "densities", "hamiltonian", "mcmc", "reuse", "svi", "sources",
+    "estimates", "evaluation", "imputation", "anomaly", "snapshots", "diagnostics.annealing",
+    "diagnostics.calibration", "diagnostics.collapse", "diagnostics.gaps", "diagnostics.diagnosis", "diagnostics",
+    "advice", "training", "fitting", "record", "trust", "checkpoint", "figures", "diagnostics.figures", "cli", "config",
 ]
 # fmt: on
 

@@ -557,9 +557,9 @@ def test_a_table_with_holes_is_trained_on_saved_loaded_evaluated_and_sampled(tab
     ended = call(table, "train", *TABLE, "--vae.missing", "nan", "--vae.encoder_sees_mask", str(sees_mask).lower())
     assert ended.code == 0, ended.err
     vae = load(table / "run")
-    assert (vae.missing, type(vae.posterior.network)) == ("nan", WithMask if sees_mask else MLP)
-    in_size = vae.posterior.network.network.in_size if sees_mask else vae.posterior.network.in_size
-    assert in_size == (6 if sees_mask else 3)
+    behind = vae.posterior.network.network  # what sees x standardised
+    assert (vae.missing, type(behind)) == ("nan", WithMask if sees_mask else MLP)
+    assert (behind.network if sees_mask else behind).in_size == (6 if sees_mask else 3)
     assert evaluate(vae, np.load(table / "table.npy")).log_marginal.mean < 0
     ended = call(table, "sample" if sees_mask else "evaluate", "run")
     assert ended.code == 0, ended.err
@@ -604,7 +604,9 @@ def test_a_vamp_prior_and_an_output_bias_start_from_rows_with_holes(table):
 
 def test_a_mask_inside_another_network_is_refused():
     network = nn.Sequential(WithMask(nn.Linear(8, 4)), nn.Tanh(), nn.Linear(4, 4))
-    with pytest.raises(ValueError, match="^'network' must be a WithMask as a whole, got one inside another"):
+    with pytest.raises(
+        ValueError, match="^'network' must be an EncoderInput, such as WithMask, as a whole, got one inside another"
+    ):
         DiagNormalPosterior(network, 4, 2)
 
 

@@ -1,14 +1,17 @@
 """Likelihoods of counts: whole numbers without an upper end."""
 
 from abc import ABC
+from functools import partial
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_vae.finite import HIGHEST_LOG_OF_DATA, soft_ceiling
+from pyro_vae.inputs import Composed, Log1p, Standardized
 from pyro_vae.likelihoods.links import bounded_log, span
 from pyro_vae.likelihoods.scales import LearnedScale, Scale, as_scale
-from pyro_vae.parts import Likelihood, Network, Shape, as_shape
+from pyro_vae.parts import EncoderInputFactory, Likelihood, Network, Shape, as_shape
 
 # The logit of the share of extra zeros at the start of training, 12 %.
 _START_GATE_LOGIT = -2.0
@@ -16,6 +19,11 @@ _START_GATE_LOGIT = -2.0
 
 class _CountLikelihood(Likelihood, ABC):
     """p(x | z) for counts x_i in 0, 1, 2, …; a subclass defines `forward` and `link`."""
+
+    @property
+    def encoder_input(self) -> EncoderInputFactory:
+        """log(1 + x), standardised by the training rows."""
+        return partial(Composed, steps=[Log1p, Standardized])
 
     def check(self, x: Tensor) -> None:
         super().check(x)
@@ -53,7 +61,8 @@ class PoissonLikelihood(_CountLikelihood):
         self.min_rate = min_rate
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
-        rate = self.min_rate + self.call_network(z, y).exp()
+        log_rate = soft_ceiling(self.call_network(z, y), HIGHEST_LOG_OF_DATA)
+        rate = self.min_rate + log_rate.exp()
         return dist.Poisson(rate).to_event(len(self.x_shape))
 
     def link(self, mean: Tensor) -> Tensor:
@@ -139,5 +148,6 @@ class ZeroInflatedNegativeBinomialLikelihood(_CountLikelihood):
 
 
 def _negative_binomial(log_mean: Tensor, dispersion: Tensor | float) -> dist.TorchDistribution:
+    log_mean = soft_ceiling(log_mean, HIGHEST_LOG_OF_DATA)
     dispersion = torch.zeros_like(log_mean) + dispersion
     return dist.NegativeBinomial(1 / dispersion, logits=log_mean + dispersion.log())

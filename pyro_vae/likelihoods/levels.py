@@ -2,14 +2,17 @@
 
 import math
 from abc import ABC
+from functools import partial
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
 from pyro_vae.distributions import DiscretizedLogistic
+from pyro_vae.finite import soft_ceiling
+from pyro_vae.inputs import AsIs, Divided
 from pyro_vae.likelihoods.links import MEAN_MARGIN, bounded_logit, solve_increasing, span
-from pyro_vae.parts import Likelihood, Network, Shape, as_shape
+from pyro_vae.parts import EncoderInputFactory, Likelihood, Network, Shape, as_shape
 
 # The scale of a discretised logistic at the start of training, where the levels span [-1, 1]: as wide as images are.
 _START_SCALE = 0.3
@@ -44,6 +47,11 @@ class BernoulliLikelihood(Likelihood):
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         logits = self.call_network(z, y)
         return dist.Bernoulli(logits=logits, validate_args=False if self.relaxed else None).to_event(len(self.x_shape))
+
+    @property
+    def encoder_input(self) -> EncoderInputFactory:
+        """x as it is."""
+        return AsIs
 
     def check(self, x: Tensor) -> None:
         if self.relaxed and not ((x >= 0) & (x <= 1)).all():
@@ -82,6 +90,11 @@ class BinomialLikelihood(Likelihood):
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         return dist.Binomial(self.total_count, logits=self.call_network(z, y)).to_event(len(self.x_shape))
 
+    @property
+    def encoder_input(self) -> EncoderInputFactory:
+        """x / n."""
+        return partial(Divided, highest=self.total_count)
+
     def check(self, x: Tensor) -> None:
         if not ((x >= 0) & (x <= self.total_count) & (x == x.round())).all():
             raise ValueError(
@@ -111,6 +124,11 @@ class OneHotCategoricalLikelihood(Likelihood):
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         return dist.OneHotCategorical(logits=self.call_network(z, y)).to_event(len(self.x_shape) - 1)
+
+    @property
+    def encoder_input(self) -> EncoderInputFactory:
+        """x as it is."""
+        return AsIs
 
     @property
     def filler(self) -> Tensor:
@@ -147,7 +165,8 @@ class _LogisticLevelsLikelihood(Likelihood, ABC):
     def logistic(self, raw_loc: Tensor, log_scale: Tensor) -> DiscretizedLogistic:
         """The distribution of each element from what the network gives for it."""
         half = (self.num_levels - 1) / 2
-        return DiscretizedLogistic(half * (1 + raw_loc), half * (self.min_scale + log_scale.exp()), self.num_levels)
+        scale = self.min_scale + soft_ceiling(log_scale).exp()
+        return DiscretizedLogistic(half * (1 + raw_loc), half * scale, self.num_levels)
 
     def start(self, mean: Tensor, offsets: Tensor) -> Tensor:
         """raw_loc and log_scale, `(2, K, *x_shape)`, of K logistics around a common loc, whose means average to the mean."""
@@ -160,6 +179,11 @@ class _LogisticLevelsLikelihood(Likelihood, ABC):
             lambda raw_loc: self.logistic(raw_loc + offsets, log_scale).mean.mean(0), mean, -edge, edge
         )
         return torch.stack(torch.broadcast_tensors(middle + offsets, log_scale))
+
+    @property
+    def encoder_input(self) -> EncoderInputFactory:
+        """x / (L − 1)."""
+        return partial(Divided, highest=self.num_levels - 1)
 
     def check(self, x: Tensor) -> None:
         if not ((x >= 0) & (x < self.num_levels) & (x == x.round())).all():

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
 from pyro_vae.distributions import Concatenation
-from pyro_vae.parts import Likelihood, LikelihoodFactory, Network, Shape, as_shape
+from pyro_vae.inputs import ByColumn, Standardized
+from pyro_vae.parts import EncoderInputFactory, Likelihood, LikelihoodFactory, Network, Shape, as_shape
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,12 @@ class ProductLikelihood(Likelihood):
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         outputs = self.call_network(z, y).split([factor.out_shape.numel() for factor in self.factors], dim=-1)
         return Concatenation([factor(numbers, y) for factor, numbers in zip(self.factors, outputs, strict=True)])
+
+    @property
+    def encoder_input(self) -> EncoderInputFactory:
+        """What suits the factors, side by side."""
+        sizes = [factor.x_shape.numel() for factor in self.factors]
+        return partial(ByColumn, sizes=sizes, groups=[factor.encoder_input or Standardized for factor in self.factors])
 
     @property
     def filler(self) -> Tensor:

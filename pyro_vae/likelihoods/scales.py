@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from pyro_vae.finite import HIGHEST_LOG_OF_DATA, soft_ceiling
 from pyro_vae.parts import Shape, as_shape
 
 
@@ -99,7 +100,7 @@ class NetworkScale(Scale):
 
     def forward(self, *outputs: Tensor) -> Tensor:
         (log_scale,) = outputs
-        return self.min_scale + log_scale.exp()
+        return self.min_scale + soft_ceiling(log_scale, HIGHEST_LOG_OF_DATA).exp()
 
     def extra_repr(self) -> str:
         return f"min_scale={self.min_scale}"

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from pyro_vae.distributions import ContinuousBernoulli
+from pyro_vae.inputs import AsIs
 from pyro_vae.likelihoods.links import MEAN_MARGIN, span
-from pyro_vae.parts import Likelihood, Network, Shape, as_shape
+from pyro_vae.parts import EncoderInputFactory, Likelihood, Network, Shape, as_shape
 
 # Added to both concentrations: one that underflows to 0 is no distribution.
 _MIN_CONCENTRATION = 1e-3
@@ -34,6 +35,11 @@ class ContinuousBernoulliLikelihood(Likelihood):
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         return ContinuousBernoulli(logits=self.call_network(z, y)).to_event(len(self.x_shape))
+
+    @property
+    def encoder_input(self) -> EncoderInputFactory:
+        """x as it is."""
+        return AsIs
 
     def check(self, x: Tensor) -> None:
         if not ((x >= 0) & (x <= 1)).all():
@@ -86,6 +92,11 @@ class BetaLikelihood(Likelihood):
         concentration1 = _MIN_CONCENTRATION + torch.sigmoid(logits) * precision
         concentration0 = _MIN_CONCENTRATION + torch.sigmoid(-logits) * precision
         return dist.Beta(concentration1, concentration0).to_event(len(self.x_shape))
+
+    @property
+    def encoder_input(self) -> EncoderInputFactory:
+        """x as it is."""
+        return AsIs
 
     @property
     def filler(self) -> float:
