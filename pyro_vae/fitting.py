@@ -251,7 +251,8 @@ class _Run:
             else "try a lower learning rate, 'clip_norm', or a larger 'min_scale'"
         )
         return NonFiniteLossError(
-            f"{what} in epoch {number} {place}, and the VAE has the weights of the end of epoch {number - 1} again: {advice}."
+            f"{what} in epoch {number} {place}, and the VAE has the weights of the end of epoch {number - 1} again: "
+            f"{advice}."
         )
 
     def _step_scheduler(self, loss: float) -> None:
