@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections import deque
+from collections import UserDict, UserList, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -21,7 +21,9 @@ CONSTANTS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, tor
 _DEPTH, _NUM_VALUES = 4, 1000
 # These packages do not change their settings, and Python's own do not hold any.
 _LIBRARIES = ("torch", "pyro", "numpy", "pyro_vae")
-_RECORDS = (SimpleNamespace, Namespace)
+_RECORDS = (SimpleNamespace, Namespace, UserDict, UserList)
+# Code that uses these may read attributes by names that do not stand in it.
+DYNAMIC = {"getattr", "vars", "__dict__", "asdict", "attrgetter"}
 _MODULES_OWN = frozenset(vars(nn.Module()))
 
 
@@ -41,8 +43,8 @@ class Containers:
     """What containers hold, to a depth of 4 and 1,000 values.
 
     Of dicts, lists, tuples, sets and small arrays this is everything. Of objects, classes and modules of Python it is the
-    attributes whose names occur in the code that is watched: an object that holds settings may hold a log too. What the
-    program itself was seen to write is left out.
+    attributes whose names occur in the code that is watched, since an object that holds settings may hold a log too; and
+    all of them where that code uses `getattr` or `vars`. What the program itself was seen to write is left out.
     """
 
     def __init__(self) -> None:
@@ -50,6 +52,7 @@ class Containers:
         self._roots: list[Callable[[], Any]] = []
         self._written: set[Hashable] = set()
         self._nodes: list[_Node] = []
+        self._objects: list[Any] = []
         self._values: dict[tuple[Hashable, ...], Hashable] = {}
         self._key = ""
         self._is_stale = False
@@ -73,6 +76,11 @@ class Containers:
         """The objects that the key tells by their identity: it means nothing once they are gone."""
         return [node.held for node in self._nodes]
 
+    def objects(self) -> list[Any]:
+        """The objects among the containers."""
+        self._update()
+        return self._objects
+
     def values(self) -> dict[tuple[Hashable, ...], Hashable]:
         """Values by their path."""
         self._update()
@@ -88,7 +96,7 @@ class Containers:
     def _update(self) -> None:
         if self._is_stale or not all(map(_Node.is_same, self._nodes)):
             self._is_stale = False
-            self._nodes, self._values = [], {}
+            self._nodes, self._objects, self._values = [], [], {}
             for number, root in enumerate(self._roots):
                 self._visit((number,), lambda root=root: (root(),), ("",), 0)  # type: ignore[misc]
             self._key = repr(list(self._values.items()))
@@ -110,6 +118,8 @@ class Containers:
                 self._values[place] = _identity(value)
                 continue
             self._values[place] = type(value).__qualname__, contents.size
+            if is_object(value):
+                self._objects.append(value)
             self._visit(place, contents.read, contents.names, depth + 1)
 
 
@@ -123,6 +133,8 @@ class _Contents(NamedTuple):
 
 def _contents(value: Any, words: set[str]) -> _Contents | None:
     """The contents of a container; None for all other values."""
+    if isinstance(value, UserDict | UserList):
+        value = value.data
     if isinstance(value, dict):
         keys = list(islice(value, _NUM_VALUES))
         names = [key if type(key) in CONSTANTS else id(key) for key in keys]
@@ -143,17 +155,15 @@ def _attributes(owner: Any, words: set[str]) -> _Contents:
     namespaces: list[Mapping[str, Any]] = [vars(kind) for kind in classes]
     if hasattr(owner, "__dict__") and not isinstance(owner, type):
         namespaces.insert(0, vars(owner))
-    if any("__getattr__" in namespace for namespace in namespaces):  # the names are made up by the object
-        words = words.union(*namespaces)
-    reads = [
-        (name, partial(namespace.get, name))
-        for namespace in namespaces
-        for name in sorted(words & namespace.keys())
-        if _is_data(name, namespace[name])
-    ]
-    slots = sorted({name for kind in classes for name in _slots(kind)} & words)
-    reads += [(name, partial(getattr, owner, name, None)) for name in slots]
-    return _Contents([name for name, _ in reads], lambda: [read() for _, read in reads])
+    slots = {name for kind in classes for name in _slots(kind)}
+    if words & DYNAMIC or any("__getattr__" in namespace for namespace in namespaces):
+        words = words.union(slots, *namespaces)
+    places: list[tuple[Hashable, Callable[[], Any]]] = []
+    for number, namespace in enumerate(namespaces):
+        names = [name for name in sorted(words & namespace.keys()) if _is_data(name, namespace[name])]
+        places += [((number, name), partial(namespace.get, name)) for name in names]
+    places += [(name, partial(getattr, owner, name, None)) for name in sorted(slots & words)]
+    return _Contents([place for place, _ in places], lambda: [read() for _, read in places])
 
 
 def is_container(value: Any) -> bool:
@@ -180,14 +190,16 @@ def is_users(module_name: str) -> bool:
 
 
 def methods(owner: Any, words: set[str]) -> Iterator[FunctionType]:
-    """The functions of these names that an object's classes define, and those behind its properties."""
-    for kind in _classes(owner):
-        if is_users(kind.__module__):
-            for name in words & vars(kind).keys():
-                attribute = vars(kind)[name]
-                function = getattr(attribute, "fget", None) or getattr(attribute, "__func__", attribute)
-                if isinstance(function, FunctionType):
-                    yield function
+    """The functions of these names: of an object's classes, behind its properties, or in a module of Python."""
+    kinds = (
+        [owner] if isinstance(owner, ModuleType) else [kind for kind in _classes(owner) if is_users(kind.__module__)]
+    )
+    for kind in kinds:
+        for name in words & vars(kind).keys():
+            attribute = vars(kind)[name]
+            function = getattr(attribute, "fget", None) or getattr(attribute, "__func__", attribute)
+            if isinstance(function, FunctionType):
+                yield function
 
 
 def _classes(owner: Any) -> tuple[type, ...]:

@@ -16,7 +16,7 @@ _PREFIX = "pyro_vae."
 # The names that living objects have, and the tensors that were put into the store for them.
 _names: set[str] = set()
 _shown: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-# The names of no living object that a warning has spoken of.
+# The names that a warning has spoken of.
 _mentioned: set[str] = set()
 
 
@@ -31,23 +31,30 @@ def unique_name(owner: object) -> str:
 def show(named_parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
     """Declare parameters to Pyro under their names, the trainable ones only, so that its SVI trains these very tensors."""
     store = pyro.get_param_store()
-    unused = _of_nobody()
+    unused = [name for name in store if name.startswith(_PREFIX) and _owner(name) not in _names]
     for name, parameter in named_parameters:
         if parameter.requires_grad:
             held = store._params.get(name)
             if held is not parameter:
                 if held is not None:
                     if held not in _shown:
-                        unused.add(name)
+                        unused.append(name)
                     del store[name]  # the module's parameter was replaced: the store would train the old one
                 _put(name, parameter)
             pyro.param(name, parameter)
-    if unused:
+    _mention(unused)
+
+
+def _mention(unused: list[str]) -> None:
+    """Say once for each VAE that its values in the store have no effect."""
+    new = [name for name in unused if _owner(name) not in _mentioned]
+    _mentioned.update(map(_owner, new))
+    if new:
         warnings.warn(
-            f"Pyro's param store was given values under names of a VAE, such as {min(unused)!r}, and no VAE here uses them, "
+            f"Pyro's param store was given values under names of a VAE, such as {new[0]!r}, and no VAE here uses them, "
             "since such names are new in each process: instead of the store save torch.save(vae.state_dict(), file), and "
             "load it with vae.load_state_dict(torch.load(file)).",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -55,14 +62,6 @@ def _put(name: str, parameter: nn.Parameter) -> None:
     _shown[parameter] = None
     if not parameter.is_contiguous():  # of which the store would make a copy, and train that
         pyro.get_param_store().set_state({"params": {name: parameter}, "constraints": {name: constraints.real}})
-
-
-def _of_nobody() -> set[str]:
-    """The names of this package's in the store that belong to no living object, each once."""
-    ours = [name for name in pyro.get_param_store() if name.startswith(_PREFIX)]
-    strange = {name for name in ours if name not in _mentioned and _owner(name) not in _names}
-    _mentioned.update(strange)
-    return strange
 
 
 def _owner(name: str) -> str:

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from pyro_vae.containers import CONSTANTS, Containers, is_container, is_object, is_users, methods
+from pyro_vae.containers import CONSTANTS, DYNAMIC, Containers, is_container, is_object, is_users, methods
 
 # Hooks that a module calls in Python; those on tensors that were there when it was traced are operations of the trace.
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -25,8 +25,8 @@ class Surroundings:
 
     Arguments:
         functions: functions, or modules, that are called.
-        parameters: further tensors that are read, asked for each time; how many there are is told too.
-        others: tensors that are read besides these, asked for each time.
+        parameters: tensors that the functions differentiate by, asked for each time.
+        others: tensors that they read besides these, asked for each time.
     """
 
     def __init__(
@@ -40,17 +40,17 @@ class Surroundings:
         self.containers = Containers()
         self._reads: list[Callable[[], Any]] = []
         self._functions: set[FunctionType] = set()
-        self._owners: dict[int, Any] = {}
         self._hooks: list[Any] = []
         for function in functions:
             self._add_function(function)
+        self._add_methods()
 
     def state(self) -> list[Tensor]:
         """Parameters and buffers, each once."""
-        return self._state(self.parameters())
+        return self._state([*self.parameters(), *self.others()])
 
-    def _state(self, parameters: Iterable[Tensor]) -> list[Tensor]:
-        state: dict[Tensor | None, None] = dict.fromkeys([*parameters, *self.others()])
+    def _state(self, tensors: Iterable[Tensor]) -> list[Tensor]:
+        state: dict[Tensor | None, None] = dict.fromkeys(tensors)
         for module in self.modules:
             state |= dict.fromkeys([*module._parameters.values(), *module._buffers.values()])
         return [tensor for tensor in state if tensor is not None]
@@ -75,7 +75,7 @@ class Surroundings:
 
     def signature(self) -> Hashable:
         """What all this is now; equal when nothing has changed but the values of parameters and buffers."""
-        parameters = list(self.parameters())
+        parameters, others = list(self.parameters()), list(self.others())
         parts = [(len(module.__dict__), *map(id, module._modules.values())) for module in self.modules]
         context = (
             torch.get_default_dtype(),
@@ -87,9 +87,10 @@ class Surroundings:
         )
         state = [
             (id(tensor), tensor.requires_grad, tensor.dtype, tensor.device, len(tensor._backward_hooks or ()))
-            for tensor in self._state(parameters)
+            for tensor in self._state([*parameters, *others])
         ]
-        return tuple(self.values()), self.containers.key(), tuple(parts), len(parameters), tuple(state), context
+        roles = len(parameters), tuple(map(id, others))  # a tensor may leave one of them and stay in the other
+        return tuple(self.values()), self.containers.key(), tuple(parts), roles, tuple(state), context
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -104,6 +105,7 @@ class Surroundings:
             self.containers.leave_out(before)
             for module in seen:
                 self._add_module(module)
+            self._add_methods()
 
     def _add_module(self, module: nn.Module) -> None:
         if module not in self.modules:
@@ -136,10 +138,11 @@ class Surroundings:
         if function in self._functions:
             return
         self._functions.add(function)
-        self.containers.read(set(_words(function.__code__)))
+        cells = [cell for cell in function.__closure__ or () if _contents(cell) is not None]
+        words = {*_words(function.__code__), *(text for text in map(_contents, cells) if isinstance(text, str))}
+        self.containers.read(words if is_users(function.__module__ or "") else words - DYNAMIC)
         names = [name for name in _names(function.__code__) if name in function.__globals__]
         self._add_names(function.__globals__, names)
-        cells = [cell for cell in function.__closure__ or () if _contents(cell) is not None]
         self._reads += [partial(_contents, cell) for cell in cells if _is_plain(_contents(cell))]
         reads = [partial(_contents, cell) for cell in cells]
         if is_users(function.__module__ or ""):
@@ -150,13 +153,11 @@ class Surroundings:
         for value in map(function.__globals__.get, names):
             if isinstance(value, FunctionType) and value.__globals__ is function.__globals__:
                 self._add_definition(value)
-        for owner in list(self._owners.values()):
-            self._add_methods(owner)
 
     def _add_value(self, read: Callable[[], Any]) -> None:
         value = read()
         if is_container(value):
-            self._add_container(read)
+            self.containers.add(read)
         elif isinstance(value, FunctionType) and is_users(value.__module__ or ""):
             self._add_definition(value)
 
@@ -165,29 +166,20 @@ class Surroundings:
         for read in reads:
             values = read()
             if any(map(is_container, values.values() if isinstance(values, dict) else values or ())):
-                self._add_container(read)
-
-    def _add_container(self, read: Callable[[], Any]) -> None:
-        self.containers.add(read)
-        if is_object(read()):
-            self._add_methods(read())
+                self.containers.add(read)
 
     def _add_object(self, owner: Any) -> None:
         if is_object(owner):
-            self._add_container(lambda: owner)
+            self.containers.add(lambda: owner)
 
-    def _add_methods(self, owner: Any) -> None:
-        """The methods of an object, or the functions of a module of Python, whose names occur in the code."""
-        self._owners[id(owner)] = owner
-        words = self.containers.words
-        found = (
-            [vars(owner)[name] for name in words & vars(owner).keys()]
-            if isinstance(owner, ModuleType)
-            else [*methods(owner, words)]
-        )
-        for function in found:
-            if isinstance(function, FunctionType):
-                self._add_definition(function)
+    def _add_methods(self) -> None:
+        """The methods of objects, and the functions of modules of Python, whose names occur in the code."""
+        num_known = -1
+        while len(self._functions) > num_known:
+            num_known = len(self._functions)
+            for owner in self.containers.objects():
+                for function in methods(owner, self.containers.words):
+                    self._add_definition(function)
 
     def _add_names(self, namespace: dict[str, Any], names: Iterable[str]) -> None:
         self._reads += [partial(namespace.get, name) for name in names if _is_plain(namespace.get(name, ...))]
