@@ -1,6 +1,7 @@
 """Figures: tensors in, a matplotlib `Figure` or animation out; nothing is trained, saved or shown here."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from pyro_vae.data import check_max_level
+from pyro_vae.images import has_channels_last
 from pyro_vae.training import Epoch
 
 # The side of one picture of a grid, in inches.
@@ -23,6 +26,8 @@ _SIDE = 0.5
 def as_images(x: Tensor) -> Tensor:
     """Rows as pictures, `(B, H, W)` or `(B, H, W, 3)`; what is no image becomes a strip of its numbers."""
     x = x.detach().cpu().float()
+    if has_channels_last(x.shape[1:]):
+        x = x.movedim(-1, 1)
     if x.dim() == 4 and x.shape[1] == 1:
         return x.squeeze(1)
     if x.dim() == 4 and x.shape[1] == 3:
@@ -31,10 +36,14 @@ def as_images(x: Tensor) -> Tensor:
 
 
 def tiled(rows: Sequence[Tensor]) -> np.ndarray:
-    """Rows of pictures as one picture, with a margin of one pixel between neighbours; a short row ends in blanks."""
+    """Rows of pictures as one picture, with a margin of one pixel between neighbours; a short row ends in blanks.
+
+    Margins and blanks are NaN, which is no level.
+    """
     images = [as_images(row) for row in rows]
     height, width, columns = images[0].shape[1] + 1, images[0].shape[2] + 1, max(map(len, images))
-    canvas = torch.zeros(len(images) * height - 1, columns * width - 1, *images[0].shape[3:])
+    size = len(images) * height - 1, columns * width - 1
+    canvas = torch.full((*size, *images[0].shape[3:]), torch.nan)
     for top, row in enumerate(images):
         for left, image in enumerate(row):
             canvas[top * height : (top + 1) * height - 1, left * width : (left + 1) * width - 1] = image
@@ -48,21 +57,28 @@ def image_grid(
     column_labels: Sequence[str] = (),
     max_level: float | None = None,
 ) -> Figure:
-    """Pictures in a grid, zero white and the highest level black: data, reconstructions, samples, interpolations.
+    """Pictures in a grid: data, reconstructions, samples, interpolations.
+
+    Of grey pictures zero is white and the highest level black; of colours zero is dark and the highest
+    level bright. Where there are values below 0, the lowest takes the place of zero, and a line under
+    the pictures names the range. What is missing is white.
 
     Arguments:
         rows: the rows of the grid, each a batch of data, `(columns, *x_shape)`.
         title: the title.
         row_labels: what each row shows.
         column_labels: what each column shows.
-        max_level: the level that is drawn black; the highest there is when omitted.
+        max_level: the highest level there can be; the highest there is when omitted.
+
+    Raises:
+        ValueError: if `max_level` is not above 0.
     """
     picture, (_, height, width) = tiled(rows), as_images(rows[0]).shape[:3]
     columns = max(map(len, rows))
     size = columns * _SIDE * min(width / height, 2) + (1.2 if row_labels else 0.2), len(rows) * _SIDE + 0.6
     figure = Figure(figsize=size, layout="constrained")
     axis = figure.subplots()
-    _draw(axis, picture, max_level)
+    _draw(axis, picture, _Levels.of(picture, max_level))
     figure.suptitle(title, fontsize="medium")
     _label(axis.set_yticks, height, row_labels)
     _label(axis.set_xticks, width, column_labels)
@@ -72,20 +88,31 @@ def image_grid(
 
 
 def manifold(
-    means: Tensor, grid: Tensor, title: str = "Decoded means E[x | z]", dims: tuple[int, int] = (0, 1)
+    means: Tensor,
+    grid: Tensor,
+    title: str = "Decoded means E[x | z]",
+    dims: tuple[int, int] = (0, 1),
+    max_level: float | None = None,
 ) -> Figure:
     """The decoded means over a grid of a latent plane, as one picture with the latent's axes.
+
+    Levels are drawn as by `image_grid`.
 
     Arguments:
         means: E[x | z] at each point of the grid, `(side, side, *x_shape)`.
         grid: the points of the plane, `(side, side, 2)`.
         title: the title.
         dims: which two latent dimensions span the plane, counted from 0.
+        max_level: the highest level there can be; the highest there is when omitted.
+
+    Raises:
+        ValueError: if `max_level` is not above 0.
     """
     side, (_, height, width) = len(grid), as_images(means[0]).shape[:3]
     figure = Figure(figsize=(6, 6.2), layout="constrained")
     axis = figure.subplots()
-    _draw(axis, tiled(list(means)))
+    picture = tiled(list(means))
+    _draw(axis, picture, _Levels.of(picture, max_level))
     axis.set(title=title, xlabel=f"$z_{{{dims[0] + 1}}}$", ylabel=f"$z_{{{dims[1] + 1}}}$")
     places = np.linspace(0, side - 1, 5)
     for ticks, values, size in ((axis.set_xticks, grid[0, :, 0], width), (axis.set_yticks, grid[:, 0, 1], height)):
@@ -213,21 +240,53 @@ def animation(pictures: Sequence[np.ndarray], titles: Sequence[str], millisecond
     height, width = pictures[0].shape[:2]
     figure = Figure(figsize=(4.5, 4.5 * height / width + 0.4), layout="constrained")
     axis = figure.subplots()
-    image = _draw(axis, pictures[0], max(float(picture.max()) for picture in pictures))
+    levels = _Levels.of(np.stack(pictures))
+    image = _draw(axis, pictures[0], levels)
     axis.set(xticks=[], yticks=[])
 
     def show(frame: int) -> list:
-        image.set_data(pictures[frame])
+        image.set_data(levels.shown(pictures[frame]))
         axis.set_title(titles[frame], fontsize="medium")
         return [image]
 
     return FuncAnimation(figure, show, frames=len(pictures), interval=milliseconds)
 
 
-def _draw(axis: Axes, picture: np.ndarray, max_level: float | None = None) -> AxesImage:
+class _Levels(NamedTuple):
+    """The range of levels that is drawn: from white to black, or from dark to bright where they are colours."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, picture: np.ndarray, max_level: float | None = None) -> "_Levels":
+        """From 0, or from the lowest below it, to the highest level."""
+        if max_level is not None:
+            check_max_level(max_level)
+        known = picture[np.isfinite(picture)]
+        low = min(0.0, float(known.min(initial=0.0)))
+        high = float(known.max(initial=low)) if max_level is None else max_level
+        return cls(low, high if high > low else low + 1)
+
+    def shown(self, picture: np.ndarray) -> np.ndarray:
+        """What `imshow` takes: grey levels as they are, and colours in [0, 1] with white where there are none."""
+        if picture.ndim == 2:
+            return picture
+        return np.nan_to_num((picture - self.low) / (self.high - self.low), nan=1.0).clip(0, 1)
+
+    def name(self, picture: np.ndarray) -> str:
+        """What the ends of the range look like."""
+        first, last = ("white", "black") if picture.ndim == 2 else ("dark", "bright")
+        return f"{first}: {self.low:.3g}, {last}: {self.high:.3g}"
+
+
+def _draw(axis: Axes, picture: np.ndarray, levels: _Levels) -> AxesImage:
     # What is no image, such as a one-hot vector, is a strip of one pixel's height: stretch it.
-    image = axis.imshow(picture, cmap="gray_r", vmin=0, vmax=max_level, interpolation="nearest")
+    shown, (low, high) = levels.shown(picture), levels
+    image = axis.imshow(shown, cmap="gray_r", vmin=low, vmax=high, interpolation="nearest")
     axis.set_aspect("equal" if picture.shape[0] > 8 else "auto")
+    if low < 0:
+        axis.figure.supxlabel(levels.name(picture), fontsize="small")
     return image
 
 

@@ -8,24 +8,30 @@ from torch import Tensor
 _NUM_CHANNELS = (1, 3, 4)
 
 
-def check_channels_first(shape: Sequence[int], name: str, way_out: str) -> None:
-    """Refuse an image's shape whose last axis looks like its channels, such as (32, 32, 3).
+def has_channels_last(shape: Sequence[int]) -> bool:
+    """True if the last axis of a row of three axes looks like its channels, as in (32, 32, 3).
 
-    The last size is 1, 3 or 4 and the first is larger. A square of two equal sizes in the last
-    place is an image of many channels, and passes.
+    The last size is 1, 3 or 4 and the first is larger. Two equal sizes in the last place are those of
+    a square image of many channels.
+    """
+    if len(shape) != 3:
+        return False
+    first, second, last = shape
+    return last in _NUM_CHANNELS and first > last and second != last
+
+
+def check_channels_first(shape: Sequence[int], name: str, way_out: str) -> None:
+    """Refuse the shape of an image whose channels are last, as `has_channels_last` finds.
 
     Arguments:
-        shape: of one row; a row of one, two or more than three axes passes.
+        shape: of one row.
         name: the argument that an error speaks of.
         way_out: what the error tells to do.
 
     Raises:
-        ValueError: if it does.
+        ValueError: if they are.
     """
-    if len(shape) != 3:
-        return
-    first, second, last = shape
-    if last in _NUM_CHANNELS and first > last and second != last:
+    if has_channels_last(shape):
         raise ValueError(
             f"'{name}' must have images of the shape (C, H, W), got {tuple(shape)}, whose last axis "
             f"looks like the channels: {way_out}"

@@ -69,7 +69,9 @@ def test_the_worst_rows_stand_from_infinity_down_over_their_reconstructions():
     figure = worst_rows(images, images / 2, khat, "title")
     (axis,) = figure.axes
     order = [3, *[row for row in khat.argsort(descending=True).tolist() if row != 3][:11]]
-    assert np.array_equal(np.asarray(axis.images[0].get_array()), tiled([images[order], images[order] / 2]))
+    assert np.array_equal(
+        np.asarray(axis.images[0].get_array()), tiled([images[order], images[order] / 2]), equal_nan=True
+    )
     labels = [text.get_text() for text in axis.get_xticklabels()]
     assert labels == ["∞"] + [f"{khat[row]:.2f}" for row in order[1:]]
     assert [text.get_text() for text in axis.get_yticklabels()] == ["x", "E[x | z]"]

@@ -6,6 +6,7 @@ import torch
 from matplotlib.colors import to_rgba
 
 from pyro_vae import Epoch
+from pyro_vae.diagnostics.figures import worst_rows
 from pyro_vae.figures import (
     animation,
     as_images,
@@ -28,7 +29,10 @@ def picture_of(figure):
 
 @pytest.mark.parametrize(
     ("x_shape", "picture"),
-    [((1, 3, 4), (3, 4)), ((3, 3, 4), (3, 4, 3)), ((3, 4), (3, 4)), ((4,), (1, 4)), ((2, 3, 4), (1, 24))],
+    [
+        *[((1, 3, 4), (3, 4)), ((3, 3, 4), (3, 4, 3)), ((3, 4), (3, 4)), ((4,), (1, 4)), ((2, 3, 4), (1, 24))],
+        *[((5, 4, 3), (5, 4, 3)), ((5, 4, 1), (5, 4))],  # channels last
+    ],
 )
 def test_rows_become_pictures(x_shape, picture):
     assert as_images(torch.zeros(5, *x_shape)).shape == (5, *picture)
@@ -39,26 +43,105 @@ def test_tiles_stand_in_reading_order_with_a_margin_between_them():
     canvas = tiled(rows)
     assert canvas.shape == (2 * 3 - 1, 3 * 4 - 1)
     assert canvas[::3, ::4].tolist() == [[1, 2, 3], [4, 5, 6]]
-    assert (canvas[2] == 0).all()
-    assert (canvas[:, 3] == 0).all()
+    assert np.isnan(canvas[2]).all()
+    assert np.isnan(canvas[:, 3]).all()
 
 
 def test_a_short_row_ends_in_blanks():
     canvas = tiled([torch.ones(3, 1, 2, 2), torch.ones(1, 1, 2, 2)])
     assert canvas[3:, :2].min() == 1
-    assert canvas[3:, 2:].max() == 0
+    assert np.isnan(canvas[3:, 2:]).all()
 
 
 def test_a_grid_shows_every_picture_and_names_rows_and_columns():
     rows = [torch.rand(4, 1, 8, 8), torch.rand(4, 1, 8, 8)]
     figure = image_grid(rows, "pairs", ("x", "E[x | z]"), "abcd", max_level=2.0)
-    assert np.array_equal(picture_of(figure), tiled(rows))
+    assert np.array_equal(picture_of(figure), tiled(rows), equal_nan=True)
     (axis,) = figure.axes
     assert [text.get_text() for text in axis.get_yticklabels()] == ["x", "E[x | z]"]
     assert [text.get_text() for text in axis.get_xticklabels()] == list("abcd")
     assert axis.get_yticks().tolist() == [3.5, 12.5]
     assert axis.images[0].get_clim() == (0, 2.0)
     assert figure.get_suptitle() == "pairs"
+
+
+# The range of levels that is drawn
+
+COLOURS = torch.rand(6, 3, 8, 9, generator=torch.Generator().manual_seed(0))
+GRID = linear_grid(side=3, extent=2.0)
+
+
+def grid_of(x, **options):
+    return image_grid(list(x.split(3)), "title", **options)
+
+
+def manifold_of(x, **options):
+    return manifold(x[[0, 1, 2, 3, 4, 5, 0, 1, 2]].reshape(3, 3, *x.shape[1:]), GRID, **options)
+
+
+def worst_of(x):
+    return worst_rows(x[:3], x[3:], torch.arange(3.0))
+
+
+def animation_of(x):
+    animated = animation([tiled(list(x.split(3)))] * 2, ["first", "second"])
+    animated._func(1)
+    animated._draw_was_started = True  # what is left undrawn warns
+    return animated._fig
+
+
+DRAWN = [grid_of, manifold_of, worst_of, animation_of]
+
+
+@pytest.mark.parametrize("draw", DRAWN)
+@pytest.mark.parametrize("highest", [1.0, 255.0, 65_535.0, 0.01])
+def test_colours_are_drawn_from_dark_to_bright_whatever_their_highest_level(draw, highest):
+    x = COLOURS / COLOURS.max()
+    picture = picture_of(draw(x * highest))
+    assert ((picture >= 0) & (picture <= 1)).all()
+    np.testing.assert_allclose(picture[:8, :9], x[2 if draw is worst_of else 0].movedim(0, -1), atol=1e-6)
+    assert (picture[8] == 1).all()  # the margin
+    assert (picture == 1).mean() < 0.3
+
+
+@pytest.mark.parametrize("draw", [grid_of, manifold_of])
+def test_the_highest_level_that_is_given_is_the_brightest(draw):
+    picture = picture_of(draw(COLOURS * 100, max_level=200.0))
+    np.testing.assert_allclose(picture[:8, :9], COLOURS[0].movedim(0, -1) / 2, atol=1e-6)
+    for max_level in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="'max_level' must be a finite number above 0"):
+            draw(COLOURS, max_level=max_level)
+
+
+@pytest.mark.parametrize("draw", DRAWN)
+@pytest.mark.parametrize("shift", [0.5, 1.0])
+def test_levels_below_zero_are_drawn_in_a_range_that_is_named(draw, shift):
+    grey, colours = draw(COLOURS[:, :1] - shift), draw(COLOURS - shift)
+    low, high = grey.axes[0].images[0].get_clim()
+    values = picture_of(grey)[:8, :9]
+    assert low <= values.min() < 0
+    assert values.max() <= high
+    assert (values > low + (high - low) / 10).mean() > 0.5
+    assert grey.get_supxlabel() == f"white: {low:.3g}, black: {high:.3g}"
+    assert colours.get_supxlabel().startswith("dark: -")
+    assert 0 < picture_of(colours)[:8, :9].mean() < 0.9
+    assert draw(COLOURS).get_supxlabel() == ""
+
+
+def test_what_is_missing_is_white():
+    colours = COLOURS.clone()
+    colours[0, :, :4] = torch.nan
+    assert (picture_of(grid_of(colours * 255))[:4, :9] == 1).all()
+    grey = grid_of(colours[:, :1])
+    grey.canvas.draw()  # a warning would be an error
+    assert grey.axes[0].images[0].get_array().mask[:4, :9].all()
+
+
+@pytest.mark.parametrize("level", [0.0, -2.0, 3.0])
+def test_a_picture_of_one_level_has_a_range(level):
+    low, high = grid_of(torch.full((3, 1, 4, 4), level)).axes[0].images[0].get_clim()
+    assert low <= level <= high
+    assert low < high
 
 
 def test_a_manifold_has_its_highest_second_coordinate_on_top_and_its_axes_labelled_with_z():
