@@ -27,8 +27,10 @@ class Sandwich(NamedTuple):
     Arguments:
         lower: by the forward chains, `(B,)`; at most log p(x) in expectation.
         upper: by the reverse chains, `(B,)`; at least log p(x) in expectation. None without exact posterior draws.
-        lower_error: the Monte Carlo error of `lower` from the spread of the chains, `(B,)`; infinite with one chain.
-        upper_error: the same of `upper`, or None; too small, since all chains of a row start from the same exact draw.
+        lower_error: the Monte Carlo error of `lower` from the spread of the chains, `(B,)`; right in the mean square over
+            rows with 4 chains or more, and infinite with one.
+        upper_error: the same of `upper`, or None; too small with few temperatures, since all chains of a row start from the
+            same exact draw.
         acceptance: the mean probability with which trajectories were accepted, `(B,)`; NaN where there are none, with one
             temperature.
     """
