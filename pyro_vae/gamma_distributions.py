@@ -1,7 +1,6 @@
-"""Distributions whose density has the gamma function, with log-densities and gradients that are exact in single precision.
+"""Pyro's distributions with the gamma function, with log-densities and gradients that keep their digits.
 
-They are Pyro's in all else. What is said here of values and gradients is that of large counts, of dispersions near 0, of many
-degrees of freedom and of high concentrations, where differences of log Γ have no digits left.
+At large counts, dispersions near 0, many degrees of freedom and high concentrations, differences of log Γ lose theirs.
 """
 
 import math
@@ -16,17 +15,17 @@ from torch.nn.functional import logsigmoid
 
 from pyro_vae.log_gamma import (
     SMALLEST,
-    deviance,
     digamma_rest,
     log_gamma_half_step,
+    negative_deviance,
     select,
     stirling_rest,
     unexpanded,
     with_slopes,
 )
 
-# The log-density, and its derivatives by what it is a function of.
-Formulas: TypeAlias = tuple[Tensor, list[Callable[[], Tensor]]]
+# What gives the log-density, and its derivatives by what it is a function of.
+Formulas: TypeAlias = list[Callable[[], Tensor]]
 # Beyond this |log μ| the formulas of a negative binomial are their limits, in which log μ is linear.
 _LARGEST_LOG_MEAN = 40.0
 # A count of 0 stands in a logarithm that it is multiplied with.
@@ -52,8 +51,11 @@ class Poisson(dist.Poisson):
 
 def _poisson(rate: Tensor, value: Tensor) -> Formulas:
     excess = value - rate
-    log_prob = -stirling_rest(value) - deviance(value, excess, _log_positive(value / rate))
-    return log_prob, [lambda: excess / rate, lambda: rate.log() - torch.digamma(value + 1)]
+    return [
+        lambda: negative_deviance(value, excess, _log_positive(value / rate)).sub_(stirling_rest(value)),
+        lambda: excess / rate,
+        lambda: rate.log() - torch.digamma(value + 1),
+    ]
 
 
 class Binomial(dist.Binomial):
@@ -78,12 +80,16 @@ class Binomial(dist.Binomial):
 
 
 def _binomial(logits: Tensor, count: Tensor, value: Tensor) -> Formulas:
-    probs, missed = logits.sigmoid(), count - value
-    excess = value * torch.sigmoid(-logits) - missed * probs  # x − n λ
-    hit = deviance(value, excess, _log_positive(value / count) - logsigmoid(logits))
-    miss = deviance(missed, -excess, _log_positive(missed / count) - logsigmoid(-logits))
-    log_prob = stirling_rest(unexpanded(count)) - stirling_rest(value) - stirling_rest(missed) - hit - miss
-    return log_prob, [
+    missed = count - value
+    excess = value * torch.sigmoid(-logits) - missed * logits.sigmoid()  # x − n λ
+
+    def log_prob() -> Tensor:
+        total = negative_deviance(value, excess, _log_positive(value / count) - logsigmoid(logits))
+        total.add_(negative_deviance(missed, -excess, _log_positive(missed / count) - logsigmoid(-logits)))
+        return total.sub_(stirling_rest(value)).sub_(stirling_rest(missed)).add_(stirling_rest(unexpanded(count)))
+
+    return [
+        log_prob,
         lambda: excess,
         lambda: torch.digamma(count + 1) - torch.digamma(missed + 1) + logsigmoid(-logits),
         lambda: logits + torch.digamma(missed + 1) - torch.digamma(value + 1),
@@ -105,9 +111,14 @@ class NegativeBinomial(dist.NegativeBinomial):
         tensor(-1.0000)
     """
 
-    def __init__(self, log_mean: Tensor, dispersion: Tensor, validate_args: bool | None = None) -> None:
+    def __init__(self, log_mean: Tensor, dispersion: Tensor | float, validate_args: bool | None = None) -> None:
         self.log_mean, self.dispersion = broadcast_all(log_mean, dispersion)
-        super().__init__(1 / self.dispersion, logits=self.log_mean + self.dispersion.log(), validate_args=validate_args)
+        few = unexpanded(self.dispersion)
+        super().__init__(1 / few, logits=self.log_mean + few.log(), validate_args=validate_args)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.log_mean.exp()
 
     def expand(self, batch_shape: Sequence[int], _instance: None = None) -> "NegativeBinomial":
         log_mean, dispersion = self.log_mean.expand(batch_shape), self.dispersion.expand(batch_shape)
@@ -120,6 +131,7 @@ class NegativeBinomial(dist.NegativeBinomial):
 
 
 def _negative_binomial(log_mean: Tensor, dispersion: Tensor, value: Tensor) -> Formulas:
+    dispersion = unexpanded(dispersion)
     bounded = log_mean.clamp(-_LARGEST_LOG_MEAN, _LARGEST_LOG_MEAN)
     count, mean = 1 / dispersion, bounded.exp()
     odds = dispersion * mean  # μ / n
@@ -127,10 +139,15 @@ def _negative_binomial(log_mean: Tensor, dispersion: Tensor, value: Tensor) -> F
     log_dilution = torch.log1p(dispersion * value)  # log((n + x) / n)
     log_missed = torch.log1p(odds) + (log_mean - bounded).clamp(min=0)  # log((n + μ) / n)
     log_hit = torch.log1p(1 / odds) - (log_mean - bounded).clamp(max=0)  # log((n + μ) / μ)
-    miss = deviance(count, -excess, log_missed - log_dilution)
-    hit = deviance(value, excess, log_hit - torch.log1p(count / value.clamp(min=_NO_COUNT)))
-    rests = stirling_rest(count + value) - stirling_rest(unexpanded(dispersion).reciprocal()) - stirling_rest(value)
-    return rests - log_dilution - hit - miss, [
+    miss = negative_deviance(count, -excess, log_missed - log_dilution)
+
+    def log_prob() -> Tensor:
+        log_ratio = log_hit - torch.log1p(count / value.clamp(min=_NO_COUNT))
+        total = negative_deviance(value, excess, log_ratio).add_(miss).sub_(log_dilution)
+        return total.add_(stirling_rest(count + value)).sub_(stirling_rest(count)).sub_(stirling_rest(value))
+
+    return [
+        log_prob,
         lambda: excess,
         lambda: _slope_of_dispersion(dispersion, miss, value),
         lambda: torch.digamma(count + value) - torch.digamma(value + 1) - log_hit,
@@ -140,8 +157,8 @@ def _negative_binomial(log_mean: Tensor, dispersion: Tensor, value: Tensor) -> F
 def _slope_of_dispersion(dispersion: Tensor, miss: Tensor, value: Tensor) -> Tensor:
     """d log p / dα = n D(n, n + e) − x / (2 + 2 α x) − n² (δ(n + x) − δ(n)), with δ of `digamma_rest`."""
     count = 1 / dispersion
-    rests = digamma_rest(count + value) - digamma_rest(unexpanded(dispersion).reciprocal())
-    return count * (miss - count * rests) - value / (2 + 2 * dispersion * value)
+    rests = digamma_rest(count + value) - digamma_rest(count)
+    return -count * (miss + count * rests) - value / (2 + 2 * dispersion * value)
 
 
 class StudentT(dist.StudentT):
@@ -188,15 +205,22 @@ class Beta(dist.Beta):
 
 
 def _beta(a: Tensor, b: Tensor, value: Tensor) -> Formulas:
-    total, rest, log_value, log_rest = a + b, 1 - value, value.log(), torch.log1p(-value)
+    a, b = a.contiguous(), b.contiguous()  # columns of the concentrations of a Dirichlet
+    total_count, rest = a + b, 1 - value
+    log_value, log_rest = value.log(), torch.log1p(-value)
     excess = a * rest - b * value  # a − s x
-    share1, share0 = a / total, b / total
+    share1, share0 = a / total_count, b / total_count
     log_ratio1, log_ratio0 = share1.log() - log_value, share0.log() - log_rest
-    deviances = deviance(a, excess, log_ratio1) + deviance(b, -excess, log_ratio0)
-    rests = stirling_rest(total) - stirling_rest(a) - stirling_rest(b)
-    return rests + (a * share0).log() - log_value - log_rest - deviances, [
-        lambda: _slope_of_concentration(a, total, excess, log_ratio1),
-        lambda: _slope_of_concentration(b, total, -excess, log_ratio0),
+
+    def log_prob() -> Tensor:
+        total = negative_deviance(a, excess, log_ratio1).add_(negative_deviance(b, -excess, log_ratio0))
+        total.add_(stirling_rest(total_count)).sub_(stirling_rest(a)).sub_(stirling_rest(b))
+        return total.add_((a * share0).log()).sub_(log_value).sub_(log_rest)
+
+    return [
+        log_prob,
+        lambda: _slope_of_concentration(a, total_count, excess, log_ratio1),
+        lambda: _slope_of_concentration(b, total_count, -excess, log_ratio0),
         lambda: (excess + 2 * value - 1) / (value * rest),
     ]
 
@@ -210,4 +234,4 @@ def _slope_of_concentration(a: Tensor, total: Tensor, excess: Tensor, log_ratio:
 
 def _log_positive(ratio: Tensor) -> Tensor:
     """log(ratio), and a finite number at 0."""
-    return ratio.clamp(min=SMALLEST).log()
+    return ratio.clamp(min=SMALLEST).log_()

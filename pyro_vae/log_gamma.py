@@ -6,6 +6,7 @@ of it. So log a! is split into a log a − a, whose sums have a closed form (`de
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any, TypeAlias
 
 import torch
@@ -23,11 +24,14 @@ _FAR = 10.0
 SMALLEST = 1e-30
 # Below this |(k − m) / (k + m)| a deviance is summed as a series.
 _NEAR = 0.2
-_ARTANH = tuple(1 / power for power in range(3, 25, 2))
+# Makes a step from 0 to 1 of a small difference.
+_STEEP = 1e30
+# 2 (artanh(v) − v) / v, by powers of (2 v)².
+_ARTANH = (0.0, *(2 / (2 * k + 1) / 4**k for k in range(1, 12)))
 
 
-# Of some inputs of one shape: a value of that shape, and its derivative by each input, computed where it is asked for.
-Formula: TypeAlias = Callable[..., tuple[Tensor, Sequence[Callable[[], Tensor]]]]
+# Of some inputs of one shape: what gives a value of that shape, and what gives its derivative by each of the inputs.
+Formula: TypeAlias = Callable[..., Sequence[Callable[[], Tensor]]]
 
 
 class _WithSlopes(torch.autograd.Function):
@@ -35,8 +39,8 @@ class _WithSlopes(torch.autograd.Function):
 
     @staticmethod
     def forward(formula: Formula, needed: Sequence[bool], *inputs: Tensor) -> tuple[Tensor, ...]:
-        value, slopes = formula(*inputs)
-        return value, *(slope() for slope, is_needed in zip(slopes, needed, strict=True) if is_needed)
+        value, *slopes = formula(*inputs)
+        return value(), *(slope() for slope in compress(slopes, needed))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -46,37 +50,36 @@ class _WithSlopes(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        count = len(ctx.needed)
-        inputs, known = ctx.saved_tensors[:count], iter(ctx.saved_tensors[count:])
+        inputs, known = ctx.saved_tensors[: len(ctx.needed)], ctx.saved_tensors[len(ctx.needed) :]
         if torch.is_grad_enabled():  # for derivatives of the slopes
-            _, slopes = ctx.formula(*inputs)
-            known = (slope() for slope, is_needed in zip(slopes, ctx.needed, strict=True) if is_needed)
-        return None, None, *(gradient * next(known) if is_needed else None for is_needed in ctx.needed)
+            known = [slope() for slope in compress(ctx.formula(*inputs)[1:], ctx.needed)]
+        slopes = iter(known)
+        return None, None, *(gradient * next(slopes) if is_needed else None for is_needed in ctx.needed)
 
 
 def with_slopes(formula: Formula, *inputs: Tensor) -> Tensor:
     """The value of a formula, with the gradients that it gives in closed form, to any order."""
     inputs = torch.broadcast_tensors(*inputs)
-    if torch.is_grad_enabled() and any(given.requires_grad for given in inputs):
-        return _WithSlopes.apply(formula, [given.requires_grad for given in inputs], *inputs)[0]
-    return formula(*inputs)[0]
+    needed = [given.requires_grad and torch.is_grad_enabled() for given in inputs]
+    if any(needed):
+        return _WithSlopes.apply(formula, needed, *inputs)[0]
+    with torch.no_grad():
+        return formula(*inputs)[0]()
 
 
 def stirling_rest(a: Tensor) -> Tensor:
-    """log a! − (a log a − a) for a ≥ 0: 0 at 0, and ½ log(2π a) + 1 / (12 a) − … far out.
+    """log a! − (a log a − a) for a ≥ 0, without a gradient: 0 at 0, and ½ log(2π a) + 1 / (12 a) − … far out.
 
     a! is Γ(y + ½) over a product of s factors, with y = a + s + ½, where the series for log Γ(y + ½) is exact.
     """
     num_factors = _num_factors(a.dtype)
     shift = num_factors + 0.5
     y = a + shift
-    factors = y.sqrt()
+    rest = y.sqrt()
     for factor in range(1, num_factors + 1):
-        factors = factors * (y / (a + factor))
-    series = _odd_powers(_SHIFTED, 1 / y)
-    return (
-        a * torch.log1p(shift / a.clamp(min=SMALLEST)) + factors.log() + series + (0.5 * math.log(2 * math.pi) - shift)
-    )
+        rest.mul_(y).div_(a + factor)
+    rest.log_().add_(_odd_powers(_SHIFTED, 1 / y)).add_(0.5 * math.log(2 * math.pi) - shift)
+    return rest.addcmul_(a, a.clamp(min=SMALLEST).reciprocal_().mul_(shift).log1p_())
 
 
 def digamma_rest(a: Tensor) -> Tensor:
@@ -97,8 +100,8 @@ def log_gamma_half_step(a: Tensor) -> Tensor:
     return select(a < _FAR, exact, _odd_powers(_HALF_STEP, 1 / far))
 
 
-def deviance(k: Tensor, difference: Tensor, log_ratio: Tensor) -> Tensor:
-    """k log(k / m) − (k − m) ≥ 0, for k ≥ 0 and m > 0.
+def negative_deviance(k: Tensor, difference: Tensor, log_ratio: Tensor) -> Tensor:
+    """k − m − k log(k / m) ≤ 0, for k ≥ 0 and m > 0.
 
     References:
         Fast and accurate computation of binomial probabilities, Loader, 2000.
@@ -108,10 +111,13 @@ def deviance(k: Tensor, difference: Tensor, log_ratio: Tensor) -> Tensor:
         difference: k − m, with its own digits where k and m are close.
         log_ratio: log(k / m), with its own digits where they are not; any finite number where k = 0.
     """
-    share = difference / (2 * k - difference)
+    far = torch.addcmul(difference, k, log_ratio, value=-1)
+    share = difference / torch.sub(k, difference, alpha=0.5)  # 2 (k − m) / (k + m)
     square = share * share
-    series = share * (difference + 2 * k * square * _polynomial(_ARTANH, square, num_terms=4))
-    return select(square < _NEAR**2, series, k * log_ratio - difference)
+    twice_series = torch.addcmul(difference, k, _polynomial(_ARTANH, square, num_terms=5))
+    correction = torch.addcmul(far, share, twice_series, value=0.5)
+    is_near = square.detach().mul(-_STEEP).add_(_STEEP * (2 * _NEAR) ** 2).clamp_(0, 1)
+    return far.addcmul_(is_near, correction, value=-1)
 
 
 def select(condition: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -139,9 +145,9 @@ def _polynomial(coefficients: Sequence[float], x: Tensor, num_terms: int) -> Ten
     """Σ coefficients[k] x^k, with so many terms in single precision and all of them in double precision."""
     if _is_single(x.dtype):
         coefficients = coefficients[:num_terms]
-    total = coefficients[-1] * x + coefficients[-2]
+    total = x * coefficients[-1] + coefficients[-2]
     for coefficient in reversed(coefficients[:-2]):
-        total = total * x + coefficient
+        total = total * x + coefficient if x.requires_grad else total.mul_(x).add_(coefficient)
     return total
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from pyro_vae import (
     MLP,
     BetaLikelihood,
+    BinomialLikelihood,
     DiscretizedLogisticLikelihood,
     DiscretizedLogisticMixtureLikelihood,
     LaplaceLikelihood,
@@ -155,10 +156,37 @@ def in_both_precisions(likelihood, x, numbers):
     return results
 
 
-@pytest.mark.parametrize("dispersion", [1e-3, 1e-2, 1.0, 100.0])
+LARGE = {
+    "poisson": (PoissonLikelihood(nn.Identity(), 1000), math.log(1e5)),
+    "poisson of high counts": (PoissonLikelihood(nn.Identity(), 1000), math.log(1e6)),
+    "binomial": (BinomialLikelihood(nn.Identity(), 1000, 65535), 0.3),
+    "negative binomial near a poisson": (NegativeBinomialLikelihood(nn.Identity(), 1000, 1e-6), math.log(1e4)),
+    "negative binomial of high counts": (NegativeBinomialLikelihood(nn.Identity(), 1000, 0.1), math.log(1e6)),
+    "student t near a normal": (StudentTLikelihood(nn.Identity(), 1000, 0.5, df=1e6), 0.3),
+    "beta": (BetaLikelihood(nn.Identity(), 1000), (0.3, 100.0)),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_row_of_a_thousand_elements_is_accurate_in_single_precision(name):
+    likelihood, numbers = LARGE[name]
+    numbers = torch.tensor(numbers).reshape(-1, 1).expand(-1, 1000).flatten()
+    x = likelihood(numbers).sample()
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        given = numbers.to(dtype).requires_grad_()
+        log_prob = likelihood.to(dtype)(given).log_prob(x.to(dtype))
+        results.append((log_prob.double(), torch.autograd.grad(log_prob, given)[0].double()))
+    (value, gradient), (exact, slope) = results
+    torch.testing.assert_close(value, exact, atol=1e-3, rtol=2e-7)
+    # The network's number has a rounding error of its own, which moves a rate of a million by half a count.
+    torch.testing.assert_close(gradient, slope, atol=0.5 if "high" in name else 0.1, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dispersion", [1e-6, 1e-2, 1.0, 100.0])
 @pytest.mark.parametrize("log_mean", [-15.0, -5.0, 0.0, 3.0, 7.0, 12.0])
 @pytest.mark.parametrize("x", [0.0, 1.0, 30.0, 1000.0])
-def test_a_negative_binomial_is_accurate_in_single_precision_down_to_its_floor(x, log_mean, dispersion):
+def test_a_negative_binomial_is_accurate_in_single_precision(x, log_mean, dispersion):
     value, gradient, exact, slope = in_both_precisions(negative_binomial(dispersion), x, [log_mean])
     torch.testing.assert_close(value, exact, atol=1e-3, rtol=1e-6)
     torch.testing.assert_close(gradient, slope, atol=1e-4, rtol=1e-4)
@@ -247,7 +275,15 @@ def test_the_components_of_a_mixture_start_apart():
         ),
         (lambda: PoissonLikelihood(nn.Identity(), 1, min_rate=0), "'min_rate' of PoissonLikelihood .* than 0, got 0"),
         (lambda: NegativeBinomialLikelihood(nn.Identity(), 1, -1.0), "'value' of a FixedScale must be greater than 0"),
-        (lambda: BetaLikelihood(nn.Identity(), 1, max_precision=2.0), "'max_precision' .* greater than 2, got 2"),
+        (
+            lambda: BetaLikelihood(nn.Identity(), 1, max_precision=2.0),
+            "'max_precision' .* greater than 2 and .*, got 2",
+        ),
+        (
+            lambda: BetaLikelihood(nn.Identity(), 1, max_precision=1e6),
+            "'max_precision' .* at most 100000, .*, got 1000000",
+        ),
+        (lambda: BinomialLikelihood(nn.Identity(), 1, 10**6), "'total_count' .* at most 65536, .* got 1000000: divide"),
         (lambda: mixture(num_levels=1), "'num_levels' must be a whole number of at least 2, got 1"),
         (lambda: mixture(num_components=0), "'num_components' must hold positive whole numbers, got 0"),
         (

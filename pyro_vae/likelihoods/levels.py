@@ -10,12 +10,15 @@ from torch import Tensor
 
 from pyro_vae.distributions import DiscretizedLogistic
 from pyro_vae.finite import soft_ceiling
+from pyro_vae.gamma_distributions import Binomial
 from pyro_vae.inputs import AsIs, Divided
 from pyro_vae.likelihoods.links import MEAN_MARGIN, bounded_logit, solve_increasing, span
 from pyro_vae.parts import EncoderInputFactory, Likelihood, Network, Shape, as_shape
 
 # The scale of a discretised logistic at the start of training, where the levels span [-1, 1]: as wide as images are.
 _START_SCALE = 0.3
+# Beyond it n λ has a rounding error in single precision that shows in log p.
+_MAX_COUNT = 2**16
 # So many scales beyond the end levels lie the locs whose means are closer than MEAN_MARGIN to the end.
 _REACH = 10.0
 
@@ -75,7 +78,7 @@ class BinomialLikelihood(Likelihood):
     Arguments:
         network: gives the logits: `(N, D)` to `(N, *x_shape)`.
         x_shape: the shape of one row of data.
-        total_count: the highest level n.
+        total_count: the highest level n, at most 2^16.
 
     Example:
         >>> p_x = BinomialLikelihood(nn.Linear(2, 64), x_shape=(1, 8, 8), total_count=16)(torch.zeros(5, 2))
@@ -86,9 +89,14 @@ class BinomialLikelihood(Likelihood):
     def __init__(self, network: Network, x_shape: Shape, total_count: int) -> None:
         super().__init__(network, x_shape)
         (self.total_count,) = as_shape(total_count, "total_count")
+        if self.total_count > _MAX_COUNT:
+            raise ValueError(
+                f"'total_count' of BinomialLikelihood must be at most {_MAX_COUNT}, where single precision tells its levels "
+                f"apart, got {total_count}: divide the levels."
+            )
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
-        return dist.Binomial(self.total_count, logits=self.call_network(z, y)).to_event(len(self.x_shape))
+        return Binomial(self.total_count, logits=self.call_network(z, y)).to_event(len(self.x_shape))
 
     @property
     def encoder_input(self) -> EncoderInputFactory:

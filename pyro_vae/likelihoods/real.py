@@ -6,6 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_vae.gamma_distributions import StudentT
 from pyro_vae.likelihoods.scales import Scale, as_scale
 from pyro_vae.parts import Likelihood, Network, Shape, as_shape
 
@@ -103,7 +104,7 @@ class StudentTLikelihood(_LocationScaleLikelihood):
         self.df = df
 
     def family(self, loc: Tensor, scale: Tensor | float) -> dist.TorchDistribution:
-        return dist.StudentT(self.df, loc, scale)
+        return StudentT(self.df, loc, scale)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, df={self.df}"

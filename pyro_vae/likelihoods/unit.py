@@ -7,12 +7,15 @@ import torch
 from torch import Tensor
 
 from pyro_vae.distributions import ContinuousBernoulli
+from pyro_vae.gamma_distributions import Beta
 from pyro_vae.inputs import AsIs
 from pyro_vae.likelihoods.links import MEAN_MARGIN, span
 from pyro_vae.parts import EncoderInputFactory, Likelihood, Network, Shape, as_shape
 
 # Added to both concentrations: one that underflows to 0 is no distribution.
 _MIN_CONCENTRATION = 1e-3
+# Beyond it a and b have rounding errors in single precision that show in log p.
+_MAX_PRECISION = 1e5
 # The precision at the start of training: with the mean ½ it is close to uniform.
 _START_PRECISION = 2.0
 
@@ -69,8 +72,7 @@ class BetaLikelihood(Likelihood):
     Arguments:
         network: gives the logit of the mean and log_precision: `(N, D)` to `(N, 2, *x_shape)`.
         x_shape: the shape of one row of data.
-        max_precision: the bound of s; a likelihood with a precision free to grow has no finite maximum, and log B(a, b)
-            keeps fewer and fewer digits.
+        max_precision: the bound of s, at most 1e5; a likelihood with a precision free to grow has no finite maximum.
 
     Example:
         >>> p_x = BetaLikelihood(nn.Linear(2, 2 * 64), x_shape=(1, 8, 8))(torch.zeros(5, 2))
@@ -80,9 +82,10 @@ class BetaLikelihood(Likelihood):
 
     def __init__(self, network: Network, x_shape: Shape, max_precision: float = 1e4) -> None:
         super().__init__(network, x_shape, out_shape=(2, *as_shape(x_shape, "x_shape")))
-        if not max_precision > _START_PRECISION:
+        if not _START_PRECISION < max_precision <= _MAX_PRECISION:
             raise ValueError(
-                f"'max_precision' of BetaLikelihood must be greater than {_START_PRECISION:g}, got {max_precision}."
+                f"'max_precision' of BetaLikelihood must be greater than {_START_PRECISION:g} and at most "
+                f"{_MAX_PRECISION:g}, where single precision tells the means apart, got {max_precision}."
             )
         self.max_precision = max_precision
 
@@ -91,7 +94,7 @@ class BetaLikelihood(Likelihood):
         precision = self.max_precision * torch.sigmoid(log_precision - math.log(self.max_precision))
         concentration1 = _MIN_CONCENTRATION + torch.sigmoid(logits) * precision
         concentration0 = _MIN_CONCENTRATION + torch.sigmoid(-logits) * precision
-        return dist.Beta(concentration1, concentration0).to_event(len(self.x_shape))
+        return Beta(concentration1, concentration0).to_event(len(self.x_shape))
 
     @property
     def encoder_input(self) -> EncoderInputFactory:
