@@ -199,10 +199,10 @@ def read_array(path: str, max_level: float | None = None) -> Rows:
     rows = as_rows(x if labels is None else (x, labels), missing="nan")
     if rows.has_missing and rows.levels.isnan().all():
         raise ValueError(f"'data' must be finite, got NaN or infinity in {len(rows)} of {len(rows)} rows.")
-    if max_level is None:
-        max_level = 1.0
-        if x.dtype.kind in "ui":
-            max_level = float(np.iinfo(x.dtype).max if x.dtype in (np.uint8, np.uint16) else max(1, x.max()))
+    found = 1.0
+    if x.dtype.kind in "ui":
+        found = float(np.iinfo(x.dtype).max if x.dtype in (np.uint8, np.uint16) else max(1, x.max()))
+    max_level = found if max_level is None else max_level
     return Rows(rows.levels, rows.transform, max_level, rows.labels)
 
 

@@ -35,9 +35,8 @@ ORDER = [
     "objectives.schedules", "objectives", "tracing", "precision", "surroundings", "execution", "coordinates",
     "densities", "hamiltonian", "mcmc", "reuse", "svi", "sources", "estimates", "evaluation", "imputation", "anomaly",
     "snapshots", "diagnostics.annealing", "diagnostics.calibration", "diagnostics.collapse", "diagnostics.gaps",
-    "diagnostics.diagnosis", "diagnostics", "advice", "training", "fitting", "record", "trust", "checkpoint",
-    "figures",
-    "diagnostics.figures", "cli", "config",
+    "diagnostics.diagnosis", "diagnostics", "advice", "training", "fitting", "record", "trust",
+    "checkpoint", "figures", "diagnostics.figures", "cli", "config",
 ]
 # fmt: on
 
