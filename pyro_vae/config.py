@@ -271,10 +271,7 @@ def rows_like(run: str | Path, data: str | Path | Data, allow: Sequence[str] = (
             highest, or what `load` refuses.
     """
     settings = load_settings(run, allow)
-    if isinstance(data, str | Path):
-        rows = sources.read_array(str(data))
-    else:
-        rows = as_rows(data, missing="nan")
+    rows = sources.read_array(str(data)) if isinstance(data, str | Path) else as_rows(data, missing="nan")
     if not isinstance(rows.transform, transforms.Identity):
         raise ValueError(f"'data' must hold levels as they are stored, got rows with the transform {rows.transform!r}.")
     levels = replace(rows, max_level=_max_level(RunFolder(run), settings.data))
