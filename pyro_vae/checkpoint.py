@@ -30,8 +30,8 @@ GROUPS = ("vae", "data", "training")
 WEIGHTS = ("best", "last")
 # What is said of a run from before its data were recorded.
 UNRECORDED = (
-    "keeps no record of its data, as runs of format 1 do not: it cannot be checked that they are still the same rows with "
-    "the same highest level"
+    "keeps no record of its data, as runs of format 1 do not: it cannot be checked that they are "
+    "still the same rows with the same highest level"
 )
 _FIGURES = ("history.png", "manifold.png", "kl_by_dimension.png")
 _PACKAGES = ("pyro_vae", "pyro-ppl", "torch", "numpy")
@@ -82,19 +82,31 @@ class RunFolder:
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise ValueError(f"'run' must be a folder that can be written, got {self.path}.")
 
-    def begin(self, settings: str, x_shape: tuple[int, ...], data: DataRecord | None = None) -> None:
+    def begin(
+        self,
+        settings: str,
+        x_shape: tuple[int, ...],
+        data: DataRecord | None = None,
+    ) -> None:
         """Write what is known before training, and remove what an earlier run left."""
         self.path.mkdir(parents=True, exist_ok=True)
         for name in ("state.pt", "best.pt", "last.pt", "history.csv", "metrics.json", *_FIGURES):
             (self.path / name).unlink(missing_ok=True)
         self.save_settings(settings, x_shape, data)
 
-    def save_settings(self, settings: str, x_shape: tuple[int, ...], data: DataRecord | None = None) -> None:
-        """Write the settings, which are YAML, and what is known of the data; both in this format."""
-        versions = {"python": platform.python_version()} | {package: version(package) for package in _PACKAGES}
+    def save_settings(
+        self,
+        settings: str,
+        x_shape: tuple[int, ...],
+        data: DataRecord | None = None,
+    ) -> None:
+        """Write the settings, which are YAML, and what is known of the data, in this format."""
+        versions = {package: version(package) for package in _PACKAGES}
+        versions = {"python": platform.python_version()} | versions
         path = data_path(yaml.safe_load(settings))
-        relative = None if path is None else os.path.relpath(Path(path).resolve(), self.path.resolve())
-        info = RunInfo(tuple(x_shape), FORMAT, versions, data, relative)
+        if path is not None:
+            path = os.path.relpath(Path(path).resolve(), self.path.resolve())
+        info = RunInfo(tuple(x_shape), FORMAT, versions, data, path)
         fields = info._asdict() | {"data": None if data is None else data._asdict()}
         self._write_text("settings.yaml", settings)
         self._write_text("run.json", json.dumps(fields, indent=2) + "\n")
@@ -128,10 +140,11 @@ class RunFolder:
         except (KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"{self.path / 'run.json'} must describe a run, but is damaged: {error}.") from error
         versions = fields.get("versions")
-        writer = versions.get("pyro_vae", "of unknown version") if isinstance(versions, dict) else "of unknown version"
+        versions = versions if isinstance(versions, dict) else {}
+        writer = versions.get("pyro_vae", "of unknown version")
         raise ValueError(
-            f"{self.path} must have a run format up to {FORMAT}, got {fields['format']}: it was written by a newer "
-            f"pyro_vae ({writer})."
+            f"{self.path} must have a run format up to {FORMAT}, got {fields['format']}: it was "
+            f"written by a newer pyro_vae ({writer})."
         )
 
     def settings(self, allow: Sequence[str] = (), name: str = "settings.yaml") -> dict[str, Any]:
@@ -144,13 +157,15 @@ class RunFolder:
             name: the file in the folder.
 
         Raises:
-            ValueError: if `run.json` or the file is missing, damaged or of a newer format, or names what is not trusted.
+            ValueError: if `run.json` or the file is missing, damaged or of a newer format, or the
+                settings name what is not trusted.
         """
         info = self.info()
         tree = read_yaml(self._read_text(name), f"{self.path / name}")
         # A parser takes the name of a file in place of a group of settings, and reads it.
         for group, value in tree.items():
-            if group not in (*GROUPS, "device") or (group in GROUPS and not isinstance(value, dict)):
+            is_known = isinstance(value, dict) if group in GROUPS else group == "device"
+            if not is_known:
                 raise ValueError(f"settings may hold groups of settings, but '{group}' is no setting or no group.")
         tree = upgraded(tree, info.format)
         try:
@@ -171,8 +186,8 @@ class RunFolder:
             warnings.warn(f"{self.path} {UNRECORDED}.", stacklevel=2)
         elif stored != found:
             raise ValueError(
-                f"'data' must be those that {self.path} was trained on ({stored}), got {found}: put them back, or give "
-                "other rows a file and a run of their own."
+                f"'data' must be those that {self.path} was trained on ({stored}), got {found}: "
+                "put them back, or give other rows a file and a run of their own."
             )
 
     def fit(self) -> Fit:
@@ -236,7 +251,7 @@ class RunFolder:
 
 
 def settings_of_run(file: str | Path, allow: Sequence[str] = ()) -> dict[str, Any] | None:
-    """Return the settings in a file that lies in a run folder, as its door gives them; None for another file.
+    """Return the settings in a file of a run folder, through its door; None for another file.
 
     Arguments:
         file: the file, or YAML itself.

@@ -123,13 +123,17 @@ class DataSettings:
         return self.split(*self.read())
 
     def read(self) -> tuple[Rows, Rows]:
-        """Return the training and test rows as the source gives them, with the highest level of these settings."""
+        """Return the training and test rows as the source gives them.
+
+        Their highest level is that of these settings, if they say one.
+        """
         train, test = self.source.read()
         return sources.limited(train, self.max_level), sources.limited(test, self.max_level)
 
     def split(self, train: Rows, test: Rows) -> sources.Splits:
         """Return what was read with validation rows set apart, and with the transform."""
-        return sources.split_rows(train, test, self.transform, self.validation_fraction, self.seed)
+        fraction = self.validation_fraction
+        return sources.split_rows(train, test, self.transform, fraction, self.seed)
 
     def record(self, train: Rows, test: Rows) -> DataRecord:
         """Return what a run keeps of what was read."""
@@ -189,7 +193,10 @@ def prepare(settings: Settings) -> tuple[VAE, sources.Splits]:
 
 
 def initialized(settings: Settings, splits: sources.Splits) -> VAE:
-    """The VAE with the fresh weights that the seed of its training decides, and what starts from the training rows."""
+    """Return the VAE with the fresh weights that its seed decides.
+
+    What the settings say is started from the training rows.
+    """
     with stream(settings.training.seed, 0):
         vae = build_vae(settings.vae, splits.train.x_shape)
         initialize(vae, splits.train)
@@ -253,14 +260,15 @@ def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> V
 def load_settings(run: str | Path, allow: Sequence[str] = ()) -> Settings:
     """The settings of a run folder; see `load`."""
     parser = settings_parser()
-    return instantiate(parser, parser.parse_object(RunFolder(run).settings(allow)), trusted_packages(allow))
+    namespace = parser.parse_object(RunFolder(run).settings(allow))
+    return instantiate(parser, namespace, trusted_packages(allow))
 
 
 def load_data(run: str | Path, allow: Sequence[str] = ()) -> sources.Splits:
     """Return the rows that a run was trained, validated and tested on.
 
     Arguments:
-        run: the folder. The file of the data is found where it was, or where it lies after moving with the run.
+        run: the folder; the file of its data is found where it was, or where it moved with it.
         allow: further packages whose classes the settings may name.
 
     Raises:
@@ -273,7 +281,9 @@ def load_data(run: str | Path, allow: Sequence[str] = ()) -> sources.Splits:
 
 
 def rows_like(run: str | Path, data: str | Path | Data, allow: Sequence[str] = ()) -> Rows:
-    """Return new rows made x as the rows of a run are: with its transform, and the highest level of its training data.
+    """Return new rows made x as the rows of a run are.
+
+    They have its transform, and the highest level of its training data.
 
     Arguments:
         run: the folder.
@@ -281,8 +291,8 @@ def rows_like(run: str | Path, data: str | Path | Data, allow: Sequence[str] = (
         allow: further packages whose classes the settings may name.
 
     Raises:
-        ValueError: if levels lie outside those of the training data and the transform needs to know them, or what
-            `load` refuses.
+        ValueError: if levels exceed those of the training data and the transform divides by the
+            highest, or what `load` refuses.
     """
     settings = load_settings(run, allow)
     rows = _as_stored(data, settings.data.source.channels_last)
@@ -299,7 +309,7 @@ def _as_stored(data: str | Path | Data, channels_last: bool | None) -> Rows:
 
 
 def _max_level(folder: RunFolder, data: DataSettings) -> float:
-    """The highest level of a run's training data, from the data themselves where the run keeps nothing of them."""
+    """The highest level of a run's training data; found from the data where it keeps no record."""
     stored = folder.info().data
     if stored is not None:
         return stored.max_level
@@ -309,11 +319,11 @@ def _max_level(folder: RunFolder, data: DataSettings) -> float:
 
 
 def read_preset(preset: str, allow: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
-    """Return the settings of a preset; for a YAML file, those of the default, and the arguments to lay the file over.
+    """Return the settings of a preset, and the arguments that lay a YAML file over the default.
 
     Arguments:
         preset: its name, or a YAML file.
-        allow: packages of the user's own that the settings may name, where the file is that of a run.
+        allow: packages of the user's own that the settings of a run may name.
 
     Raises:
         ValueError: no such preset and no such file.
@@ -335,12 +345,15 @@ def _read_own(preset: str) -> dict[str, Any]:
     return yaml.safe_load((_PRESETS / f"{preset}.yaml").read_text(encoding="utf-8"))
 
 
-def settings_parser(defaults: dict[str, Any] | None = None, allow: Sequence[str] = ()) -> "SentenceParser":
+def settings_parser(
+    defaults: dict[str, Any] | None = None,
+    allow: Sequence[str] = (),
+) -> "SentenceParser":
     """Return a parser for `Settings`; its option `--config` reads YAML.
 
     Arguments:
         defaults: the settings where nothing else is said, as `read_preset` gives them; none by default.
-        allow: packages of the user's own that the settings of a run may name, where `--config` names one.
+        allow: packages of the user's own that the settings of a run may name.
     """
     from pyro_vae.cli import SentenceParser
 
@@ -354,7 +367,11 @@ def settings_parser(defaults: dict[str, Any] | None = None, allow: Sequence[str]
     return parser
 
 
-def instantiate(parser: "SentenceParser", namespace: Any, packages: Sequence[str] | None = None) -> Settings:
+def instantiate(
+    parser: "SentenceParser",
+    namespace: Any,
+    packages: Sequence[str] | None = None,
+) -> Settings:
     """Return the settings that a parser has read; other arguments of the parser are left aside.
 
     Arguments:

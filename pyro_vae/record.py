@@ -32,14 +32,15 @@ class DataRecord(NamedTuple):
     digest: str
 
     def __str__(self) -> str:
-        rows = f"{self.num_train} training, {self.num_validation} validation and {self.num_test} test rows"
         return (
-            f"{rows} of {self.dtype} with shape {self.shape}, highest level {self.max_level:g}, hash {self.digest[:8]}"
+            f"{self.num_train} training, {self.num_validation} validation and {self.num_test} test "
+            f"rows of {self.dtype} with shape {self.shape}, highest level {self.max_level:g}, hash "
+            f"{self.digest[:8]}"
         )
 
 
 def data_record(train: Rows, test: Rows, num_validation: int = 0) -> DataRecord:
-    """Return the record of a source's training and test rows, of which the first have `num_validation` set apart."""
+    """Return the record of what a source gives; `num_validation` training rows are set apart."""
     return DataRecord(
         num_train=len(train) - num_validation,
         num_validation=num_validation,

@@ -1,12 +1,18 @@
 """Trust: the classes that the settings of a run folder may name.
 
-A run folder may come from anybody. Its settings may have objects made of classes, and nothing else: no function is called.
-Trust ends at three lines, which `check_trusted` draws before the parser of the settings sees them:
+A run folder may come from anybody. Its settings may have objects made of classes, and nothing
+else: no function is called. Trust ends at three lines, which `check_trusted` draws before the
+parser of the settings sees them:
 
-- Packages: `TRUSTED`, and those that the user allows by name. Modules of these packages are imported; no other is reached,
-  although a trusted package shows others as its attributes, as `torch.os` does.
-- Kinds: of the trusted packages only subclasses of `KINDS` are made; of a package that the user allows, every class.
-- Arguments: names, numbers, and the name of the file that the data are read from. No other string is let through.
+- Packages: `TRUSTED`, and those that the user allows by name. Modules of these packages are
+  imported; no other is reached, although a trusted package shows others as its attributes, as
+  `torch.os` does.
+- Kinds: of the trusted packages only subclasses of `KINDS` are made; of a package that the user
+  allows, every class.
+- Arguments: names, numbers, and the name of the file that the data are read from. No other string
+  is let through.
+
+What the user types, or writes in a file outside any run folder, may name classes of every package.
 """
 
 import inspect
@@ -37,8 +43,6 @@ TRUSTED = ("pyro_vae", "pyro", "torch", "zuko")
 # What is made of their classes; parts, networks and scales are modules.
 KINDS = (nn.Module, Optimizer, LRScheduler, ELBO, KLSchedule, Batches, Source, Transform, Flow)
 _NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)+"
-# What has attributes that are classes.
-_OWNERS = (ModuleType, type)
 # Levels of a tree that say nothing about the place of a setting.
 _UNNAMED = ("class_path", "init_args", "dict_kwargs")
 
@@ -65,15 +69,15 @@ def trusted_packages(allow: Sequence[str] = ()) -> tuple[str, ...]:
 
     A trusted name that is not installed is left out: it could be a file of the current folder.
     """
-    known = (package for package in TRUSTED if package in sys.modules or any(distributions(name=package)))
+    known = [name for name in TRUSTED if name in sys.modules or any(distributions(name=name))]
     return (*known, *allow)
 
 
 def check_trusted(tree: Any, packages: Sequence[str]) -> None:
     """Refuse settings that name anything else than classes of these packages.
 
-    Every string is checked before the first import. The parser also takes YAML inside a string: a string that is no plain
-    name or number is refused.
+    Every string is checked before the first import. The parser also takes YAML inside a string: a
+    string that is no plain name or number is refused.
 
     Raises:
         ValueError: if they do.
@@ -91,7 +95,8 @@ def check_class(place: str, name: str, packages: Sequence[str] | None = None) ->
         packages: those that every step of it must come from; any by default.
 
     Raises:
-        ValueError: if it leads out of the packages, to no class, or in a trusted package to a class of none of `KINDS`.
+        ValueError: if it leads out of the packages, to no class, or in a trusted package to a class
+            of none of `KINDS`.
     """
     _check_found(place, _reached(place, name, packages), name, packages)
 
@@ -128,14 +133,15 @@ def _check_found(place: str, found: Any, name: str, packages: Sequence[str] | No
     if packages is None:
         return
     if _package(found) not in packages:
-        raise ValueError(f"'{place}' must be a class of {', '.join(packages)}, got {name} of {_package(found)}.")
+        known = ", ".join(packages)
+        raise ValueError(f"'{place}' must be a class of {known}, got {name} of {_package(found)}.")
     if _package(found) in TRUSTED and not issubclass(found, KINDS):
         kinds = ", ".join(kind.__name__ for kind in KINDS)
         raise ValueError(f"'{place}' must be a subclass of one of {kinds}, got {name}.")
 
 
 def _texts(tree: Any, place: str = "") -> Iterator[_Text]:
-    """Every string in a tree of settings, except the name of the data file: the parser takes that as it is."""
+    """Every string in a tree of settings, except the name of the data file, which is no class."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             inner = _place(place, key)
@@ -158,13 +164,14 @@ def _is_import_path(text: _Text, packages: Sequence[str]) -> bool:
     """Whether a string is an import path; imports nothing."""
     if not re.fullmatch(_NAME, text.name):
         if not re.fullmatch(r"[\w.:+-]*", text.value):
-            raise ValueError(f"settings may hold names and numbers, got the text {one_line(text.value)!r}.")
+            received = one_line(text.value)
+            raise ValueError(f"settings may hold names and numbers, got the text {received!r}.")
         return False
     package, *attributes = text.name.split(".")
     if package not in packages:
         raise ValueError(
-            f"settings may name classes of {', '.join(packages)}, got {text.name}: allow {package} by name "
-            "if you trust it."
+            f"settings may name classes of {', '.join(packages)}, got {text.name}: allow {package} "
+            "by name if you trust it."
         )
     if package in TRUSTED and any(attribute.startswith("_") for attribute in attributes):
         raise ValueError(f"'{text.place}' must be a public class, got {text.name}.")
@@ -172,18 +179,24 @@ def _is_import_path(text: _Text, packages: Sequence[str]) -> bool:
 
 
 def _reached(place: str, name: str, packages: Sequence[str] | None) -> Any:
-    """What an import path stands for; each module and class on its way must be of these packages, if any are given."""
+    """What an import path stands for; each step of the way must be of these packages, if given."""
     owner, *attributes = name.split(".")
     try:
         with validation_restored():
             found: Any = import_module(owner)
             for attribute in attributes:
                 found = _attribute(found, attribute)
-                if packages is not None and isinstance(found, _OWNERS) and _package(found) not in packages:
-                    raise ValueError(f"'{place}' must be a class of {', '.join(packages)}, got {name}.")
+                if packages is not None and not _is_of(found, packages):
+                    known = ", ".join(packages)
+                    raise ValueError(f"'{place}' must be a class of {known}, got {name}.")
     except (AttributeError, ImportError) as error:
         raise ValueError(f"'{place}' must be a class, got {name}: {one_line(error)}.") from error
     return found
+
+
+def _is_of(found: Any, packages: Sequence[str]) -> bool:
+    """Whether a module or class is of these packages; of other objects it cannot be said."""
+    return not isinstance(found, ModuleType | type) or _package(found) in packages
 
 
 def _package(found: Any) -> str:

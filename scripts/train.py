@@ -61,9 +61,7 @@ def read_settings(
     parser.add_argument("--run", type=str | None, default=None, help="the run folder; runs/PRESET when omitted")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that the folder holds")
     parser.add_argument("--resume", action="store_true", help="go on with the run that the folder holds, as it was set")
-    parser.add_argument(
-        "--allow", nargs="*", default=[], help="packages of your own whose classes the settings of a run may name"
-    )
+    parser.add_argument("--allow", nargs="*", default=[], help="packages of your own whose classes a run may name")
     namespace = parser.parse_args([*(overlay if stored is None else []), *arguments])
     path = namespace.get("data.source.init_args.path")
     if path is not None:
@@ -73,7 +71,7 @@ def read_settings(
 
 
 def allowed(arguments: list[str]) -> list[str]:
-    """The packages that the settings of a run may name, which must be known before those are read."""
+    """The packages that a run may name, which must be known before its settings are read."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--allow", nargs="*", default=[])
     return parser.parse_known_args(arguments)[0].allow
