@@ -35,8 +35,8 @@ ORDER = [
     "objectives.schedules", "objectives", "tracing", "precision", "surroundings", "execution", "coordinates",
     "densities", "hamiltonian", "mcmc", "reuse", "svi", "sources", "estimates", "evaluation", "imputation", "anomaly",
     "snapshots", "diagnostics.annealing", "diagnostics.calibration", "diagnostics.collapse", "diagnostics.gaps",
-    "diagnostics.diagnosis", "diagnostics", "advice", "training", "fitting", "checkpoint", "figures",
-    "diagnostics.figures", "cli", "config",
+    "diagnostics.diagnosis", "diagnostics", "advice", "training", "resuming", "fitting", "checkpoint",
+    "figures", "diagnostics.figures", "swaps", "cli", "config",
 ]
 # fmt: on
 
