@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor
 from pyro_vae.errors import one_line
 from pyro_vae.estimates import Evaluation
 from pyro_vae.record import DataRecord
-from pyro_vae.training import Epoch, Fit
+from pyro_vae.training import Change, Epoch, Fit
 from pyro_vae.trust import check_trusted, trusted_packages
 
 # Raised when a change makes older code misread a folder.
@@ -58,7 +58,8 @@ class RunInfo(NamedTuple):
 class RunFolder:
     """The files of a run: `settings.yaml`, `run.json`, `best.pt`, `last.pt`, `state.pt`, `history.csv`, `metrics.json`.
 
-    `best.pt` and `last.pt` are state dicts of the VAE; `state.pt` also has what a resumed run goes on from.
+    `best.pt` and `last.pt` are state dicts of the VAE; `state.pt` also has what a resumed run goes on from. A run that was
+    resumed with other settings has `changes.csv` too.
 
     Arguments:
         path: the folder.
@@ -90,7 +91,7 @@ class RunFolder:
     ) -> None:
         """Write what is known before training, and remove what an earlier run left."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in ("state.pt", "best.pt", "last.pt", "history.csv", "metrics.json", *_FIGURES):
+        for name in ("state.pt", "best.pt", "last.pt", "history.csv", "changes.csv", "metrics.json", *_FIGURES):
             (self.path / name).unlink(missing_ok=True)
         self.save_settings(settings, x_shape, data)
 
@@ -113,13 +114,14 @@ class RunFolder:
 
     def save(self, fit: Fit, weights: dict[str, Tensor]) -> None:
         """Write where training has got to; `weights` are the VAE's own, which an interrupted epoch may have moved on."""
-        state = fit._asdict() | {"history": [tuple(row) for row in fit.history]}
+        changes = [tuple(change) for change in fit.changes]
+        state = fit._asdict() | {"history": [tuple(row) for row in fit.history], "changes": changes}
         self._write_tensors("state.pt", state)
         self._write_tensors("best.pt", fit.best_weights)
         self._write_tensors("last.pt", weights)
-        table = io.StringIO()
-        csv.writer(table).writerows([Epoch._fields, *fit.history])
-        self._write_text("history.csv", table.getvalue())
+        self._write_table("history.csv", [Epoch._fields, *fit.history])
+        if fit.changes:
+            self._write_table("changes.csv", [Change._fields, *fit.changes])
 
     def save_metrics(self, evaluation: Evaluation, name: str = "metrics.json") -> None:
         """Write an evaluation as JSON."""
@@ -194,7 +196,8 @@ class RunFolder:
         """Read what a resumed run goes on from."""
         state = self._read_tensors("state.pt")
         try:
-            return Fit(**state | {"history": [Epoch(*row) for row in state["history"]]})
+            changes = tuple(Change(*change) for change in state.get("changes", ()))
+            return Fit(**state | {"history": [Epoch(*row) for row in state["history"]], "changes": changes})
         except (TypeError, KeyError) as error:
             raise ValueError(
                 f"{self.path / 'state.pt'} must hold the state of a run, but does not: {error}."
@@ -245,6 +248,11 @@ class RunFolder:
 
     def _write_text(self, name: str, text: str) -> None:
         write_atomically(self.path / name, lambda file: file.write(text.encode()))
+
+    def _write_table(self, name: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        table = io.StringIO()
+        csv.writer(table).writerows(rows)
+        self._write_text(name, table.getvalue())
 
     def _write_tensors(self, name: str, tensors: dict[str, Any]) -> None:
         write_atomically(self.path / name, lambda file: torch.save(tensors, file))

@@ -12,6 +12,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from torch import nn
 
+from pyro_vae import swaps
 from pyro_vae.checkpoint import settings_of_run
 from pyro_vae.errors import nearest, one_line
 
@@ -20,6 +21,8 @@ class SentenceParser(ArgumentParser):
     """A jsonargparse parser whose errors are one sentence: the setting, what it accepts, and what it got.
 
     A file of settings that lies in a run folder comes through the door of that folder.
+
+    `swaps` holds the classes that its last command line put in the place of others, where arguments were dropped.
 
     Raises:
         ValueError: in place of printing its usage and leaving the process.
@@ -30,6 +33,12 @@ class SentenceParser(ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.swaps: list[swaps.Swap] = []
+        self._said: list[swaps.Said] = []
+
+    def start_new_classes_afresh(self) -> None:
+        """A class of the command line or of a file keeps no argument of the default's class that it takes the place of."""
+        swaps.record(self, self._said)
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         with _own_words():
@@ -44,6 +53,19 @@ class SentenceParser(ArgumentParser):
         if stored is None:
             return super().parse_path(cfg_path, *args, **kwargs)
         return self.parse_string(yaml.safe_dump(stored), *args, **kwargs)
+
+    def _parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+        self._said.clear()
+        self.swaps = []
+        parsed: Any = super()._parse_known_args(*args, **kwargs)
+        self.swaps = swaps.apply(self, self._said, namespace=parsed[0])
+        return parsed
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Leave the process, once settings or help are printed; standard error says what was dropped."""
+        for swap in self.swaps:
+            print(swap, file=sys.stderr)
+        super().exit(status, message)
 
     def set_nested_defaults(self, tree: dict[str, Any], prefix: str = "") -> None:
         """Defaults from a tree of settings, which help then shows."""

@@ -363,6 +363,7 @@ def settings_parser(
         "--config", action="config", help="a YAML file, or YAML itself, with some or all of the settings"
     )
     parser.add_class_arguments(Settings)
+    parser.start_new_classes_afresh()
     parser.set_nested_defaults(defaults or {})
     return parser
 

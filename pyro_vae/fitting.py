@@ -11,19 +11,20 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
 
 from pyro_vae.advice import advice
 from pyro_vae.data import Data, Rows, as_rows
+from pyro_vae.errors import one_line
 from pyro_vae.evaluation import check_data, negative_elbo
 from pyro_vae.objectives import RowELBO
 from pyro_vae.parts import evaluating, modes_restored, tensor_like
+from pyro_vae.resuming import asked_for, changes, go_on, step_scheduler
 from pyro_vae.soundness import UnsoundStepError
 from pyro_vae.store import store_as_found
 from pyro_vae.streams import stream
 from pyro_vae.svi import SVI
-from pyro_vae.training import Epoch, Fit, Training
+from pyro_vae.training import Change, Epoch, Fit, Training
 from pyro_vae.vae import VAE
 
 # Losses are read from the device this many steps at a time: a read waits for all work that is under way.
@@ -57,18 +58,23 @@ def fit(
         training: how to train; by default as `Training()` says.
         validation: rows for early stopping and for the choice of the best weights.
         test: rows whose −ELBO goes into the history, and decides nothing.
-        resume: what an earlier `fit` returned, to go on from.
+        resume: what an earlier `fit` returned, to go on from; it stays as it is. What `training` asks for as before goes
+            on as if the run had never stopped. A change of the optimiser's settings, the scheduler, the KL schedule, the
+            clipping or the patience holds from the next epoch on, and `Fit.changes` notes it. A learning rate is the one
+            at the start of the schedule: asked for 5e-4 in place of 1e-3, a rate that has decayed to 2e-4 becomes 1e-4.
+            A scheduler that is new or has other settings starts at the next epoch, at the learning rate asked for.
         on_epoch: called before the first and after each epoch, for instance to save a checkpoint.
         on_step: called after each step with the number of steps taken since training began, for instance `Snapshots`.
         progress: show a progress bar.
 
     Raises:
-        ValueError: unusable data or settings, before any work is done.
+        ValueError: unusable data or settings, before any work is done; a resumed run with another class of optimiser,
+            another objective, other batches or another seed.
         NonFiniteLossError: the loss became NaN or infinite.
     """
     run = _Run(vae, as_rows(data, vae.context_dim, vae.missing), training or Training(), validation, test, resume)
     run.on_step = on_step
-    report = on_epoch or (lambda reached: None)
+    report = (lambda reached: None) if on_epoch is None else (lambda reached: on_epoch(reached.copy()))
     try:
         with modes_restored(vae), run.progress_bar(progress) as bar:
             if not vae.training:
@@ -78,8 +84,8 @@ def fit(
                 run.epoch(bar)
                 report(run.reached)
     except KeyboardInterrupt:
-        return run.reached._replace(outcome="interrupted")
-    return run.reached._replace(outcome="finished" if run.is_complete() else "stopped early")
+        return run.reached.copy()._replace(outcome="interrupted")
+    return run.reached.copy()._replace(outcome="finished" if run.is_complete() else "stopped early")
 
 
 class _Run:
@@ -98,10 +104,12 @@ class _Run:
         self.context = None if context is None else context.to(self.train.levels.device)
         parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
         self.optimizer = training.optimizer(parameters)
+        self.asked = asked_for(training, self.optimizer)
         self.scheduler = None if training.scheduler is None else training.scheduler(self.optimizer)
         self.svi = self._svi()
         self._advise()
         self.kl_weight = 1.0, self.like.new_tensor(1.0)
+        self.changes: tuple[Change, ...] = ()
         self.reached = self._snapshot([], None) if resume is None else self._resumed(resume)
         self.on_step: Callable[[int], None] | None = None
         self.is_validated = False
@@ -169,9 +177,9 @@ class _Run:
             None if part is None else self._finite(negative_elbo(self.vae, part), number)
             for part in (self.validation, self.test)
         )
-        self._step_scheduler(train_loss if validation_loss is None else validation_loss)
         seconds = time.perf_counter() - started
         row = Epoch(number, learning_rate, kl_weight, train_loss, validation_loss, test_loss, seconds)
+        step_scheduler(self.scheduler, row)
         self.reached = self._snapshot([*self.reached.history, row], self.reached.best_weights)
 
     def _train(self, number: int, bar: tqdm) -> tuple[float, float]:
@@ -255,12 +263,6 @@ class _Run:
             f"{advice}."
         )
 
-    def _step_scheduler(self, loss: float) -> None:
-        if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(loss)
-        elif self.scheduler is not None:
-            self.scheduler.step()
-
     def _snapshot(self, history: list[Epoch], best_weights: dict[str, Tensor] | None) -> Fit:
         weights = copy.deepcopy(self.vae.state_dict())
         is_best = self.validation is None or not history or _best_epoch(history) == len(history)
@@ -273,21 +275,25 @@ class _Run:
             scheduler=scheduler,
             outcome="running",
             how=self.svi.how,
+            asked=self.asked,
+            changes=self.changes,
         )
 
     def _resumed(self, fit: Fit) -> Fit:
-        if _kinds(self.optimizer.state_dict(), self.scheduler) != _kinds(fit.optimizer, fit.scheduler):
-            raise ValueError(
-                "'resume' must come from a run with the same kinds of optimizer and scheduler, got others."
-            )
+        """Where an earlier run has got to, with what is asked for now; a Fit of another VAE leaves this one as it is."""
+        changed = changes(fit, self.asked, self.scheduler)
+        start = copy.deepcopy(self.vae.state_dict())
         try:
             self.vae.load_state_dict(fit.weights)
-            self.optimizer.load_state_dict(fit.optimizer)
-            if self.scheduler is not None and fit.scheduler is not None:
-                self.scheduler.load_state_dict(fit.scheduler)
+            go_on(self.optimizer, self.scheduler, fit, changed)
         except (KeyError, RuntimeError, ValueError) as error:
-            raise ValueError(f"'resume' must come from a run of this VAE: {error}") from error
-        return fit
+            self.vae.load_state_dict(start)
+            raise ValueError(f"'resume' must come from a run of this VAE: {one_line(error)}") from error
+        self.changes = (*fit.changes, *changed)
+        now = self._snapshot(fit.history, fit.best_weights)
+        return fit.copy()._replace(
+            optimizer=now.optimizer, scheduler=now.scheduler, asked=now.asked, changes=now.changes
+        )
 
     def _check(self) -> None:
         training, num_rows = self.training, len(self.train)
@@ -316,9 +322,3 @@ def _best_epoch(history: list[Epoch]) -> int:
     """The number of the epoch with the lowest validation loss; the last one without validation rows, and 0 before any."""
     validated = [(row.validation_loss, row.epoch) for row in history if row.validation_loss is not None]
     return min(validated)[1] if validated else len(history)
-
-
-def _kinds(optimizer_state: dict[str, Any], scheduler: Any) -> tuple[set[str], bool]:
-    """What tells kinds of optimiser and scheduler apart: the names of settings, and whether there is a scheduler."""
-    settings = {name for group in optimizer_state["param_groups"] for name in group}
-    return settings - {"initial_lr"}, scheduler is not None

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from pyro_vae.images import check_channels_first
 from pyro_vae.parts import Shape, as_shape
 
+# The widths of the hidden layers of a perceptron that is called by its name alone.
+_HIDDEN = (256, 256)
 # Where an image has shrunk to a pixel, a group of fewer channels would have next to nothing to normalise by.
 _LEAST_GROUP = 8
 
@@ -24,11 +26,13 @@ class _Dense(nn.Module):
         self,
         in_shape: Shape,
         hidden: Sequence[int],
-        out_shape: Shape,
+        out_shape: Shape | None,
         context_dim: int,
         hidden_layer: Callable[[int, int], Sequence[nn.Module]],
     ) -> None:
         super().__init__()
+        if out_shape is None:  # optional for Python only, where it follows the hidden widths
+            raise ValueError("'out_shape' must be the shape of one row of outputs, got None.")
         self.in_size = as_shape(in_shape, "in_shape").numel()
         self.out_shape = as_shape(out_shape, "out_shape")
         self.context_dim = context_dim
@@ -55,12 +59,12 @@ class MLP(_Dense):
     Arguments:
         in_shape: the shape of one row of inputs.
         hidden: the width of each hidden layer; none at all makes an affine map.
-        out_shape: the shape of one row of outputs.
+        out_shape: the shape of one row of outputs; it must be given.
         activation: the class of the nonlinearity after each hidden layer.
         context_dim: how many numbers Y of a context y are appended to each row of inputs.
 
     Raises:
-        ValueError: an input of another shape, or a context of another size.
+        ValueError: no `out_shape`; an input of another shape, or a context of another size.
 
     Example:
         >>> MLP(784, [400], (2, 20))(torch.zeros(5, 1, 28, 28)).shape
@@ -70,8 +74,8 @@ class MLP(_Dense):
     def __init__(
         self,
         in_shape: Shape,
-        hidden: Sequence[int],
-        out_shape: Shape,
+        hidden: Sequence[int] = _HIDDEN,
+        out_shape: Shape | None = None,
         activation: type[nn.Module] = nn.ReLU,
         context_dim: int = 0,
     ) -> None:
@@ -92,18 +96,24 @@ class GatedMLP(_Dense):
     Arguments:
         in_shape: the shape of one row of inputs.
         hidden: the width of each hidden layer; none at all makes an affine map.
-        out_shape: the shape of one row of outputs.
+        out_shape: the shape of one row of outputs; it must be given.
         context_dim: how many numbers Y of a context y are appended to each row of inputs.
 
     Raises:
-        ValueError: an input of another shape, or a context of another size.
+        ValueError: no `out_shape`; an input of another shape, or a context of another size.
 
     Example:
         >>> GatedMLP(784, [300, 300], (2, 40))(torch.zeros(5, 1, 28, 28)).shape
         torch.Size([5, 2, 40])
     """
 
-    def __init__(self, in_shape: Shape, hidden: Sequence[int], out_shape: Shape, context_dim: int = 0) -> None:
+    def __init__(
+        self,
+        in_shape: Shape,
+        hidden: Sequence[int] = _HIDDEN,
+        out_shape: Shape | None = None,
+        context_dim: int = 0,
+    ) -> None:
         super().__init__(
             in_shape, hidden, out_shape, context_dim, lambda wide, narrow: [nn.Linear(wide, 2 * narrow), nn.GLU()]
         )

@@ -1,5 +1,6 @@
 """How to train, and where training has got to."""
 
+import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
@@ -91,17 +92,39 @@ class Epoch(NamedTuple):
     seconds: float
 
 
+class Change(NamedTuple):
+    """A setting that a resumed run was asked to change.
+
+    Arguments:
+        epoch: the first epoch that it holds for.
+        setting: its name; those of the optimiser begin with `optimizer.`.
+        before: its value until then.
+        after: its value from then on.
+    """
+
+    epoch: int
+    setting: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"From epoch {self.epoch} on '{self.setting}' is {self.after}, was {self.before}."
+
+
 class Fit(NamedTuple):
     """Where training has got to; handed to `on_epoch` after each epoch, returned at the end, and enough to resume from.
 
     Arguments:
         history: the epochs so far.
         weights: the VAE's state dict after the last whole epoch.
-        best_weights: the state dict of the epoch with the best validation ELBO; `weights` itself without validation rows.
+        best_weights: the state dict of the epoch with the best validation ELBO; that of `weights` without validation rows.
         optimizer: the optimiser's state dict.
         scheduler: the scheduler's state dict, or None.
         outcome: "finished", "stopped early" or "interrupted"; "running" between epochs.
         how: how the last step was run: "plain", "traced" or "compiled", with the reason where it is not as asked.
+        asked: the settings that the run was asked for last, in plain numbers and names: an optimiser's before a scheduler
+            changed them. None in a run that was saved before they were kept.
+        changes: the settings that changed when the run was resumed.
     """
 
     history: list[Epoch]
@@ -111,3 +134,9 @@ class Fit(NamedTuple):
     scheduler: dict[str, Any] | None
     outcome: str
     how: str = "plain"
+    asked: dict[str, Any] | None = None
+    changes: tuple[Change, ...] = ()
+
+    def copy(self) -> "Fit":
+        """The same in memory of its own."""
+        return Fit(**{name: copy.deepcopy(value) for name, value in self._asdict().items()})

@@ -6,6 +6,7 @@ mnist-iwae, mnist-conv.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ from pyro_vae.config import (
 from pyro_vae.figures import elbo_history, manifold
 from pyro_vae.latent import quantile_grid
 from pyro_vae.parts import distribution_mean
+from pyro_vae.swaps import Swap
 from pyro_vae.training import Fit
 from pyro_vae.vae import VAE
 
-# What a resumed run may have changed: how long it lasts, where and how it runs.
-MAY_CHANGE = ("training.epochs", "training.patience", "training.trace", "training.compile", "device")
+# What a run is: its data and its VAE, what is minimised, and the steps and the draws of its epochs. Moments are of one
+# class of optimiser. How the run goes on from here may change: the rest of `training`, and the device.
+FIXED = ("vae", "data", "training.objective", "training.batches", "training.seed", "training.optimizer.class_path")
 
 
 def main() -> int:
@@ -42,17 +45,20 @@ def main() -> int:
     folder = RunFolder(options.run or f"runs/{Path(preset).stem}")
     if options.resume:
         stored = folder.settings(options.allow)
-        settings, text, _ = read_settings(preset, arguments, stored)
+        settings, text, options = read_settings(preset, arguments, stored)
         check_resumable(*(yaml.safe_load(words) for words in (read_settings(preset, [], stored)[1], text)))
     else:
         folder.check_free(options.overwrite)
-    return train(settings, text, folder, options.resume)
+    return train(settings, text, folder, options.resume, options.swaps)
 
 
 def read_settings(
     preset: str, arguments: list[str], stored: dict[str, Any] | None = None
 ) -> tuple[Settings, str, Namespace]:
-    """The settings, the same as YAML, and this script's own options; a stored run's, if given, in place of a preset's."""
+    """The settings, the same as YAML, and this script's own options; a stored run's, if given, in place of a preset's.
+
+    The options also have `swaps`: the classes that took the place of others.
+    """
     allow = allowed(arguments)
     defaults, overlay = read_preset(preset, allow)
     parser = settings_parser(defaults if stored is None else stored, allow)
@@ -60,9 +66,14 @@ def read_settings(
     parser.description = __doc__
     parser.add_argument("--run", type=str | None, default=None, help="the run folder; runs/PRESET when omitted")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that the folder holds")
-    parser.add_argument("--resume", action="store_true", help="go on with the run that the folder holds, as it was set")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run that the folder holds, but for new settings of training",
+    )
     parser.add_argument("--allow", nargs="*", default=[], help="packages of your own whose classes a run may name")
     namespace = parser.parse_args([*(overlay if stored is None else []), *arguments])
+    namespace.swaps = parser.swaps
     path = namespace.get("data.source.init_args.path")
     if path is not None:
         namespace["data.source.init_args.path"] = str(Path(path).absolute())  # for whoever loads the run elsewhere
@@ -78,16 +89,19 @@ def allowed(arguments: list[str]) -> list[str]:
 
 
 def check_resumable(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> None:
-    """Refuse other settings than a run was begun with, but for how long it lasts, where and how it runs."""
-    for name in stored.keys() | wanted.keys():
+    """Refuse a change of what a run is; how it goes on may change."""
+    for name in {**stored, **wanted}:
         before, after = stored.get(name), wanted.get(name)
+        place = prefix + name
         if isinstance(before, dict) and isinstance(after, dict):
-            check_resumable(before, after, f"{prefix}{name}.")
-        elif before != after and prefix + name not in MAY_CHANGE:
-            raise ValueError(f"'{prefix}{name}' must be {before} as in the run that is resumed, got {after}.")
+            check_resumable(before, after, f"{place}.")
+        elif before != after and any(f"{place}.".startswith(f"{fixed}.") for fixed in FIXED):
+            raise ValueError(
+                f"'{place}' must be {before} as in the run that is resumed, got {after}: to change it, begin a new run."
+            )
 
 
-def train(settings: Settings, text: str, folder: RunFolder, resume: bool) -> int:
+def train(settings: Settings, text: str, folder: RunFolder, resume: bool, swaps: Sequence[Swap] = ()) -> int:
     """Train, save after every epoch, evaluate on the test rows, and draw the manifold where there is a plane to draw."""
     check_settings(settings)
     rows = settings.data.read()
@@ -96,14 +110,23 @@ def train(settings: Settings, text: str, folder: RunFolder, resume: bool) -> int
         folder.check_data(record)
     splits = settings.data.split(*rows)
     earlier = folder.fit() if resume else None
-    if resume:
-        folder.save_settings(text, splits.train.x_shape, folder.info().data)
+    begun = len(earlier.history) if earlier else 0
     vae = initialized(settings, splits).to(device(settings.device))
 
     def save(reached: Fit) -> None:
-        if not reached.history and not resume:
-            folder.begin(text, splits.train.x_shape, record)
+        if len(reached.history) == begun:
+            begin(reached)
         folder.save(reached, vae.state_dict())
+
+    def begin(reached: Fit) -> None:
+        """Nothing is said or written before the settings and the data have been found to fit."""
+        if resume:
+            folder.save_settings(text, splits.train.x_shape, folder.info().data)
+        else:
+            folder.begin(text, splits.train.x_shape, record)
+        changes = [change for change in reached.changes if change.epoch == begun + 1]
+        for sentence in (*swaps, *changes):
+            print(sentence, file=sys.stderr)
 
     result = fit(
         vae,

@@ -40,7 +40,8 @@ ORDER = [
     "soundness", "groups", "svi", "sources",
     "estimates", "evaluation", "imputation", "anomaly", "snapshots", "diagnostics.annealing",
     "diagnostics.calibration", "diagnostics.collapse", "diagnostics.gaps", "diagnostics.diagnosis", "diagnostics",
-    "advice", "training", "fitting", "record", "trust", "checkpoint", "figures", "diagnostics.figures", "cli", "config",
+    "advice", "training", "resuming", "fitting", "record", "trust", "checkpoint", "figures", "diagnostics.figures",
+    "swaps", "cli", "config",
 ]
 # fmt: on
 
