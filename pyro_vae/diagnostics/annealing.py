@@ -9,6 +9,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_vae.densities import RowDensities
+from pyro_vae.determinism import check_deterministic
 from pyro_vae.execution import Program
 from pyro_vae.hamiltonian import Point, hmc_transition
 from pyro_vae.importance import log_mean_exp, log_mean_exp_variance, refuse_points, sample_sites
@@ -89,8 +90,9 @@ def sandwich(
         **kwargs: passed to both.
 
     Raises:
-        ValueError: a site lies outside the row plate; a latent is discrete; the guide has no density of the latents alone;
-            `exact` lacks a latent or has one of another shape; a count is too small.
+        ValueError: a site lies outside the row plate; a latent is discrete, or its support is of another kind in each run;
+            the guide has no density of the latents alone, or draws outside a support; densities are others in the next
+            call or in evaluation mode; `exact` lacks a latent or has one of another shape; a count is too small.
 
     Example:
         >>> from pyro_vae.diagnostics import sandwich
@@ -98,6 +100,7 @@ def sandwich(
         torch.Size([3])
     """
     as_shape((num_temperatures, num_chains, num_steps), "num_temperatures, num_chains and num_steps")
+    check_deterministic(model, guide, args, kwargs)
     _check_guide(guide, args, kwargs)
     densities = RowDensities(model, guide, args, kwargs)
     exact_start = None if exact is None else _exact_start(densities, exact, num_chains)
@@ -118,7 +121,7 @@ def annealed(densities: RowDensities) -> Callable[[Tensor, Tensor], tuple[Tensor
     def evaluate(white: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.enable_grad():
             white = white.detach().requires_grad_()
-            log_q, log_p = densities.log_guide(white), densities.log_joint(white)
+            log_q, log_p = densities.log_guide_and_joint(white)
             value = (1 - beta) * log_q + beta * log_p
             (gradient,) = torch.autograd.grad(value.sum(), white)
         return value.detach(), gradient, (log_p - log_q).detach()
