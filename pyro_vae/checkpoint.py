@@ -174,3 +174,33 @@ def write_atomically(path: Path, write: Callable[[io.BufferedWriter], Any]) -> N
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def upgraded(tree: dict[str, Any], written_in: int) -> dict[str, Any]:
+    """Return settings of an older format as this one writes them."""
+    if written_in > 1 or not isinstance(tree.get("vae"), dict):
+        return tree
+    return tree | {"vae": _vae_of_format_1(tree["vae"])}
+
+
+def _vae_of_format_1(vae: dict[str, Any]) -> dict[str, Any]:
+    """The encoder saw x as it is, and one number was the dispersion of all counts where nothing else was said."""
+    likelihood = _with_one_dispersion(vae.get("likelihood"))
+    return {"encoder_sees": "pyro_vae.inputs.AsIs"} | vae | {"likelihood": likelihood}
+
+
+def _with_one_dispersion(likelihood: Any) -> Any:
+    """The settings of a likelihood, or of the groups of columns of a product, with the dispersion in words."""
+    if isinstance(likelihood, str):
+        return _with_one_dispersion({"class_path": likelihood, "init_args": {}})
+    if not isinstance(likelihood, dict):
+        return likelihood
+    options = dict(likelihood.get("init_args") or {})
+    if isinstance(options.get("columns"), list):
+        options["columns"] = [
+            group | {"likelihood": _with_one_dispersion(group.get("likelihood"))} if isinstance(group, dict) else group
+            for group in options["columns"]
+        ]
+    if str(likelihood.get("class_path")).endswith("NegativeBinomialLikelihood") and options.get("dispersion") is None:
+        options["dispersion"] = {"class_path": "pyro_vae.likelihoods.LearnedScale"}
+    return likelihood | {"init_args": options}

@@ -15,7 +15,7 @@ from torch import nn
 
 # Imported for their names: what stands here can be called by its class name alone.
 from pyro_vae import flows, inputs, likelihoods, nets, objectives, posteriors, priors, sources, transforms  # noqa: F401
-from pyro_vae.checkpoint import RunFolder
+from pyro_vae.checkpoint import RunFolder, upgraded
 from pyro_vae.errors import nearest, one_line
 from pyro_vae.initialization import initialize
 from pyro_vae.inputs import AsIs, Standardized, WithMask
@@ -247,13 +247,6 @@ def stored_settings(folder: RunFolder) -> dict[str, Any]:
     tree = _read_yaml(folder.read_text("settings.yaml"), f"{folder.path}/settings.yaml")
     has_format = (folder.path / "run.json").is_file()
     return upgraded(tree, folder.info().format) if has_format else tree
-
-
-def upgraded(tree: dict[str, Any], from_format: int) -> dict[str, Any]:
-    """Settings of a run of this format, with what was no choice at the time put into words."""
-    if from_format > 1 or not isinstance(tree.get("vae"), dict):
-        return tree
-    return tree | {"vae": {"encoder_sees": "pyro_vae.inputs.AsIs"} | tree["vae"]}
 
 
 def check_trusted(tree: Any, packages: Sequence[str]) -> None:

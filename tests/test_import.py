@@ -34,7 +34,7 @@ ORDER = [
     "likelihoods", "priors", "posteriors", "vae", "initialization", "aggregate", "importance", "psis", "correction",
     "objectives.bounds", "objectives.penalties", "objectives.schedules", "objectives", "tracing", "precision",
     "surroundings", "execution", "coordinates", "densities", "hamiltonian", "mcmc", "reuse", "svi", "sources",
-    "estimates", "evaluation", "imputation", "anomaly", "snapshots", "diagnostics.annealing",
+    "estimates", "without_latent", "evaluation", "imputation", "anomaly", "snapshots", "diagnostics.annealing",
     "diagnostics.calibration", "diagnostics.collapse", "diagnostics.gaps", "diagnostics.diagnosis", "diagnostics",
     "advice", "training", "fitting", "checkpoint", "figures", "diagnostics.figures", "cli", "config",
 ]
