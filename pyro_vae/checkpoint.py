@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pyro_vae.errors import one_line
 from pyro_vae.estimates import Evaluation
+from pyro_vae.formats import upgraded
 from pyro_vae.record import DataRecord
 from pyro_vae.training import Change, Epoch, Fit
 from pyro_vae.trust import check_trusted, trusted_packages
@@ -169,8 +170,8 @@ class RunFolder:
             is_known = isinstance(value, dict) if group in GROUPS else group == "device"
             if not is_known:
                 raise ValueError(f"settings may hold groups of settings, but '{group}' is no setting or no group.")
-        tree = upgraded(tree, info.format)
         try:
+            tree = upgraded(tree, info.format)
             check_trusted(tree, trusted_packages(allow))
         except RecursionError:
             raise ValueError(f"{self.path / name} must hold a tree of settings, got one that holds itself.") from None
@@ -278,18 +279,6 @@ def data_path(tree: dict[str, Any]) -> str | None:
     for name in ("data", "source", "init_args", "path"):
         found = found.get(name) if isinstance(found, dict) else None
     return found if isinstance(found, str) else None
-
-
-def upgraded(tree: dict[str, Any], written_in: int) -> dict[str, Any]:
-    """Return settings of an older format as this one writes them.
-
-    What an older format did not know is set to what it meant; setting it twice changes nothing.
-    """
-    groups = {name: dict(tree.get(name, {})) for name in GROUPS}
-    if written_in < 2:
-        groups["data"].setdefault("max_level", None)  # was always found from the data
-        groups["vae"].setdefault("encoder_sees", "pyro_vae.AsIs")
-    return tree | groups
 
 
 def read_yaml(text: str, name: str) -> dict[str, Any]:

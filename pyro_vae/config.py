@@ -10,9 +10,8 @@ import torch
 import yaml
 from torch import nn
 
-from pyro_vae import flows, inputs, likelihoods, nets, objectives, posteriors, priors, sources, transforms  # noqa: F401
-
 # Imported for their names: what stands here can be called by its class name alone.
+from pyro_vae import flows, inputs, likelihoods, nets, objectives, posteriors, priors, sources, transforms  # noqa: F401
 from pyro_vae.checkpoint import RunFolder, read_yaml, settings_of_run
 from pyro_vae.data import Data, Rows, as_rows, check_max_level
 from pyro_vae.errors import nearest, one_line

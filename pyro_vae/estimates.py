@@ -5,6 +5,11 @@ from typing import NamedTuple
 
 from pyro_vae.psis import TRUSTED_KHAT
 
+_WAYS_OUT = (
+    "try more epochs, a learned scale of the likelihood, a KL weight that rises (kl_schedule LinearWarmup), or fewer latent "
+    "dimensions"
+)
+
 
 class Estimate(NamedTuple):
     """A mean over rows with its two errors, in nats per row unless its name says otherwise.
@@ -39,6 +44,8 @@ class Evaluation(NamedTuple):
         transform: how x was made from the stored levels, the binarisation included.
         high_khat_share: the share of rows whose importance weights have a k̂ above 0.7. Their log p(x) is a lower bound that
             no error bar repairs: the error does not hold the nats by which it is too low. None for fewer than 25 draws.
+        without_latent: −log p(x) under the best model in which x does not depend on z, fitted to some of the same rows; what
+            −ELBO has to beat. None where there is none to fit, as for a likelihood with a context.
     """
 
     negative_elbo: Estimate
@@ -51,6 +58,7 @@ class Evaluation(NamedTuple):
     active_units: int
     transform: str
     high_khat_share: float | None = None
+    without_latent: Estimate | None = None
 
     def to_json(self) -> str:
         """All of it, the errors and counts included."""
@@ -69,6 +77,7 @@ class Evaluation(NamedTuple):
             "distortion": "distortion (nats)",
             "log_marginal": "log p(x) (nats)",
             "bits_per_dim": "-log p(x) (bits/dim)",
+            "without_latent": "without z (nats)",
         }
         lines = [f"{'':<22}{'mean':>12}{'MC error':>12}{'row error':>12}{'samples':>9}{'rows':>8}"]
         for name, title in titles.items():
@@ -85,4 +94,14 @@ class Evaluation(NamedTuple):
         lines.append(
             f"{self.active_units} of {len(self.active_variance)} latent dimensions are active; data: {self.transform}"
         )
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.remarks()])
+
+    def remarks(self) -> list[str]:
+        """One sentence where the latent is of no use, with what to try; else none."""
+        if self.active_units == 0:
+            return [f"No latent dimension is active, so that z tells nothing of x: {_WAYS_OUT}."]
+        if self.without_latent is not None and self.negative_elbo.mean >= self.without_latent.mean:
+            return [
+                f"-ELBO is no better than the {self.without_latent.mean:.4f} nats of the best model without z: {_WAYS_OUT}."
+            ]
+        return []

@@ -18,6 +18,7 @@ from pyro_vae.parts import as_shape, evaluating, tensor_like
 from pyro_vae.psis import LEAST_DRAWS, TRUSTED_KHAT, pareto_khat
 from pyro_vae.streams import stream
 from pyro_vae.vae import VAE
+from pyro_vae.without_latent import NUM_ROWS, fit_without_latent
 
 # Random draws belong to blocks of this many rows, so that no batch size of the user's can change them.
 BLOCK_ROWS = 200
@@ -105,7 +106,20 @@ def evaluate(
         active_units=int((variance > ACTIVE_VARIANCE).sum()),
         transform=repr(rows.transform),
         high_khat_share=_high_khat_share([block.khat for block in blocks]),
+        without_latent=_without_latent(vae, rows, seed),
     )
+
+
+def _without_latent(vae: VAE, rows: Rows, seed: int) -> Estimate | None:
+    """−log p(x) without z: fitted to the first rows in the order of their contents, and taken over all."""
+    like = tensor_like(vae)
+    with evaluating(vae), stream(seed, device=like.device):
+        x = rows.batch(rows.content_order()[:NUM_ROWS], like.dtype).to(like.device)
+        log_prob = fit_without_latent(vae, x)
+    if log_prob is None:
+        return None
+    blocks = by_block(vae, rows, seed, lambda x, y: -log_prob(x).double())
+    return _estimate([_RowMeans(block, torch.zeros_like(block), 0) for block in blocks])
 
 
 class RowEvaluation(NamedTuple):

@@ -157,8 +157,9 @@ class Likelihood(_Amortised, ABC):
 
     A subclass defines `forward` and calls `self.call_network(z, y)` there; it declares independence with `.to_event`.
     It may define `check` (which data it can score), `link` (to start from the mean of the data),
-    `filler` (what stands where x is missing) and `encoder_input` (what an encoder should see of such
-    data), and passes `out_shape` here when it needs other than one number for each element of x.
+    `initialize` (to start from their spread too), `filler` (what stands where x is missing) and
+    `encoder_input` (what an encoder should see of such data). It passes `out_shape` here when it needs
+    other than one number for each element of x.
 
     Arguments:
         network: a module that maps z, `(N, D)`, to `(N, *out_shape)`; or a function that makes one from `out_shape`.
@@ -198,6 +199,9 @@ class Likelihood(_Amortised, ABC):
         raise ValueError(
             f"{type(self).__name__} defines no 'link' for initialize_bias: define it, or leave that at false."
         )
+
+    def initialize(self, mean: Tensor, std: Tensor) -> None:
+        """Start scales, dispersions and units from the mean and standard deviation of data, both `x_shape`; here nothing."""
 
     @torch.no_grad()
     def initialize_bias(self, mean: Tensor) -> None:

@@ -1,5 +1,6 @@
 """The run folder: what comes back from it, what a crash leaves of it, and what is refused."""
 
+import copy
 import json
 import os
 import pickle
@@ -15,6 +16,7 @@ import yaml
 from pyro_vae import Epoch, Training, evaluate, fit, load, log_weights
 from pyro_vae.checkpoint import FORMAT, RunFolder, write_atomically
 from pyro_vae.config import build_vae, load_settings, read_preset
+from pyro_vae.formats import upgraded
 
 X_SHAPE = (1, 8, 8)
 
@@ -328,3 +330,44 @@ def test_a_damaged_description_is_refused(run, content):
 def test_damaged_settings_are_refused(run, content, sentence):
     (run / "settings.yaml").write_bytes(content)
     assert_refused(run, sentence)
+
+
+# Settings of format 1
+
+
+ONE_DISPERSION = {"class_path": "pyro_vae.likelihoods.LearnedScale"}
+COUNTS = "pyro_vae.likelihoods.NegativeBinomialLikelihood"
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "expected"),
+    [
+        (COUNTS, {"class_path": COUNTS, "init_args": {"dispersion": ONE_DISPERSION}}),
+        (
+            {"class_path": COUNTS, "init_args": {"dispersion": None}},
+            {"class_path": COUNTS, "init_args": {"dispersion": ONE_DISPERSION}},
+        ),
+        (
+            {"class_path": COUNTS, "init_args": {"dispersion": 0.5}},
+            {"class_path": COUNTS, "init_args": {"dispersion": 0.5}},
+        ),
+        (
+            {"class_path": "P", "init_args": {"columns": [{"size": 2, "likelihood": COUNTS}]}},
+            {
+                "class_path": "P",
+                "init_args": {
+                    "columns": [
+                        {"size": 2, "likelihood": {"class_path": COUNTS, "init_args": {"dispersion": ONE_DISPERSION}}}
+                    ]
+                },
+            },
+        ),
+        ("pyro_vae.PoissonLikelihood", {"class_path": "pyro_vae.PoissonLikelihood", "init_args": {}}),
+    ],
+)
+def test_settings_of_format_1_say_what_they_meant(likelihood, expected):
+    tree = {"vae": {"latent_dim": 2, "likelihood": likelihood}, "device": "cpu"}
+    before = copy.deepcopy(tree)
+    received = upgraded(tree, 1)
+    assert received["vae"] == {"encoder_sees": "pyro_vae.inputs.AsIs", "latent_dim": 2, "likelihood": expected}
+    assert (tree, upgraded(received, 1), upgraded(tree, 2)) == (before, received, tree)

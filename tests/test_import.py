@@ -39,10 +39,10 @@ ORDER = [
     "precision", "containers",
     "surroundings", "execution", "supports", "coordinates", "densities", "hamiltonian", "mcmc", "reuse",
     "soundness", "groups", "svi", "sources",
-    "estimates", "evaluation", "imputation", "anomaly", "snapshots", "diagnostics.annealing",
+    "estimates", "without_latent", "evaluation", "imputation", "anomaly", "snapshots", "diagnostics.annealing",
     "diagnostics.calibration", "diagnostics.collapse", "diagnostics.gaps", "diagnostics.diagnosis", "diagnostics",
-    "advice", "training", "resuming", "fitting", "record", "trust", "checkpoint", "figures", "diagnostics.figures",
-    "swaps", "cli", "config",
+    "advice", "training", "resuming", "fitting", "record", "trust", "formats", "checkpoint",
+    "figures", "diagnostics.figures", "swaps", "cli", "config",
 ]
 # fmt: on
 

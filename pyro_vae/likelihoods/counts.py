@@ -11,11 +11,13 @@ from pyro_vae.finite import HIGHEST_LOG_OF_DATA, soft_ceiling
 from pyro_vae.gamma_distributions import NegativeBinomial, Poisson
 from pyro_vae.inputs import Composed, Log1p, Standardized
 from pyro_vae.likelihoods.links import bounded_log, span
-from pyro_vae.likelihoods.scales import LearnedScale, Scale, as_scale
+from pyro_vae.likelihoods.scales import MIN_SCALE, LearnedScale, Scale, as_scale
 from pyro_vae.parts import EncoderInputFactory, Likelihood, Network, Shape, as_shape
 
 # The logit of the share of extra zeros at the start of training, 12 %.
 _START_GATE_LOGIT = -2.0
+# The least and the most dispersion at the start of training.
+_START_DISPERSIONS = (0.01, 10.0)
 
 
 class _CountLikelihood(Likelihood, ABC):
@@ -86,7 +88,7 @@ class NegativeBinomialLikelihood(_CountLikelihood):
         network: gives log_mean, and log_dispersion where `dispersion` asks for it: `(N, D)` to `(N, 1 or 2, *x_shape)`.
         x_shape: the shape of one row of data.
         dispersion: a number (fixed), `LearnedScale` (one for all, or one an element) or `NetworkScale` (a function of z);
-            one learned number when omitted.
+            one learned for each element when omitted.
 
     Example:
         >>> likelihood = NegativeBinomialLikelihood(nn.Linear(2, 64), x_shape=64, dispersion=0.5)
@@ -95,7 +97,7 @@ class NegativeBinomialLikelihood(_CountLikelihood):
     """
 
     def __init__(self, network: Network, x_shape: Shape, dispersion: float | Scale | None = None) -> None:
-        scale = LearnedScale() if dispersion is None else as_scale(dispersion)
+        scale = LearnedScale(as_shape(x_shape, "x_shape")) if dispersion is None else as_scale(dispersion)
         super().__init__(network, x_shape, out_shape=(1 + scale.num_outputs, *as_shape(x_shape, "x_shape")))
         self.dispersion = scale
 
@@ -105,6 +107,9 @@ class NegativeBinomialLikelihood(_CountLikelihood):
 
     def link(self, mean: Tensor) -> Tensor:
         return torch.cat([bounded_log(mean).unsqueeze(0), self.dispersion.start(mean)])
+
+    def initialize(self, mean: Tensor, std: Tensor) -> None:
+        self.dispersion.initialize(_dispersion_of_counts(mean, std), MIN_SCALE)
 
 
 class ZeroInflatedNegativeBinomialLikelihood(_CountLikelihood):
@@ -121,7 +126,7 @@ class ZeroInflatedNegativeBinomialLikelihood(_CountLikelihood):
             `(N, 2 or 3, *x_shape)`.
         x_shape: the shape of one row of data.
         dispersion: a number (fixed), `LearnedScale` (one for all, or one an element) or `NetworkScale` (a function of z);
-            one learned number when omitted.
+            one learned for each element when omitted.
 
     Example:
         >>> likelihood = ZeroInflatedNegativeBinomialLikelihood(nn.Linear(2, 2 * 64), x_shape=64)
@@ -130,7 +135,7 @@ class ZeroInflatedNegativeBinomialLikelihood(_CountLikelihood):
     """
 
     def __init__(self, network: Network, x_shape: Shape, dispersion: float | Scale | None = None) -> None:
-        scale = LearnedScale() if dispersion is None else as_scale(dispersion)
+        scale = LearnedScale(as_shape(x_shape, "x_shape")) if dispersion is None else as_scale(dispersion)
         super().__init__(network, x_shape, out_shape=(2 + scale.num_outputs, *as_shape(x_shape, "x_shape")))
         self.dispersion = scale
 
@@ -144,6 +149,16 @@ class ZeroInflatedNegativeBinomialLikelihood(_CountLikelihood):
         gate_logits = torch.full_like(mean, _START_GATE_LOGIT)
         log_mean = bounded_log(mean / torch.sigmoid(-gate_logits))
         return torch.cat([torch.stack([log_mean, gate_logits]), self.dispersion.start(mean)])
+
+    def initialize(self, mean: Tensor, std: Tensor) -> None:
+        self.dispersion.initialize(_dispersion_of_counts(mean, std), MIN_SCALE)
+
+
+def _dispersion_of_counts(mean: Tensor, std: Tensor) -> Tensor:
+    """The dispersion by moments, Var = mean + dispersion mean², held to a range in which it can be learned from there."""
+    least, most = _START_DISPERSIONS
+    dispersion = (std**2 - mean) / (mean**2).clamp(min=least)
+    return dispersion.clamp(least, most)
 
 
 def _negative_binomial(log_mean: Tensor, dispersion: Tensor | float) -> dist.TorchDistribution:

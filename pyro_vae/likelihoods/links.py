@@ -1,9 +1,10 @@
 """What the checks and the links of likelihoods share."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # A mean at the edge of the support has an infinite logit: clip it this far inside before taking the link.
 MEAN_MARGIN = 1e-3
@@ -23,6 +24,12 @@ def bounded_logit(mean: Tensor) -> Tensor:
 def bounded_log(mean: Tensor) -> Tensor:
     """The log of a mean that is 0 or more, finite at 0."""
     return mean.clamp(min=MEAN_MARGIN).log()
+
+
+def fill_in_buffers(module: nn.Module, state_dict: dict[str, Any], prefix: str) -> None:
+    """Let weights from before a module had its buffers load: these then stay as they are."""
+    for name, buffer in module.named_buffers(recurse=False):
+        state_dict.setdefault(prefix + name, buffer)
 
 
 def solve_increasing(function: Callable[[Tensor], Tensor], value: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -96,6 +96,10 @@ class ProductLikelihood(Likelihood):
     def link(self, mean: Tensor) -> Tensor:
         return torch.cat([factor.link(values).flatten() for factor, values in self._groups(mean)])
 
+    def initialize(self, mean: Tensor, std: Tensor) -> None:
+        for (factor, mean_part), (_, std_part) in zip(self._groups(mean), self._groups(std), strict=True):
+            factor.initialize(mean_part, std_part)
+
     def _groups(self, x: Tensor) -> Iterator[tuple[Likelihood, Tensor]]:
         """Each factor with its own columns of x."""
         return zip(self.factors, x.split([factor.x_shape.numel() for factor in self.factors], dim=-1), strict=True)

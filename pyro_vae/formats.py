@@ -1,0 +1,43 @@
+"""Settings of runs that older versions wrote, put into the words of this one."""
+
+from typing import Any
+
+
+def upgraded(tree: dict[str, Any], written_in: int) -> dict[str, Any]:
+    """Return settings of an older format as this one writes them.
+
+    What an older format did not know is set to what it meant; setting it twice changes nothing.
+
+    Arguments:
+        tree: the settings, with a tree for each group.
+        written_in: the format of the run folder.
+    """
+    if written_in > 1:
+        return tree
+    data = {"max_level": None} | tree.get("data", {})  # was always found from the data
+    return tree | {"vae": _vae_of_format_1(tree.get("vae", {})), "data": data}
+
+
+def _vae_of_format_1(vae: dict[str, Any]) -> dict[str, Any]:
+    """The encoder saw x as it is, and one number was the dispersion of all counts where nothing else was said."""
+    known = {"encoder_sees": "pyro_vae.AsIs"} | vae
+    if "likelihood" in known:
+        known["likelihood"] = _with_one_dispersion(known["likelihood"])
+    return known
+
+
+def _with_one_dispersion(likelihood: Any) -> Any:
+    """The settings of a likelihood, or of the groups of columns of a product, with the dispersion in words."""
+    if isinstance(likelihood, str):
+        return _with_one_dispersion({"class_path": likelihood, "init_args": {}})
+    if not isinstance(likelihood, dict):
+        return likelihood
+    options = dict(likelihood.get("init_args") or {})
+    if isinstance(options.get("columns"), list):
+        options["columns"] = [
+            group | {"likelihood": _with_one_dispersion(group.get("likelihood"))} if isinstance(group, dict) else group
+            for group in options["columns"]
+        ]
+    if str(likelihood.get("class_path")).endswith("NegativeBinomialLikelihood") and options.get("dispersion") is None:
+        options["dispersion"] = {"class_path": "pyro_vae.LearnedScale"}
+    return likelihood | {"init_args": options}

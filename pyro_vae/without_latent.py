@@ -1,0 +1,78 @@
+"""The best model of some rows without z: what a VAE has to beat."""
+
+import copy
+from collections.abc import Callable
+from contextlib import suppress
+
+import torch
+from torch import Tensor, nn
+
+from pyro_vae.missing import filled, masked
+from pyro_vae.parts import Likelihood
+from pyro_vae.vae import VAE
+
+# Rows that it is fitted to, and steps at most: log p of the others then hardly differs from the best one.
+NUM_ROWS = 500
+_NUM_STEPS = 30
+
+
+class _Constant(nn.Module):
+    """Numbers that depend on nothing, in the place of a network."""
+
+    def __init__(self, out_shape: torch.Size) -> None:
+        super().__init__()
+        self.output_bias = nn.Parameter(torch.zeros(out_shape))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.output_bias.expand(len(inputs), *self.output_bias.shape)
+
+
+def fit_without_latent(vae: VAE, x: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """Return log p(x) of rows, `(B,)`, under the best model in which x does not depend on z.
+
+    It is the likelihood of the VAE with constants in place of its network's outputs, fitted to rows by maximum likelihood,
+    with its scale where that is learned.
+
+    Arguments:
+        vae: the VAE; left as it is.
+        x: the rows to fit, `(N, *x_shape)`.
+
+    Returns:
+        The function; None where the likelihood takes a context, or where no finite fit is found.
+    """
+    if vae.likelihood.context_dim:
+        return None
+    likelihood = _with_constants(vae.likelihood, x)
+
+    def log_prob(x: Tensor) -> Tensor:
+        p_x = likelihood(x.new_zeros(len(x), vae.latent_dim))
+        if vae.missing is None:
+            return p_x.log_prob(x)
+        return masked(p_x, ~x.isnan()).log_prob(filled(x, likelihood.filler))
+
+    with torch.enable_grad():
+        _maximise(likelihood, lambda: log_prob(x).mean() / x[0].numel())
+    likelihood.requires_grad_(False)
+    return log_prob if bool(log_prob(x).isfinite().all()) else None
+
+
+def _with_constants(likelihood: Likelihood, x: Tensor) -> Likelihood:
+    """A copy with constants in the place of the network, which start at the mean of the rows where there is a link."""
+    constant = _Constant(likelihood.out_shape).to(x)
+    likelihood = copy.deepcopy(likelihood, {id(likelihood.network): constant}).requires_grad_(True)
+    mean = x.nanmean(0).nan_to_num(0.0)
+    with suppress(ValueError):  # a likelihood of the user's own without a link starts at zeros
+        likelihood.initialize_bias(mean)
+    return likelihood
+
+
+def _maximise(likelihood: Likelihood, objective: Callable[[], Tensor]) -> None:
+    optimizer = torch.optim.LBFGS(likelihood.parameters(), max_iter=_NUM_STEPS, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = -objective()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
