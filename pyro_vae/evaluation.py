@@ -25,7 +25,7 @@ BLOCK_ROWS = 200
 # Draws times rows that pass through the networks at once: bounds the memory.
 _CHUNK = 5_000
 # Draws times rows whose weights are judged at once: bounds the memory, with any number of draws.
-_JUDGED = 1_000_000
+_JUDGED = 200_000
 # Chunks of draws from which on a trace takes less time than it saves.
 _TRACE_PAYS_FROM = 50
 # A latent dimension is active when the variance over rows of E_q[z_d | x] exceeds this (Burda et al., 2015).
