@@ -33,21 +33,21 @@ class GrowingGroups:
         Raises:
             ValueError: if the function returns something else than an optimiser that takes one gradient a step.
         """
-        replaced = [(self._named.get(name), tensor) for name, tensor in named.items()]
-        replaced = [(old, tensor) for old, tensor in replaced if old is not tensor]
-        if replaced:
+        new = {name: tensor for name, tensor in named.items() if self._named.get(name) is not tensor}
+        if new:
             made: Any = self.make(list(dict.fromkeys(named.values())))  # type: ignore[arg-type]
             check_optimizer(made)
             if self.optimizer is None:
                 self.optimizer = made
                 self._settings = {place: _settings(group) for place, group in enumerate(made.param_groups)}
             else:
+                replaced = [(self._named[name], tensor) for name, tensor in new.items() if name in self._named]
                 self._replace(self.optimizer, made, replaced)
                 self._join(self.optimizer, made)
             self._named |= named
         return self.optimizer
 
-    def _replace(self, optimizer: Optimizer, made: Optimizer, pairs: list[tuple[Tensor | None, Tensor]]) -> None:
+    def _replace(self, optimizer: Optimizer, made: Optimizer, pairs: list[tuple[Tensor, Tensor]]) -> None:
         for old, new in pairs:
             for group in optimizer.param_groups:
                 places = [place for place, parameter in enumerate(group["params"]) if parameter is old]

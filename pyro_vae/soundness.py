@@ -1,5 +1,6 @@
 """Soundness of a step: is its loss finite, are its gradients, and was every value inside its support?"""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -44,19 +45,19 @@ class Supports(Messenger):
         super().__init__()
         self.checked: dict[str, None] = {}
         self._parts: set[tuple[str, int]] = set()
-        self._inside: list[Tensor] = []
+        self._outside: list[Tensor] = []
 
     def __enter__(self) -> Any:
-        self._inside.clear()
+        self._outside.clear()
         return super().__enter__()
 
-    def num_outside(self, like: Tensor) -> Tensor:
-        """Zero where each value of the last run was inside its support, else 1; with the dtype and device of `like`."""
-        if not self._inside:
+    def outside(self, like: Tensor) -> Tensor:
+        """Zero where each value of the last run was inside its support; with the dtype and device of `like`."""
+        if not self._outside:
             return like.new_zeros(())
-        inside = torch.stack([flag.to(like.device) for flag in self._inside])
-        self._inside.clear()
-        return 1 - inside.amin().to(like.dtype)
+        outside = [sign.to(like) for sign in self._outside]
+        self._outside.clear()
+        return outside[0] if len(outside) == 1 else torch.stack(outside).amax()
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if site_is_subsample(msg):
@@ -70,12 +71,8 @@ class Supports(Messenger):
             if fn._validate_args:
                 self._parts.add(part)
                 self.checked[msg["name"]] = None
-            if part in self._parts:
-                inside = support.check(value)
-                inside = inside if mask is None else inside | ~mask
-                if inside.numel():
-                    # The minimum of bytes takes a tenth of the time of `all`.
-                    self._inside.append(inside.contiguous().view(torch.uint8).amin())
+            if part in self._parts and value.numel():
+                self._outside.append(_outside(support, value, mask))
 
 
 class Watch:
@@ -113,29 +110,27 @@ class Watch:
                 sites = ", ".join(map(repr, self.supports.checked))
                 what = f"A value was outside the support of its distribution (checked at {sites})"
                 raise UnsoundStepError(step, what, is_outside=True)
-            if not loss == gradient == 0:
-                what = "A gradient" if loss == 0 else "The loss"
+            if not (math.isfinite(loss) and math.isfinite(gradient)):
+                what = "A gradient" if math.isfinite(loss) else "The loss"
                 raise UnsoundStepError(step, f"{what} became NaN or infinite")
 
 
 def signs_of(loss: Tensor, gradients: Sequence[Tensor | None], outside: Tensor) -> Tensor:
-    """Three numbers that are 0 for a sound step: NaN for a loss and for gradients that are not finite, and `outside`.
+    """The loss, the norm of all gradients together, and `outside`: a sound step has two finite numbers and a zero.
 
-    A gradient is taken for infinite too where the sum of its numbers overflows.
+    A gradient is taken for infinite too where its square is, as Adam takes it: in single precision from 2e19.
     """
-    sums = [gradient.sum(dtype=_wide(gradient.dtype)).to(outside) for gradient in gradients if gradient is not None]
-    total = torch.stack(sums).sum() if sums else outside
-    return torch.stack([loss.sum() * 0, total * 0, outside])  # 0 times what is not finite is NaN
+    received = [g.float() if g.dtype == torch.float16 else g for g in gradients if g is not None]
+    # One operation for all: one by one, many small gradients would take longer than a few large ones.
+    norms = torch._foreach_norm(received, 2) if received else [outside]
+    norm = torch.stack([norm.to(outside) for norm in norms]).sum()
+    return torch.stack([loss if loss.dim() == 0 else loss.sum(), norm, outside])
 
 
 def harmless(gradients: Sequence[Tensor | None], signs: Tensor) -> tuple[Tensor | None, ...]:
     """The gradients, or zeros where the signs are not those of a sound step, which no host needs to read."""
-    is_sound = (signs == 0).all()
+    is_sound = signs.isfinite().all() & (signs[2] == 0)
     return tuple(None if gradient is None else torch.where(is_sound, gradient, 0) for gradient in gradients)
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
 
 
 def _scored(fn: Any, value: Any, mask: Any) -> Iterator[tuple[Any, Any, Any]]:
@@ -158,6 +153,17 @@ def _scored(fn: Any, value: Any, mask: Any) -> Iterator[tuple[Any, Any, Any]]:
             yield from _scored(part, numbers, mask)
     else:
         yield fn, value, mask
+
+
+def _outside(support: Any, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Zero where each value that is not masked is inside the support."""
+    if isinstance(support, type(constraints.boolean)) and value.is_floating_point():
+        distance = (value * value - value).abs()  # in a third of the time of two comparisons
+        return (distance if mask is None else torch.where(mask, distance, 0)).amax()
+    inside = support.check(value)
+    inside = inside if mask is None else inside | ~mask
+    # The minimum of bytes takes a tenth of the time of `all`.
+    return 1 - inside.contiguous().view(torch.uint8).amin().to(torch.int8)
 
 
 def _support(fn: Any) -> Any:

@@ -130,8 +130,9 @@ class Surroundings:
         elif hasattr(function, "__dict__"):
             self._add_names(vars(function), vars(function))
             self._add_object(function)
-            if isinstance(type(function).__call__, FunctionType):
-                self._add_definition(type(function).__call__)
+            call: Any = type(function).__call__
+            if isinstance(call, FunctionType):
+                self._add_definition(call)
 
     def _add_definition(self, function: FunctionType) -> None:
         """What a function's text refers to, and that of the functions beside it that it calls."""

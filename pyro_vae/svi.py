@@ -224,7 +224,7 @@ class SVI:
     def _with_signs(self, loss: Tensor, gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
         loss = loss.detach()
         value = loss.new_zeros(()) if isinstance(self.loss, _WITHOUT_VALUE) else loss
-        signs = signs_of(value, gradients, self._supports.num_outside(value))
+        signs = signs_of(value, gradients, self._supports.outside(value))
         # On an accelerator steps go on before the signs are read.
         return loss, signs, *(gradients if loss.device.type == "cpu" else harmless(gradients, signs))
 
