@@ -32,7 +32,8 @@ def as_tensor(array: Array, name: str = "data") -> Tensor:
     Raises:
         ValueError: if it has a mask, or holds other than real numbers or whole numbers from 2^63.
     """
-    tensor = array if isinstance(array, Tensor) else _from_numpy(np.asanyarray(array), name)
+    array = as_array(array)
+    tensor = array if isinstance(array, Tensor) else _from_numpy(array, name)
     if tensor.dtype not in _WIDE_UNSIGNED:
         return tensor
     signed = tensor.to(torch.int64)
@@ -57,6 +58,11 @@ def without_mask(array: Any) -> Any:
         is_small = known.size == 0 or (known.max() <= _LARGEST and known.min() >= -_LARGEST)
         dtype = np.dtype(np.float32 if is_small else np.float64)
     return np.ma.filled(array.astype(dtype), np.nan)
+
+
+def as_array(numbers: Any) -> Array:
+    """Tensors and numpy arrays as they are; lists and tables of others as numpy arrays."""
+    return numbers if isinstance(numbers, Tensor) else np.asanyarray(numbers)
 
 
 def highest_level(array: Array, levels: Tensor) -> float:

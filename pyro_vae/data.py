@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_vae.arrays import Array, as_tensor, highest_level, merged, without_mask
+from pyro_vae.arrays import Array, as_array, as_tensor, highest_level, merged, without_mask
 from pyro_vae.images import channels_first, check_channels_first
 from pyro_vae.missing import Missing, filled
 from pyro_vae.parts import as_shape
@@ -45,7 +45,7 @@ class Rows:
     numpy array masks, is missing: it stays NaN, and the transform acts on the others.
 
     Arguments:
-        levels: `(N, *x_shape)`, a tensor or array of any real dtype.
+        levels: `(N, *x_shape)`, a tensor or array of any real dtype, or what numpy makes one of.
         transform: makes x from levels.
         max_level: the highest level there can be. When omitted it is 255 for uint8 and 65,535 for
             uint16, the highest there is for other whole numbers, and 1 for real numbers and booleans.
@@ -89,10 +89,11 @@ class Rows:
         channels_last: bool | None = None,
         prepared: Prepared | None = None,
     ) -> None:
-        stored = _stored(levels, channels_last)
+        array = as_array(levels)
+        stored = _stored(array, channels_last)
         has_missing = _has_missing(stored)
         if max_level is None:
-            max_level = highest_level(levels, stored)
+            max_level = highest_level(array, stored)
         check_max_level(max_level)
         if prepared is None or not prepared.holds(stored, transform, max_level):
             stored, max_level = _prepared(stored, has_missing, transform, max_level, part)

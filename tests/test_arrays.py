@@ -39,6 +39,16 @@ def test_torch_and_numpy_give_the_same_rows(dtype):
     assert torch.equal(theirs.batch(slice(None)), ours.batch(slice(None)))
 
 
+def test_what_numpy_makes_an_array_of_is_read():
+    class Table:
+        def __array__(self, dtype=None, copy=None):
+            return np.array([[0, 1], [16, 2]], dtype=np.uint16)
+
+    for numbers, max_level in (([[0, 1], [16, 2]], 16), (Table(), 65_535)):
+        for rows in (Rows(numbers, Identity()), as_rows(numbers), as_rows((numbers, [0, 1]))):
+            assert (rows.levels.tolist(), rows.max_level) == ([[0, 1], [16, 2]], max_level)
+
+
 @pytest.mark.parametrize("place", ["x", "y"])
 @pytest.mark.parametrize("make", [lambda array: array, lambda array: array.astype(">u8"), torch.from_numpy])
 @pytest.mark.parametrize("number", [2**63, 2**64 - 1])
