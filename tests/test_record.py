@@ -11,7 +11,7 @@ import torch
 import yaml
 from test_scripts import call, contents
 
-from pyro_vae import MNIST, Digits, FixedDraw, Identity, OneHot, Rows, evaluate, load, load_data, rows_like
+from pyro_vae import MNIST, FixedDraw, Identity, Rows, evaluate, load, load_data, rows_like
 from pyro_vae.anomaly import AnomalyScores
 from pyro_vae.checkpoint import FORMAT, RunFolder
 from pyro_vae.config import load_settings
@@ -22,6 +22,7 @@ NUM_ROWS, HIGHEST = 200, 31
 # Whole levels whose dtype does not tell how high they go.
 SMALL = (
     *("--vae.decoder.hidden", "[4]", "--vae.encoder.hidden", "[4]", "--training.epochs", "1", "--device", "cpu"),
+    *("--training.trace", "false"),
     *("--vae.likelihood", "NormalLikelihood", "--data.transform", "UnitInterval", "--data.source", "ArrayFile"),
 )
 
@@ -118,11 +119,6 @@ def test_the_level_is_that_of_the_source_before_a_transform_changes_it(trained):
     assert (data.split(*rows).train.max_level, data.record(*rows).max_level) == (1.0, HIGHEST)
 
 
-@pytest.mark.parametrize("source", [Digits(), OneHot(3, 10)])
-def test_a_source_gives_the_same_record_each_time(source):
-    assert data_record(*source.read()) == data_record(*source.read())
-
-
 @pytest.mark.slow
 def test_mnist_has_a_record():
     record = data_record(*MNIST().read())
@@ -174,8 +170,6 @@ def test_other_data_are_refused_by_every_script_and_nothing_is_written(place, re
 def test_a_run_and_its_data_that_moved_together_are_found(place):
     rows = load_data(place / "runs" / "mine").test
     assert len(rows) == 40
-    ended = call(place, "evaluate", "runs/mine")
-    assert ended.code == 0, ended.err
     # And from another folder, by a link.
     (place / "elsewhere").mkdir()
     (place / "elsewhere" / "link").symlink_to(place / "runs" / "mine")
@@ -189,8 +183,7 @@ def test_a_run_that_moved_alone_finds_its_data_where_they_were(trained, tmp_path
 
 def test_a_run_that_moved_is_resumed_and_notes_where_its_data_are(place):
     before = RunFolder(place / "runs" / "mine").info()
-    longer = ["--training.epochs", 2, "--training.compile", "false"]
-    ended = call(place, "train", "--resume", "--run", "runs/mine", *longer)
+    ended = call(place, "train", "--resume", "--run", "runs/mine", "--training.epochs", 2)
     assert ended.code == 0, ended.err
     stored = yaml.safe_load((place / "runs" / "mine" / "settings.yaml").read_text())
     assert stored["data"]["source"]["init_args"]["path"] == str(place / "mine.npz")
@@ -200,9 +193,9 @@ def test_a_run_that_moved_is_resumed_and_notes_where_its_data_are(place):
 # New rows
 
 
-@pytest.mark.parametrize("last", [0, 3, HIGHEST])
-@pytest.mark.parametrize("dtype", [np.int64, np.int16, np.uint8, np.uint16, np.float32])
-def test_the_scores_of_forty_rows_do_not_depend_on_what_the_forty_first_holds(trained, tmp_path, last, dtype):
+@pytest.mark.parametrize("last", [0, HIGHEST])
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float32])
+def test_forty_rows_are_the_same_x_whatever_the_forty_first_holds(trained, tmp_path, last, dtype):
     run, rows = trained / "runs" / "mine", levels(41, seed=1, highest=20)
     rows[40] = last
     np.save(tmp_path / "new.npy", rows.astype(dtype))
@@ -289,7 +282,7 @@ def test_new_rows_for_a_folder_of_format_1_have_the_level_of_the_data_that_are_t
 
 
 def test_a_run_of_format_1_is_resumed_with_one_warning_and_is_of_this_format_then(old, tmp_path):
-    arguments = ["--resume", "--run", "run", "--training.epochs", 3, "--training.compile", "false"]
+    arguments = ["--resume", "--run", "run", "--training.epochs", 3, "--training.trace", "false"]
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         ended = call(tmp_path, "train", *arguments)
