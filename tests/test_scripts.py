@@ -102,7 +102,10 @@ def test_training_writes_a_run_folder_and_reports_the_test_rows(trained):
 
 def test_the_run_folder_is_named_after_the_preset_when_no_other_name_is_given(tmp_path):
     few = ("--data.source.rows_per_class=10", "--training.epochs=1", "--training.batches.batches=3")
-    assert call(tmp_path, "train", "onehot", *few).code == 0
+    ended = call(tmp_path, "train", "onehot", *few, "--training.optimizer", "AdamW")
+    assert ended.code == 0
+    # What was dropped is said once, in one line.
+    assert ended.err.count("'training.optimizer' is AdamW now: lr = 0.001 and fused = True of Adam are dropped.\n") == 1
     assert (tmp_path / "runs" / "onehot" / "metrics.json").is_file()
 
 
@@ -135,7 +138,18 @@ def test_a_run_is_kept_unless_it_may_be_overwritten(tmp_path):
     assert contents(tmp_path)[Path("run/best.pt")] != before[Path("run/best.pt")]
 
 
-@pytest.mark.parametrize("resumed", ["--vae.latent_dim=3", "--vae.decoder.hidden=[17]", "--training.optimizer=SGD"])
+@pytest.mark.parametrize(
+    "resumed",
+    [
+        *(
+            "--vae.latent_dim=3",
+            "--vae.decoder.hidden=[17]",
+            "--training.optimizer=SGD",
+            "--data.validation_fraction=0.1",
+        ),
+        *("--training.seed=1", "--training.objective=Trace_ELBO", "--training.batches.size=400"),
+    ],
+)
 def test_a_run_is_not_resumed_with_other_parts(trained, tmp_path, resumed):
     before = contents(trained[0] / "run")
     ended = call(trained[0], "train", *SMALL, "--training.epochs", 9, "--run", "run", "--resume", resumed)
@@ -406,11 +420,20 @@ def test_a_mistake_in_a_process_of_its_own_is_one_line_and_exit_code_2(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_resumed_run_keeps_its_settings_and_notes_how_long_it_lasts(trained, tmp_path):
+def test_a_resumed_run_keeps_its_settings_except_those_that_are_asked_for_now(trained, tmp_path):
     shutil.copytree(trained[0] / "run", tmp_path / "run")
-    assert call(tmp_path, "train", "--training.epochs", 5, "--run", "run", "--resume").code == 0
+    ended = call(
+        tmp_path, "train", "--training.epochs", 5, "--run", "run", "--resume", "--training.optimizer.lr", "1e-2"
+    )
+    assert ended.code == 0
+    assert "From epoch 5 on 'optimizer.lr' is 0.01, was 0.001.\n" in ended.err
+    # Divided by 10 after every second epoch, as before.
+    rates = [row.learning_rate for row in RunFolder(tmp_path / "run").fit().history]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-4])
+    assert "5,optimizer.lr,0.001,0.01" in (tmp_path / "run" / "changes.csv").read_text()
     settings = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())
     assert settings["training"]["epochs"] == 5
+    assert settings["training"]["optimizer"]["init_args"]["lr"] == 1e-2
     assert settings["vae"]["decoder"]["init_args"]["hidden"] == [16]
     assert call(tmp_path, "evaluate", "run").code == 0
 

@@ -29,7 +29,8 @@ def read():
     def read(*arguments, preset="digits"):
         tree, overlay = read_preset(preset)
         parser = settings_parser(tree)
-        return parser.parse_args([*overlay, *arguments]).as_dict(), [str(swap) for swap in parser.swaps]
+        settings = parser.parse_args([*overlay, *arguments]).as_dict()
+        return settings | {"config": None}, [str(swap) for swap in parser.swaps]
 
     return read
 
@@ -336,7 +337,7 @@ def test_the_printed_settings_of_a_swapped_class_can_be_fed_back(tmp_path, read_
 def test_the_settings_of_a_run_with_a_swapped_class_are_those_that_it_had(read_settings):
     settings, text, _ = read_settings("digits", [*ADAMW["an option"], *NORMAL, *NESTED["an option"]])
     stored = yaml.safe_load(text)
-    assert stored["training"]["optimizer"] == own_defaults("AdamW")
+    assert stored["training"]["optimizer"]["init_args"]["weight_decay"] == 0.01
     assert stored["vae"]["likelihood"]["init_args"]["scale"] == LEARNED
     again = read_settings("digits", [], stored)[0]
     assert repr(build_vae(again.vae, (1, 8, 8))) == repr(build_vae(settings.vae, (1, 8, 8)))
