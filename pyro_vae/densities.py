@@ -7,11 +7,19 @@ import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.distributions.constraints import Constraint, MixtureSameFamilyConstraint
 
 from pyro_vae.coordinates import Coordinates
-from pyro_vae.importance import log_density, row_plate, sample_sites, traces
+from pyro_vae.importance import (
+    check_draws_apart,
+    given_density,
+    log_density,
+    row_plate,
+    sample_sites,
+    samples_plate,
+    traces,
+)
 from pyro_vae.store import store_as_found
+from pyro_vae.supports import Kinds, ToReal, ToSupport, run_to_last_latent
 
 # Draws of the guide from which its mean and scale in each row are taken.
 SCALE_DRAWS = 200
@@ -20,7 +28,8 @@ SCALE_DRAWS = 200
 class RowDensities:
     """log p(x, z) and log q(z | x) of a model and a guide, at latents given in the guide's coordinates w, row by row.
 
-    Both are densities of w: the Jacobian of its map to z is part of them, but for a constant that they share.
+    Both are densities of w: the Jacobian of its map to z is part of them, but for a constant that they share. The map is
+    made site by site while the model runs, since the support of a latent may depend on the latents before it.
 
     Arguments:
         model: the Pyro model.
@@ -29,16 +38,19 @@ class RowDensities:
         kwargs: passed to both.
 
     Raises:
-        ValueError: a latent is discrete; the density differs from call to call; what `importance_sample` refuses.
+        ValueError: a latent is discrete, or its support is of another kind in each run; the guide draws outside the
+            support; the density depends on the other draws; no one row plate, as for `importance_sample`.
     """
 
     def __init__(self, model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.model, self.guide, self.args, self.kwargs = model, guide, args, kwargs
         self.plate = row_plate(model, guide, args, kwargs)
-        supports, draws = latent_supports(model, guide, args, kwargs), self._draws(SCALE_DRAWS)
-        self.coordinates = Coordinates(draws, supports, self.plate)
+        self._kinds = latent_kinds(model, guide, args, kwargs)
+        draws = self._draws(SCALE_DRAWS)
+        self.coordinates = Coordinates(self._real(draws), self.plate)
         self._shapes = {name: values.shape[1:] for name, values in draws.items()}
-        self._check_fixed()
+        two = {name: torch.cat([other, draws[name][:1]]) for name, other in self._draws(1).items()}
+        check_draws_apart(model, two, args, kwargs, self.plate)
 
     @property
     def names(self) -> list[str]:
@@ -47,53 +59,67 @@ class RowDensities:
 
     def log_joint(self, white: Tensor) -> Tensor:
         """log p(x, z) + log |dz/dw|, in nats, `(C, B)` for w of shape `(C, B, D)`."""
-        return self._log_density(self.model, white)
+        return self._joint_at(white)[0]
 
     def log_guide(self, white: Tensor) -> Tensor:
         """log q(z | x) + log |dz/dw|, in nats, `(C, B)` for w of shape `(C, B, D)`."""
-        return self._log_density(self.guide, white)
+        return self.log_guide_and_joint(white)[0]
+
+    def log_guide_and_joint(self, white: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, from one run of the model."""
+        log_joint, at = self._joint_at(white)
+        with pyro.validation_enabled(False):
+            log_guide = log_density(self.guide, at.values, self.args, self.kwargs, self.plate)
+        return log_guide + self.coordinates.total(at.log_dets), log_joint
 
     def start(self, num_chains: int) -> Tensor:
         """w of fresh draws from the guide, `(C, B, D)`."""
-        return self.coordinates.white(self._draws(num_chains))
+        return self._white(self._draws(num_chains))
 
+    @torch.no_grad()
     def latents(self, white: Tensor) -> dict[str, Tensor]:
         """The latents by name, `(C, B, ...)`, at w of shape `(C, B, D)`."""
-        values, _ = self.coordinates.values(white)
-        return {name: self.plate.rows_second(value) for name, value in values.items()}
+        at = ToSupport(self.coordinates.real(white), self._kinds)
+        self._run_to_last_latent(at, len(white))
+        return {name: self.plate.rows_second(at.values[name]) for name in self.names}
 
     def place(self, latents: dict[str, Tensor]) -> Tensor:
         """w of given latents by name, one value for each row as a trace of the model has them, `(1, B, D)`.
 
         Raises:
-            ValueError: a latent of another shape.
+            ValueError: a latent of another shape, or outside its support.
         """
         for name, shape in self._shapes.items():
             value = latents[name]
             if value.numel() != shape.numel() or value.shape != shape[-value.dim() :]:
                 raise ValueError(f"'{name}' must have the shape {tuple(shape)}, got {tuple(value.shape)}.")
         # A trace has no dimensions for plates outside the row plate that a latent does not lie in.
-        return self.coordinates.white({name: latents[name].reshape(1, *shape) for name, shape in self._shapes.items()})
+        draws = {name: latents[name].reshape(1, *shape) for name, shape in self._shapes.items()}
+        return self._white(draws, source="exact")
+
+    def _joint_at(self, white: Tensor) -> tuple[Tensor, ToSupport]:
+        at = ToSupport(self.coordinates.real(white), self._kinds)
+        with pyro.validation_enabled(False):  # a trajectory may leave the numbers: it is rejected, and no error
+            log_joint = given_density(at(self.model), len(white), self.args, self.kwargs, self.plate)
+        return log_joint + self.coordinates.total(at.log_dets), at
+
+    def _white(self, draws: dict[str, Tensor], source: str = "guide") -> Tensor:
+        return self.coordinates.white(self._real(draws, source))
+
+    @torch.no_grad()
+    def _real(self, draws: dict[str, Tensor], source: str = "guide") -> dict[str, Tensor]:
+        at = ToReal(draws, self._kinds, source)
+        self._run_to_last_latent(at, len(next(iter(draws.values()))))
+        return {name: at.real[name] for name in draws}
+
+    def _run_to_last_latent(self, at: ToReal | ToSupport, count: int) -> None:
+        with store_as_found(), pyro.validation_enabled(False), samples_plate(count, self.plate):
+            run_to_last_latent(at, self.model, self.args, self.kwargs)
 
     @torch.no_grad()
     def _draws(self, count: int) -> dict[str, Tensor]:
         with pyro.plate("pyro_vae.draws", count, dim=-1 - self.plate.max_plate_nesting):
             return guide_latents(self.guide, self.args, self.kwargs)
-
-    @torch.no_grad()
-    def _check_fixed(self) -> None:
-        """A density that differs from call to call, as under dropout, is that of no chain."""
-        place = self.coordinates.white(self._draws(1))
-        first, second = (self.log_joint(place) for _ in range(2))
-        if not torch.allclose(first.nan_to_num(), second.nan_to_num(), rtol=1e-3, atol=1e-3):
-            raise ValueError(
-                "'model' must give the same density whenever it is asked, but does not: is it in training mode with dropout?"
-            )
-
-    def _log_density(self, program: Callable, white: Tensor) -> Tensor:
-        values, log_det = self.coordinates.values(white)
-        with pyro.validation_enabled(False):  # a trajectory may leave the numbers: it is rejected, and no error
-            return log_density(program, values, self.args, self.kwargs, self.plate) + log_det
 
 
 def guide_latents(guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
@@ -104,19 +130,14 @@ def guide_latents(guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 @torch.no_grad()
-def latent_supports(
-    model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Constraint]:
-    """What values the model gives to each of the guide's latents, by name.
+def latent_kinds(model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Kinds:
+    """The kind of each latent of the model, from a run of guide and model.
 
     Raises:
-        ValueError: model and guide have other latents.
+        ValueError: model and guide have other latents; a latent is discrete.
     """
-    sites = sample_sites(traces(model, guide, args, kwargs)[1])
-    return {site["name"]: _support(site["fn"]) for site in sites if not site["is_observed"]}
-
-
-def _support(distribution: Any) -> Constraint:
-    """Where the density is; of a mixture, where that of its components is."""
-    support = distribution.support
-    return support.base_constraint if isinstance(support, MixtureSameFamilyConstraint) else support
+    kinds = Kinds()
+    for site in sample_sites(traces(model, guide, args, kwargs)[1]):
+        if not site["is_observed"]:
+            kinds.support(site)
+    return kinds

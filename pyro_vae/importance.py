@@ -134,10 +134,21 @@ def log_density(
     Raises:
         ValueError: a latent has no value, such as what an AutoGuide draws first.
     """
-    num_samples, dim = len(next(iter(latents.values()))), -1 - plate.max_plate_nesting
-    with store_as_found(), pyro.plate(_SAMPLES, num_samples, dim=dim):
-        conditioned = poutine.condition(plate.of_rows(program), data=latents)
-        trace = poutine.trace(conditioned).get_trace(*args, **kwargs)
+    conditioned = poutine.condition(program, data=latents)
+    return given_density(conditioned, len(next(iter(latents.values()))), args, kwargs, plate)
+
+
+def given_density(
+    program: Callable, num_samples: int, args: tuple[Any, ...], kwargs: dict[str, Any], plate: RowPlate
+) -> Tensor:
+    """The same for a program that brings S values of each latent itself, in nats, `(S, B)`.
+
+    Raises:
+        ValueError: a latent has no value.
+    """
+    dim = -1 - plate.max_plate_nesting
+    with store_as_found(), samples_plate(num_samples, plate):
+        trace = poutine.trace(plate.of_rows(program)).get_trace(*args, **kwargs)
     sites = sample_sites(trace)
     for site in sites:
         if not site["is_observed"]:
@@ -146,6 +157,37 @@ def log_density(
             )
     total = _sum_by_row(((site, log_prob(site)) for site in sites), {plate.dim, dim})
     return total.reshape(num_samples, plate.size)
+
+
+@torch.no_grad()
+def check_draws_apart(
+    model: Callable, latents: dict[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], plate: RowPlate
+) -> None:
+    """Refuse a model that gives a draw another density beside other draws, as means over a batch do.
+
+    Arguments:
+        model: the model.
+        latents: two draws or more of each latent, `(S, plates, event)`.
+        args: passed to the model.
+        kwargs: passed to the model.
+        plate: the plate of the rows.
+
+    Raises:
+        ValueError: if there is such a difference.
+    """
+    with pyro.validation_enabled(False):
+        beside = log_density(model, latents, args, kwargs, plate)[:1]
+        alone = log_density(model, {name: value[:1] for name, value in latents.items()}, args, kwargs, plate)
+    if not torch.allclose(alone, beside, rtol=1e-3, atol=1e-3, equal_nan=True):
+        raise ValueError(
+            "'model' must give a draw the same density beside any other draws, but does not: does it take means over a "
+            "batch, as batch normalisation without running statistics does?"
+        )
+
+
+def samples_plate(num_samples: int, plate: RowPlate) -> pyro.plate:
+    """A plate of draws, outside all plates of model and guide."""
+    return pyro.plate(_SAMPLES, num_samples, dim=-1 - plate.max_plate_nesting)
 
 
 def row_plate(model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RowPlate:
@@ -243,7 +285,7 @@ def log_weights(model: Callable, guide: Callable, *args: Any, num_samples: int, 
         Log-weights in nats, `(S, B)`.
 
     Raises:
-        ValueError: a site lies outside the row plate.
+        ValueError: a site lies outside the row plate; the densities are others in the next call or in evaluation mode.
     """
     return draw(model, guide, args, kwargs, num_samples).log_weights()
 

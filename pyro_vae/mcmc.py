@@ -5,6 +5,7 @@ from collections.abc import Callable
 from math import prod
 from typing import Any, NamedTuple
 
+import pyro
 import torch
 from pyro import poutine
 from pyro.infer import MCMC, NUTS
@@ -12,11 +13,12 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 from pyro_vae.coordinates import Coordinates
-from pyro_vae.densities import SCALE_DRAWS, RowDensities, guide_latents, latent_supports
+from pyro_vae.densities import SCALE_DRAWS, RowDensities, guide_latents, latent_kinds
 from pyro_vae.execution import Program
 from pyro_vae.hamiltonian import Point, hmc_transition, with_gradient
 from pyro_vae.parts import as_shape
 from pyro_vae.store import store_as_found
+from pyro_vae.supports import Kinds, ToReal, ToSupport, run_to_last_latent
 
 # Dual averaging: how slowly the step size follows, and how soon it settles (Hoffman and Gelman, 2014, section 3.2). Their γ
 # of 0.05 swings so far that the mean step in a short window is accepted far more often than asked.
@@ -130,6 +132,8 @@ def hmc(
 ) -> Chains:
     """Hamiltonian Monte Carlo for the local latents of many rows at once, from q(z | x) towards p(z | x).
 
+    The support of a latent may depend on the latents before it, as b ~ Uniform(0, a) does.
+
     Chains start at draws of the guide and move in its coordinates, where it has mean 0 and variance 1. Each row has a step
     size of its own, found in the warm-up and then kept, and accepts or rejects on its own; a row's draws do not depend on
     which other rows there are but through the random stream, which is that of torch's default generator.
@@ -150,7 +154,9 @@ def hmc(
         **kwargs: passed to both.
 
     Raises:
-        ValueError: a site lies outside the row plate; a latent is discrete; a count or probability out of range.
+        ValueError: a site lies outside the row plate; a latent is discrete, or its support is of another kind in each run;
+            the guide draws outside a support; the density is another in the next call or in evaluation mode; a count or
+            probability is out of range.
 
     Example:
         >>> chains = hmc(vae.model, vae.guide, vae.sample(3), num_samples=5, num_warmup=5)
@@ -216,7 +222,9 @@ def nuts(
         **kwargs: passed to both.
 
     Raises:
-        ValueError: a latent is discrete; model and guide have other latents; a count is too small.
+        ValueError: a latent is discrete, or its support is of another kind in each run; the guide draws outside a support;
+            the density is another in the next call or in evaluation mode; model and guide have other latents; a count is
+            too small.
 
     Example:
         >>> chains = nuts(vae.model, vae.guide, vae.sample(1), num_samples=5, num_warmup=5, num_chains=1)
@@ -225,30 +233,60 @@ def nuts(
     """
     as_shape((num_samples, num_warmup, num_chains), "num_samples, num_warmup and num_chains")
     with torch.no_grad():
-        draws = [guide_latents(guide, args, kwargs) for _ in range(max(SCALE_DRAWS, num_chains))]
-        supports = latent_supports(model, guide, args, kwargs)
-        stacked = {name: torch.stack([latents[name] for latents in draws]) for name in draws[0]}
-    coordinates = Coordinates(stacked, supports)
+        draws = _guide_draws(guide, max(SCALE_DRAWS, num_chains), args, kwargs)
+        kinds = latent_kinds(model, guide, args, kwargs)
+        real = [_real(model, latents, kinds, args, kwargs) for latents in draws]
+        stacked = {name: torch.stack([numbers[name] for numbers in real]) for name in draws[0]}
+    coordinates = Coordinates(stacked)
 
     def potential(state: dict[str, Tensor]) -> Tensor:
-        values, log_det = coordinates.values(state["white"].unsqueeze(0))
-        conditioned = poutine.condition(model, data={name: value[0] for name, value in values.items()})
-        return -(poutine.trace(conditioned).get_trace(*args, **kwargs).log_prob_sum() + log_det[0])
+        at = ToSupport(coordinates.real(state["white"]), kinds)
+        trace = poutine.trace(at(model)).get_trace(*args, **kwargs)
+        return -(trace.log_prob_sum() + torch.stack([log_det.sum() for log_det in at.log_dets.values()]).sum())
+
+    def latents(white: Tensor) -> dict[str, Tensor]:
+        at = ToSupport(coordinates.real(white), kinds)
+        with pyro.validation_enabled(False):  # as in the chain
+            run_to_last_latent(at, model, args, kwargs)
+        return at.values
 
     with store_as_found(), torch.enable_grad():
         starts = coordinates.white(stacked)[:num_chains]
         runs = [_run_nuts(potential, start, num_samples, num_warmup) for start in starts]
     white = torch.stack([run.white for run in runs], dim=1)
-    latents = coordinates.values(white.flatten(0, 1))[0]
+    with store_as_found(), torch.no_grad():
+        kept = [latents(place) for place in white.flatten(0, 1)]
     acceptance, step_size, num_divergent = (
         torch.tensor([getattr(run, name) for run in runs]) for name in ("acceptance", "step_size", "num_divergent")
     )
     return Chains(
-        {name: values.unflatten(0, (num_samples, num_chains)) for name, values in latents.items()},
+        {
+            name: torch.stack([values[name] for values in kept]).unflatten(0, (num_samples, num_chains))
+            for name in coordinates.names
+        },
         acceptance.mean(),
         step_size.mean(),
         num_divergent.sum(),
     )
+
+
+def _guide_draws(guide: Callable, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[str, Tensor]]:
+    draws = [guide_latents(guide, args, kwargs) for _ in range(count)]
+    for latents in draws:
+        if latents.keys() != draws[0].keys():
+            names, first = ", ".join(latents) or "none", ", ".join(draws[0]) or "none"
+            raise ValueError(f"'guide' must have the same latents in every run, got {names} after {first}.")
+    return draws
+
+
+def _real(
+    model: Callable, latents: dict[str, Tensor], kinds: Kinds, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Tensor]:
+    """The real numbers of one draw of all latents."""
+    at = ToReal(latents, kinds)
+    with store_as_found(), pyro.validation_enabled(False):
+        run_to_last_latent(at, model, args, kwargs)
+    return at.real
 
 
 class _NutsRun(NamedTuple):

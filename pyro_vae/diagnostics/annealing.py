@@ -87,8 +87,9 @@ def sandwich(
         **kwargs: passed to both.
 
     Raises:
-        ValueError: a site lies outside the row plate; a latent is discrete; the guide has no density of the latents alone;
-            `exact` lacks a latent or has one of another shape; a count is too small.
+        ValueError: a site lies outside the row plate; a latent is discrete, or its support is of another kind in each run;
+            the guide has no density of the latents alone, or draws outside a support; densities are others in the next
+            call or in evaluation mode; `exact` lacks a latent or has one of another shape; a count is too small.
 
     Example:
         >>> from pyro_vae.diagnostics import sandwich
@@ -116,7 +117,7 @@ def annealed(densities: RowDensities) -> Callable[[Tensor, Tensor], tuple[Tensor
     def evaluate(white: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.enable_grad():
             white = white.detach().requires_grad_()
-            log_q, log_p = densities.log_guide(white), densities.log_joint(white)
+            log_q, log_p = densities.log_guide_and_joint(white)
             value = (1 - beta) * log_q + beta * log_p
             (gradient,) = torch.autograd.grad(value.sum(), white)
         return value.detach(), gradient, (log_p - log_q).detach()
