@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_vae.importance import RowPlate, draw, log_mean_exp, refuse_points, row_plate
+from pyro_vae.determinism import check_deterministic, random_state_kept
+from pyro_vae.importance import RowPlate, check_draws_apart, draw, log_mean_exp, refuse_points, row_plate
 from pyro_vae.parts import as_shape
 from pyro_vae.psis import pareto_smooth
 
@@ -75,8 +76,8 @@ def importance_sample(model: Callable, guide: Callable, *args: Any, num_samples:
     It takes any Pyro model and guide whose latents all lie in one row plate, whatever its name and dimension, with further
     plates inside it or without, if they broadcast over a further dimension of draws on the left. Globals must be given, as
     by `poutine.condition`; they are then no part of the weights. Scales (of a subsampled plate, a KL weight) do not enter;
-    masks do. Model and guide run twice to find the plate, and then on as many draws of all rows at a time as bounded memory
-    holds, at least one. Draws are of torch's default generator.
+    masks do. Model and guide run a few times to be looked at, and then on as many draws of all rows at a time as bounded
+    memory holds, at least one. Draws are of torch's default generator.
 
     References:
         Yes, but did it work?: evaluating variational inference, Yao, Vehtari, Simpson and Gelman, 2018; here for each row.
@@ -90,7 +91,8 @@ def importance_sample(model: Callable, guide: Callable, *args: Any, num_samples:
 
     Raises:
         ValueError: a site lies outside the row plate; a plate takes other rows in each run; model and guide have other
-            latents; a latent is a point; weights are NaN, or 0 for all draws of a row.
+            latents; a latent is a point; weights are NaN, or 0 for all draws of a row; the densities are others in the
+            next call, in evaluation mode (dropout, batch normalisation), or beside other draws.
 
     Example:
         >>> draws = importance_sample(vae.model, vae.guide, vae.sample(3), num_samples=100)
@@ -98,13 +100,24 @@ def importance_sample(model: Callable, guide: Callable, *args: Any, num_samples:
         (torch.Size([3, 2]), torch.Size([3]))
     """
     (count,) = as_shape(num_samples, "num_samples")
+    check_deterministic(model, guide, args, kwargs)
     plate = row_plate(model, guide, args, kwargs)
+    _check_draws_apart(model, guide, args, kwargs, plate)
     size = max(1, _CHUNK // plate.size)
     parts = [_weighted(model, guide, args, kwargs, plate, min(size, count - start)) for start in range(0, count, size)]
     log_weights = torch.cat([weights for weights, _ in parts])
     latents = {name: torch.cat([values[name] for _, values in parts]) for name in parts[0][1]}
     smoothed = pareto_smooth(log_weights)
     return WeightedDraws(latents, log_weights, smoothed.log_weights.exp(), smoothed.khat)
+
+
+def _check_draws_apart(
+    model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any], plate: RowPlate
+) -> None:
+    with random_state_kept():
+        two = draw(plate.of_rows(model), guide, args, kwargs, 2, plate.max_plate_nesting)
+    latents = {site["name"]: site["value"] for site in two.latents if not site["infer"].get("is_auxiliary")}
+    check_draws_apart(model, latents, args, kwargs, plate)
 
 
 def _weighted(

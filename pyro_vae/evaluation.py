@@ -13,7 +13,7 @@ from pyro_vae.data import Data, Rows, as_rows
 from pyro_vae.divergences import closed_kl, closed_kl_by_dim
 from pyro_vae.estimates import Estimate, Evaluation
 from pyro_vae.execution import Compile, Program
-from pyro_vae.importance import log_weights
+from pyro_vae.importance import draw
 from pyro_vae.parts import as_shape, evaluating, tensor_like
 from pyro_vae.streams import stream
 from pyro_vae.vae import VAE
@@ -175,7 +175,7 @@ def _weights_program(vae: VAE, num_rows: int, num_samples: int, compile: Compile
     num_chunks = -(-num_rows // BLOCK_ROWS) * len(_chunks(num_samples))
 
     def weights(x: Tensor, y: Tensor | None, count: int) -> tuple[Tensor]:
-        return (log_weights(vae.model, vae.guide, x, y, num_samples=count),)
+        return (draw(vae.model, vae.guide, (x, y), {}, count).log_weights(),)
 
     is_traced = compile is True or num_chunks >= _TRACE_PAYS_FROM
     return Program(weights, calls=[vae], name="log_weights", trace=is_traced, compile=compile, num_calls=num_chunks)

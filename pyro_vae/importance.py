@@ -13,6 +13,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.indep_messenger import CondIndepStackFrame
 from torch import Tensor
 
+from pyro_vae.determinism import check_deterministic
 from pyro_vae.store import store_as_found
 
 _SAMPLES = "pyro_vae.samples"
@@ -287,6 +288,7 @@ def log_weights(model: Callable, guide: Callable, *args: Any, num_samples: int, 
     Raises:
         ValueError: a site lies outside the row plate; the densities are others in the next call or in evaluation mode.
     """
+    check_deterministic(model, guide, args, kwargs)
     return draw(model, guide, args, kwargs, num_samples).log_weights()
 
 

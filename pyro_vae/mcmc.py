@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyro_vae.coordinates import Coordinates
 from pyro_vae.densities import SCALE_DRAWS, RowDensities, guide_latents, latent_kinds
+from pyro_vae.determinism import check_deterministic
 from pyro_vae.execution import Program
 from pyro_vae.hamiltonian import Point, hmc_transition, with_gradient
 from pyro_vae.parts import as_shape
@@ -166,6 +167,7 @@ def hmc(
     as_shape((num_samples, num_warmup, num_chains, num_steps), "num_samples, num_warmup, num_chains and num_steps")
     if not 0 < target_accept < 1:
         raise ValueError(f"'target_accept' must lie in (0, 1), got {target_accept}.")
+    check_deterministic(model, guide, args, kwargs)
     densities = RowDensities(model, guide, args, kwargs)
     calls = (num_samples + num_warmup) * num_steps
     program = Program(with_gradient(densities.log_joint), calls=[model, guide], name="log p(x, z)", num_calls=calls)
@@ -232,6 +234,7 @@ def nuts(
         torch.Size([5, 1, 1, 2])
     """
     as_shape((num_samples, num_warmup, num_chains), "num_samples, num_warmup and num_chains")
+    check_deterministic(model, guide, args, kwargs)
     with torch.no_grad():
         draws = _guide_draws(guide, max(SCALE_DRAWS, num_chains), args, kwargs)
         kinds = latent_kinds(model, guide, args, kwargs)

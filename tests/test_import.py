@@ -31,7 +31,7 @@ ORDER = [
     "errors", "streams", "store", "parts", "distributions", "missing", "divergences", "flows", "transforms", "data",
     "latent", "nets", "likelihoods.links", "likelihoods.scales", "likelihoods.levels", "likelihoods.unit",
     "likelihoods.real", "likelihoods.counts", "likelihoods.product", "likelihoods", "priors", "posteriors", "vae",
-    "aggregate", "importance", "psis", "correction", "objectives.bounds", "objectives.penalties",
+    "aggregate", "determinism", "importance", "psis", "correction", "objectives.bounds", "objectives.penalties",
     "objectives.schedules", "objectives", "tracing", "precision", "surroundings", "execution", "supports", "coordinates",
     "densities", "hamiltonian", "mcmc", "reuse", "svi", "sources", "estimates", "evaluation", "imputation", "anomaly",
     "snapshots", "diagnostics.annealing", "diagnostics.calibration", "diagnostics.collapse", "diagnostics.gaps",

@@ -9,6 +9,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_vae.densities import RowDensities
+from pyro_vae.determinism import check_deterministic
 from pyro_vae.execution import Program
 from pyro_vae.hamiltonian import Point, hmc_transition
 from pyro_vae.importance import log_mean_exp, refuse_points, sample_sites
@@ -97,6 +98,7 @@ def sandwich(
         torch.Size([3])
     """
     as_shape((num_temperatures, num_chains, num_steps), "num_temperatures, num_chains and num_steps")
+    check_deterministic(model, guide, args, kwargs)
     _check_guide(guide, args, kwargs)
     densities = RowDensities(model, guide, args, kwargs)
     exact_start = None if exact is None else _exact_start(densities, exact, num_chains)
