@@ -39,7 +39,7 @@ class RowDensities:
 
     Raises:
         ValueError: a latent is discrete, or its support is of another kind in each run; the guide draws outside the
-            support; the density differs from call to call, or by the other draws; what `importance_sample` refuses.
+            support; the density depends on the other draws; no one row plate, as for `importance_sample`.
     """
 
     def __init__(self, model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Determinism: model and guide give the same densities whenever they are asked, and the same in evaluation mode."""
+"""Determinism: densities that are the same in each call, and the same in evaluation mode."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,6 +8,7 @@ import pyro
 import torch
 from pyro import poutine
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pyro_vae.parts import evaluating
@@ -20,14 +21,17 @@ _Program = Callable[..., Any]
 
 @torch.no_grad()
 def check_deterministic(model: _Program, guide: _Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Refuse programs whose densities, at given latents, are others in the next call or in evaluation mode.
+    """Refuse programs that give given latents another density in the next call or in evaluation mode.
 
-    This is the door for all that asks for densities of a given model and guide: under dropout, or with the statistics of
-    a batch, they are those of no posterior. Random state and running statistics stay as they were.
+    Under dropout, or with the statistics of a batch, densities are those of no posterior. Every
+    function that takes a model and a guide for weights, chains or bounds begins here. Random state
+    and running statistics stay as they were.
 
     Raises:
         ValueError: if there is such a difference.
     """
+    if get_proxy_mode() is not None:
+        return  # what is traced has run as it is written before
     with random_state_kept(), store_as_found(), pyro.validation_enabled(False), _watching() as in_training:
         guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)

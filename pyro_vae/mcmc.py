@@ -245,7 +245,7 @@ def nuts(
     def potential(state: dict[str, Tensor]) -> Tensor:
         at = ToSupport(coordinates.real(state["white"]), kinds)
         trace = poutine.trace(at(model)).get_trace(*args, **kwargs)
-        return -(trace.log_prob_sum() + sum(log_det.sum() for log_det in at.log_dets.values()))
+        return -(trace.log_prob_sum() + torch.stack([log_det.sum() for log_det in at.log_dets.values()]).sum())
 
     def latents(white: Tensor) -> dict[str, Tensor]:
         at = ToSupport(coordinates.real(white), kinds)

@@ -1,4 +1,4 @@
-"""Supports: the map from real numbers to the values of each latent, read off its distribution in each run."""
+"""Supports: the map from real numbers to each latent, read off its distribution in each run."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -42,7 +42,8 @@ class Support(NamedTuple):
         """Return the support of a distribution.
 
         Raises:
-            NotImplementedError: if it does not say; if it is a mixture whose components have bounds of their own.
+            NotImplementedError: if it does not say, or is a mixture of components with bounds of
+                their own.
         """
         if isinstance(distribution, MaskedDistribution | ExpandedDistribution):
             return cls.of(distribution.base_dist)
@@ -83,8 +84,8 @@ class Support(NamedTuple):
         return self
 
     def _transformed(self, distribution: TransformedDistribution) -> "Support":
-        # torch takes the codomain of the last transform, which is right only where each meets all of its domain:
-        # a Gamma plus 1 is not real.
+        # torch takes the codomain of the last transform, which is right only where each transform
+        # meets all of its domain: a Gamma plus 1 is not all real numbers.
         reached = self.constraint
         for transform in distribution.transforms:
             if self.transforms or _elementwise(transform.domain) is not _elementwise(reached):
@@ -123,7 +124,8 @@ class Kinds:
         """Return the support that a latent has in this run.
 
         Raises:
-            ValueError: if the latent is discrete, has no map from real numbers, or is of another kind than before.
+            ValueError: if the latent is discrete, has no map from real numbers, or is of another
+                kind than before.
         """
         name, distribution = str(site["name"]), site["fn"]
         plates = tuple((frame.name, frame.size) for frame in site["cond_indep_stack"])
@@ -187,8 +189,8 @@ class _AtLatents(Messenger, ABC):
 class ToSupport(_AtLatents):
     """Gives each latent z = T(u), where T maps real numbers onto the support that it has in this run.
 
-    The latents before it decide on T where its distribution depends on them; log |dz/du| of all of them is the sum over
-    latents, since the derivatives by later ones are 0.
+    The latents before it decide on T where its distribution depends on them. log |dz/du| of all
+    latents is the sum over them, since no latent depends on later real numbers.
 
     Arguments:
         real: the real numbers u by name.
@@ -252,7 +254,7 @@ class _StopAfter(Messenger):
 
 
 def run_to_last_latent(at: _AtLatents, program: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Run a program no further than its last latent: what comes after it, such as a decoder, need not be computed."""
+    """Run a program no further than its last latent, so that nothing is decoded or scored."""
     with suppress(_LastLatent):
         _StopAfter(at.names)(at(program))(*args, **kwargs)
 

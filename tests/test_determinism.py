@@ -23,6 +23,7 @@ from pyro_vae import (
 )
 from pyro_vae.determinism import check_deterministic
 from pyro_vae.diagnostics import inference_gaps, sandwich
+from pyro_vae.execution import Program
 
 
 class OwnDropout(nn.Module):
@@ -151,6 +152,17 @@ def test_what_takes_a_vae_evaluates_it_and_leaves_its_mode():
         vae.eval()
         torch.manual_seed(2)
         assert torch.equal(found, run())
+
+
+def test_what_asks_for_weights_can_be_traced():
+    vae, x = vae_with(nn.Tanh(), "model")
+    program = Program(lambda x: (log_weights(vae.model, vae.guide, x, num_samples=3).detach(),))
+    for seed in (1, 2, 3):
+        torch.manual_seed(seed)
+        (found,) = program(x)
+        torch.manual_seed(seed)
+        assert torch.equal(found, log_weights(vae.model, vae.guide, x, num_samples=3))
+    assert program.how == "traced"
 
 
 def test_objectives_train_under_dropout():

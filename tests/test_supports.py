@@ -103,17 +103,17 @@ class Bounded:
         return self.x, self.concentration, 0.7
 
     def answers(self):
-        a = torch.linspace(0, 40, 8_001)[1:].double().unsqueeze(1)
-        t = ((torch.arange(400) + 0.5) / 400).double()
+        a = torch.linspace(0, 40, 4_001)[1:].double().unsqueeze(1)
+        t = ((torch.arange(200) + 0.5) / 200).double()
         b = -a + 1.5 * a * t
         log_joint = [
             dist.Gamma(concentration, 1.0).log_prob(a) + dist.Normal(b.unsqueeze(-1), 0.7).log_prob(x).sum(-1)
             for concentration, x in zip(self.concentration, self.x.T, strict=True)
         ]
         weights = torch.stack(log_joint).flatten(1)
-        log_marginal = weights.logsumexp(1) + math.log((40 / 8_000) / 400)
+        log_marginal = weights.logsumexp(1) + math.log((40 / 4_000) / 200)
         weights = weights.softmax(1)
-        means = {name: weights @ value.expand(8_000, 400).flatten() for name, value in (("a", a), ("b", b))}
+        means = {name: weights @ value.expand(4_000, 200).flatten() for name, value in (("a", a), ("b", b))}
         return {name: mean.unsqueeze(0) for name, mean in means.items()}, log_marginal
 
 
