@@ -28,14 +28,14 @@ PACKAGE = Path(pyro_vae.__file__).parent
 # Each module imports only from those before it.
 # fmt: off
 ORDER = [
-    "errors", "streams", "store", "parts", "log_gamma", "gamma_distributions", "distributions", "missing",
-    "divergences", "flows", "transforms", "data", "latent", "nets", "likelihoods.links", "likelihoods.scales",
-    "likelihoods.levels", "likelihoods.unit", "likelihoods.real", "likelihoods.counts", "likelihoods.product", "likelihoods",
-    "priors", "posteriors", "vae", "aggregate", "importance", "psis", "correction", "objectives.masks", "objectives.bounds", "objectives.penalties",
-    "objectives.schedules", "objectives", "tracing", "precision", "surroundings", "execution", "coordinates",
-    "densities", "hamiltonian", "mcmc", "reuse", "svi", "sources", "estimates", "evaluation", "imputation", "anomaly",
-    "snapshots", "diagnostics.annealing", "diagnostics.calibration", "diagnostics.collapse", "diagnostics.gaps",
-    "diagnostics.diagnosis", "diagnostics", "advice", "training", "fitting", "checkpoint", "figures",
+    "errors", "streams", "store", "parts", "log_gamma", "gamma_distributions", "distributions", "missing", "divergences",
+    "flows", "transforms", "data", "latent", "nets", "likelihoods.links", "likelihoods.scales", "likelihoods.levels",
+    "likelihoods.unit", "likelihoods.real", "likelihoods.counts", "likelihoods.product", "likelihoods", "priors",
+    "posteriors", "vae", "aggregate", "importance", "psis", "correction", "objectives.masks", "objectives.bounds",
+    "objectives.penalties", "objectives.schedules", "objectives", "tracing", "precision", "surroundings", "execution",
+    "coordinates", "densities", "hamiltonian", "mcmc", "reuse", "svi", "sources", "estimates", "evaluation",
+    "imputation", "anomaly", "snapshots", "diagnostics.annealing", "diagnostics.calibration", "diagnostics.collapse",
+    "diagnostics.gaps", "diagnostics.diagnosis", "diagnostics", "advice", "training", "fitting", "checkpoint", "figures",
     "diagnostics.figures", "cli", "config",
 ]
 # fmt: on
