@@ -238,5 +238,5 @@ def _slope_of_concentration(a: Tensor, total: Tensor, excess: Tensor, log_ratio:
 
 
 def _log_positive(ratio: Tensor) -> Tensor:
-    """log(ratio), and a finite number at 0."""
-    return ratio.clamp(min=SMALLEST).log_()
+    """log(ratio), and a finite number at 0; in place."""
+    return ratio.clamp_(min=SMALLEST).log_()

@@ -78,8 +78,10 @@ def stirling_rest(a: Tensor) -> Tensor:
     rest = y.sqrt()
     for factor in range(1, num_factors + 1):
         rest.mul_(y).div_(a + factor)
-    rest.log_().add_(_odd_powers(_SHIFTED, 1 / y)).add_(0.5 * math.log(2 * math.pi) - shift)
-    return rest.addcmul_(a, a.clamp(min=SMALLEST).reciprocal_().mul_(shift).log1p_())
+    rest.log_().add_(0.5 * math.log(2 * math.pi) - shift)
+    rest.addcmul_(a, a.clamp(min=SMALLEST).reciprocal_().mul_(shift).log1p_())
+    inverse = y.reciprocal_()
+    return rest.addcmul_(inverse, _polynomial(_SHIFTED, inverse * inverse, num_terms=3))
 
 
 def digamma_rest(a: Tensor) -> Tensor:
