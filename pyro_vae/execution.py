@@ -166,9 +166,10 @@ class Program:
 
     def _signature(self, call: _Call) -> Hashable:
         first: dict[int, int] = {}  # a tensor that is passed twice is one tensor to the trace
-        tensors = call.tensors + self.surroundings.state()
+        state = self.surroundings.state()
+        tensors = call.tensors + state
         twins = tuple([first.setdefault(id(tensor), place) for place, tensor in enumerate(tensors)])
-        return call.signature(), twins, self.surroundings.signature()
+        return call.signature(), twins, self.surroundings.signature(state)
 
     def _waits(self) -> bool:
         """Whether a signature is traced when it comes again, since what comes once is not worth it.

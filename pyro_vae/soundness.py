@@ -103,7 +103,7 @@ class Watch:
         if not self._unread:
             return
         first = self._num_steps - len(self._unread) + 1
-        unread = torch.stack(self._unread).tolist()
+        unread = [self._unread[0].tolist()] if first == self._num_steps else torch.stack(self._unread).tolist()
         self._unread.clear()
         for step, (loss, gradient, outside) in enumerate(unread, start=first):
             if outside != 0:

@@ -47,10 +47,7 @@ class Surroundings:
 
     def state(self) -> list[Tensor]:
         """Parameters and buffers, each once."""
-        return self._state([*self.parameters(), *self.others()])
-
-    def _state(self, tensors: Iterable[Tensor]) -> list[Tensor]:
-        state: dict[Tensor | None, None] = dict.fromkeys(tensors)
+        state: dict[Tensor | None, None] = dict.fromkeys([*self.parameters(), *self.others()])
         for module in self.modules:
             state |= dict.fromkeys([*module._parameters.values(), *module._buffers.values()])
         return [tensor for tensor in state if tensor is not None]
@@ -73,9 +70,12 @@ class Surroundings:
         """The objects that the signature tells by their identity: it means nothing once they are gone."""
         return [*self.state(), *(read() for read in self._reads), *self.containers.held()]
 
-    def signature(self) -> Hashable:
-        """What all this is now; equal when nothing has changed but the values of parameters and buffers."""
-        parameters, others = list(self.parameters()), list(self.others())
+    def signature(self, state: Iterable[Tensor] | None = None) -> Hashable:
+        """What all this is now; equal when nothing has changed but the values of parameters and buffers.
+
+        Arguments:
+            state: what `state` returns now, where that is known.
+        """
         parts = [(len(module.__dict__), *map(id, module._modules.values())) for module in self.modules]
         context = (
             torch.get_default_dtype(),
@@ -85,12 +85,13 @@ class Surroundings:
             torch.get_autocast_dtype("cpu"),
             torch.get_autocast_dtype("cuda"),
         )
-        state = [
+        tensors = [
             (id(tensor), tensor.requires_grad, tensor.dtype, tensor.device, len(tensor._backward_hooks or ()))
-            for tensor in self._state([*parameters, *others])
+            for tensor in (self.state() if state is None else state)
         ]
-        roles = len(parameters), tuple(map(id, others))  # a tensor may leave one of them and stay in the other
-        return tuple(self.values()), self.containers.key(), tuple(parts), roles, tuple(state), context
+        # A tensor may leave one of these and stay in the other.
+        roles = len(list(self.parameters())), tuple(map(id, self.others()))
+        return tuple(self.values()), self.containers.key(), tuple(parts), roles, tuple(tensors), context
 
     @contextmanager
     def watching(self) -> Iterator[None]:
