@@ -7,7 +7,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_vae.finite import HIGHEST_LOG_OF_DATA, soft_ceiling
+from pyro_vae.finite import HIGHEST_LOG_OF_DATA, held
 from pyro_vae.inputs import Composed, Log1p, Standardized
 from pyro_vae.likelihoods.links import bounded_log, span
 from pyro_vae.likelihoods.scales import MIN_SCALE, LearnedScale, Scale, as_scale
@@ -63,7 +63,7 @@ class PoissonLikelihood(_CountLikelihood):
         self.min_rate = min_rate
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
-        log_rate = soft_ceiling(self.call_network(z, y), HIGHEST_LOG_OF_DATA)
+        log_rate = held(self.call_network(z, y), HIGHEST_LOG_OF_DATA)
         rate = self.min_rate + log_rate.exp()
         return dist.Poisson(rate).to_event(len(self.x_shape))
 
@@ -163,6 +163,6 @@ def _dispersion_of_counts(mean: Tensor, std: Tensor) -> Tensor:
 
 
 def _negative_binomial(log_mean: Tensor, dispersion: Tensor | float) -> dist.TorchDistribution:
-    log_mean = soft_ceiling(log_mean, HIGHEST_LOG_OF_DATA)
+    log_mean = held(log_mean, HIGHEST_LOG_OF_DATA)
     dispersion = torch.zeros_like(log_mean) + dispersion
     return dist.NegativeBinomial(1 / dispersion, logits=log_mean + dispersion.log())
