@@ -6,12 +6,18 @@ from torch import Tensor
 
 from pyro_vae.data import Rows
 from pyro_vae.divergences import monte_carlo_sites
+from pyro_vae.inputs import as_seen
+from pyro_vae.missing import filled
 from pyro_vae.vae import VAE
+
+# Beyond such numbers a network with weights of the usual start gives a scale whose exponential is out of all proportion.
+_LARGE = 300.0
 
 
 @torch.no_grad()
 def advice(vae: VAE, rows: Rows, x: Tensor, y: Tensor | None, objective: ELBO) -> list[str]:
-    """Sentences on a KL that is not taken in closed form as asked, and on whole numbers that are scored by a density.
+    """Sentences on a KL that is not taken in closed form as asked, on whole numbers that are scored by a density, and on an
+    encoder that sees large numbers.
 
     Arguments:
         vae: the VAE.
@@ -32,7 +38,18 @@ def advice(vae: VAE, rows: Rows, x: Tensor, y: Tensor | None, objective: ELBO) -
             f"'data' hold whole numbers only, which {type(vae.likelihood).__name__} scores by a density: -ELBO has no lower "
             "limit where a scale can shrink, and compares with that of no discrete likelihood."
         )
+    highest = max(float(_seen(vae, rows.batch(block, x.dtype).to(x.device))) for block in rows.blocks())
+    if highest > _LARGE:
+        sentences.append(
+            f"The encoder sees numbers up to {highest:g}, from which training may not begin: put Standardized, Log1p or Divided "
+            "in front of its network, and call initialize(vae, x) before fit."
+        )
     return sentences
+
+
+def _seen(vae: VAE, x: Tensor) -> Tensor:
+    """The largest number that the encoder's network sees of x."""
+    return filled(as_seen(vae.posterior.network, x), 0.0).abs().max()
 
 
 def _is_density(vae: VAE, x: Tensor, y: Tensor | None) -> bool:

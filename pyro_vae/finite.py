@@ -1,5 +1,8 @@
-"""Numbers of a network that stay finite once a distribution takes their exponential."""
+"""Numbers of a network that are held in a range, so that what a distribution makes of them is finite."""
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 # Numbers that a network gives for a posterior are held within this: as a loc it is far out, and its square is finite.
@@ -11,10 +14,27 @@ HIGHEST_LOG = 10.0
 HIGHEST_LOG_OF_DATA = 30.0
 
 
-def soft_ceiling(log: Tensor, highest: float = HIGHEST_LOG) -> Tensor:
-    """Return the log as it is up to `highest`, and from there a curve that rises more and more slowly to `highest` + 1.
+def held(x: Tensor, highest: float, lowest: float = -torch.inf) -> Tensor:
+    """Return x, held between two bounds.
 
-    With e = log − highest > 0 it is highest + 1 − 1 / (1 + e), whose slope 1 / (1 + e)² leads back: a clamp has none.
+    Beyond a bound it has the gradient of x itself, which leads back into the range; that of a clamp is 0.
     """
-    excess = (log - highest).relu()
-    return log.clamp(max=highest) + (1 - 1 / (1 + excess))
+    return _Held.apply(x, lowest, highest)
+
+
+class _Held(torch.autograd.Function):
+    """A clamp whose gradient passes through, at no cost."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, lowest: float, highest: float) -> Tensor:
+        return x.clamp(lowest, highest)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Nothing of the inputs is needed."""
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0], None, None

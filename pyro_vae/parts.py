@@ -14,7 +14,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from pyro_vae.finite import HIGHEST_OUTPUT
+from pyro_vae.finite import HIGHEST_OUTPUT, held
 from pyro_vae.missing import filled
 from pyro_vae.store import make_picklable
 
@@ -322,7 +322,7 @@ class Posterior(_Amortised, ABC):
 
     def call_network(self, inputs: Tensor, y: Tensor | None = None) -> Tensor:
         """The network's output as above, held between ±HIGHEST_OUTPUT, so that no q(z | x) has an infinite parameter."""
-        return super().call_network(inputs, y).clamp(-HIGHEST_OUTPUT, HIGHEST_OUTPUT)
+        return held(super().call_network(inputs, y), HIGHEST_OUTPUT, -HIGHEST_OUTPUT)
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor | None = None) -> TorchDistribution:

@@ -4,7 +4,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_vae.finite import soft_ceiling
+from pyro_vae.finite import HIGHEST_LOG, held
 from pyro_vae.flows import AffineFlow, Flow, flow_distribution
 from pyro_vae.parts import Network, Posterior, Shape, as_floor, as_shape
 
@@ -38,7 +38,7 @@ class DiagNormalPosterior(Posterior):
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         loc, log_scale = self.call_network(x, y).unbind(-2)
-        return dist.Normal(loc, self.min_scale + soft_ceiling(log_scale).exp()).to_event(1)
+        return dist.Normal(loc, self.min_scale + held(log_scale, HIGHEST_LOG).exp()).to_event(1)
 
 
 class FullNormalPosterior(Posterior):
@@ -75,7 +75,7 @@ class FullNormalPosterior(Posterior):
         dim = self.latent_dim
         loc, log_scale, below = self.call_network(x, y).split([dim, dim, dim * (dim - 1) // 2], dim=-1)
         strict = loc.new_zeros(*loc.shape[:-1], dim * dim).index_copy(-1, self.positions, _SMALL * below / dim)
-        scale = self.min_scale + soft_ceiling(log_scale).exp()
+        scale = self.min_scale + held(log_scale, HIGHEST_LOG).exp()
         scale_tril = scale.unsqueeze(-1) * strict.reshape(*loc.shape, dim) + torch.diag_embed(scale)
         return dist.MultivariateNormal(loc, scale_tril=scale_tril)
 
@@ -108,8 +108,8 @@ class LowRankNormalPosterior(Posterior):
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         loc, log_scale, *columns = self.call_network(x, y).unbind(-2)
-        scale = self.min_scale + soft_ceiling(log_scale).exp()
-        factor = _SMALL * scale.unsqueeze(-1) * torch.stack(columns, dim=-1).clamp(-_LONGEST, _LONGEST)
+        scale = self.min_scale + held(log_scale, HIGHEST_LOG).exp()
+        factor = _SMALL * scale.unsqueeze(-1) * held(torch.stack(columns, dim=-1), _LONGEST, -_LONGEST)
         return dist.LowRankMultivariateNormal(loc, factor, scale**2)
 
     def extra_repr(self) -> str:
@@ -156,5 +156,5 @@ class FlowPosterior(Posterior):
     def forward(self, x: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         sizes = [self.latent_dim, self.latent_dim, self.num_features]
         loc, log_scale, features = self.call_network(x, y).split(sizes, dim=-1)
-        base = dist.Normal(loc, self.min_scale + soft_ceiling(log_scale).exp()).to_event(1)
+        base = dist.Normal(loc, self.min_scale + held(log_scale, HIGHEST_LOG).exp()).to_event(1)
         return flow_distribution(self.transforms(features).inv, base)

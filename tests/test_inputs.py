@@ -32,7 +32,7 @@ from pyro_vae import (
     initialize,
 )
 from pyro_vae.config import build_vae, instantiate, read_preset, settings_parser
-from pyro_vae.finite import HIGHEST_LOG, HIGHEST_OUTPUT, soft_ceiling
+from pyro_vae.finite import HIGHEST_LOG, held
 from pyro_vae.inputs import as_given, as_seen, start_inputs
 from pyro_vae.moments import center_and_unit, moments
 
@@ -236,6 +236,18 @@ def test_a_network_with_an_input_inside_another_is_refused():
         DiagNormalPosterior(network, 3, 2)
 
 
+def test_an_encoder_that_sees_large_numbers_is_told_of_before_training():
+    x = torch.randn(40, 3) * torch.tensor([1.0, 1.0, 1e4])
+    training = pv.Training(epochs=1, batches=pv.Shuffled(20))
+    with pytest.warns(
+        UserWarning, match="The encoder sees numbers up to [0-9.]+, .*: put Standardized, .* call initialize"
+    ):
+        pv.fit(normal_vae(x, MLP(3, [4], 4)), x, training)
+    vae = normal_vae(x, Standardized(MLP(3, [4], 4), 3))
+    initialize(vae, x)
+    pv.fit(vae, x, training)
+
+
 # VampPrior
 
 
@@ -295,15 +307,16 @@ def test_no_finite_output_of_a_network_makes_a_posterior_infinite(name, size):
         assert q_z.log_prob(z).isfinite().all()
 
 
-def test_a_scale_beyond_the_bound_still_has_a_gradient_and_one_below_is_exp():
-    log = torch.tensor([-3.0, 0.0, HIGHEST_LOG - 0.5, HIGHEST_LOG + 0.5, 100.0, HIGHEST_OUTPUT], requires_grad=True)
-    received = soft_ceiling(log)
-    assert torch.equal(received[:3], log[:3])
-    assert (received <= HIGHEST_LOG + 1).all()
-    (slope,) = torch.autograd.grad(received.sum(), log)
-    assert torch.equal(slope[:3], torch.ones(3))
-    assert ((slope > 0) & (slope <= 1)).all()
-    assert soft_ceiling(torch.tensor(torch.inf)) == HIGHEST_LOG + 1
+def test_what_is_held_is_exact_in_its_range_and_has_a_gradient_everywhere():
+    log = torch.tensor([-3.0, 0.0, HIGHEST_LOG, HIGHEST_LOG + 0.5, 1e30], requires_grad=True)
+    received = held(log, HIGHEST_LOG)
+    assert torch.equal(received, log.clamp(max=HIGHEST_LOG))
+    (slope,) = torch.autograd.grad(received.exp().sum(), log, create_graph=True)
+    assert torch.equal(slope, received.exp())
+    each = torch.vmap(torch.func.grad(lambda x: held(x, HIGHEST_LOG).exp()))(log)
+    assert torch.equal(each, slope)
+    assert held(torch.tensor(torch.inf), HIGHEST_LOG) == HIGHEST_LOG
+    assert held(torch.tensor(-torch.inf), 1.0, -2.0) == -2
 
 
 # From the settings

@@ -7,7 +7,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_vae.finite import HIGHEST_LOG_OF_DATA, soft_ceiling
+from pyro_vae.finite import HIGHEST_LOG_OF_DATA, held
 from pyro_vae.gamma_distributions import NegativeBinomial, Poisson
 from pyro_vae.inputs import Composed, Log1p, Standardized
 from pyro_vae.likelihoods.links import bounded_log, span
@@ -64,7 +64,7 @@ class PoissonLikelihood(_CountLikelihood):
         self.min_rate = min_rate
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
-        log_rate = soft_ceiling(self.call_network(z, y), HIGHEST_LOG_OF_DATA)
+        log_rate = held(self.call_network(z, y), HIGHEST_LOG_OF_DATA)
         rate = self.min_rate + log_rate.exp()
         return Poisson(rate).to_event(len(self.x_shape))
 
@@ -163,4 +163,4 @@ def _dispersion_of_counts(mean: Tensor, std: Tensor) -> Tensor:
 
 def _negative_binomial(log_mean: Tensor, dispersion: Tensor | float) -> dist.TorchDistribution:
     """The counts, with a mean that stays finite."""
-    return NegativeBinomial(soft_ceiling(log_mean, HIGHEST_LOG_OF_DATA), dispersion)
+    return NegativeBinomial(held(log_mean, HIGHEST_LOG_OF_DATA), dispersion)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.distributions import DiscretizedLogistic
-from pyro_vae.finite import soft_ceiling
+from pyro_vae.finite import HIGHEST_LOG, held
 from pyro_vae.gamma_distributions import Binomial
 from pyro_vae.inputs import AsIs, Divided
 from pyro_vae.likelihoods.links import MEAN_MARGIN, bounded_logit, solve_increasing, span
@@ -173,7 +173,7 @@ class _LogisticLevelsLikelihood(Likelihood, ABC):
     def logistic(self, raw_loc: Tensor, log_scale: Tensor) -> DiscretizedLogistic:
         """The distribution of each element from what the network gives for it."""
         half = (self.num_levels - 1) / 2
-        scale = self.min_scale + soft_ceiling(log_scale).exp()
+        scale = self.min_scale + held(log_scale, HIGHEST_LOG).exp()
         return DiscretizedLogistic(half * (1 + raw_loc), half * scale, self.num_levels)
 
     def start(self, mean: Tensor, offsets: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_vae.finite import HIGHEST_LOG_OF_DATA, soft_ceiling
+from pyro_vae.finite import HIGHEST_LOG_OF_DATA, held
 from pyro_vae.likelihoods.links import fill_in_buffers
 from pyro_vae.parts import Shape, as_shape
 
@@ -140,7 +140,7 @@ class NetworkScale(Scale):
 
     def forward(self, *outputs: Tensor) -> Tensor:
         (log_scale,) = outputs
-        return self.floor + soft_ceiling(log_scale, HIGHEST_LOG_OF_DATA).exp()
+        return self.floor + held(log_scale, HIGHEST_LOG_OF_DATA).exp()
 
     @torch.no_grad()
     def initialize(self, scale: Tensor, floor: Tensor | float) -> None:
