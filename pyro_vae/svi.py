@@ -43,11 +43,15 @@ class SVI:
     what the user's own `pyro.param` statements put there.
 
     The loss and its gradients are traced once for each signature of the arguments (shapes, dtypes, plain values, modes of
-    modules) and replayed without Pyro's share of the time, with the same values and random draws; `how` tells whether.
-    A program whose course depends on values runs as plain Pyro, and one warning says why; so do `TraceEnum_ELBO`,
-    `TraceTMC_ELBO`, `TraceGraph_ELBO` and objectives without `differentiable_loss`. Numbers that change from step to step,
-    such as a KL weight, should be passed as tensors: every other value has a trace of its own. Pyro's validation acts
-    only where the program itself runs: in the first steps, and when the trace is compared with it again, ever more rarely.
+    modules, and the settings that the program reads from `Containers`) and replayed without Pyro's share of the time, with
+    the same values and random draws; `how` tells whether. A program whose course depends on values runs as plain Pyro, and
+    one warning says why; so do `TraceEnum_ELBO`, `TraceTMC_ELBO`, `TraceGraph_ELBO` and objectives without
+    `differentiable_loss`. Numbers that change from step to step, such as a KL weight, should be passed as tensors: every
+    other value has a trace of its own.
+
+    Pyro's validation acts only where the program itself runs: in the first steps, and when the trace is compared with it
+    again, at least every 1,000 replays. In all other steps the loss, the gradients, and the supports that it has checked
+    before are watched.
 
     Arguments:
         model: the Pyro model.

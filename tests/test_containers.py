@@ -166,6 +166,12 @@ CASES = {
     "an attribute made up by __getattr__": lambda: case(
         Dynamic(), lambda settings: settings.beta, lambda settings: settings.fields.update(beta=2.0)
     ),
+    "an attribute that hides one of the class": lambda: case(
+        Plain(), lambda settings: settings.shared, lambda settings: setattr(settings, "shared", 2.0)
+    ),
+    "an attribute that was not there": lambda: case(
+        Plain(), lambda settings: getattr(settings, "other", 1.0), lambda settings: setattr(settings, "other", 2.0)
+    ),
     "a method": lambda: case(Config(), lambda settings: settings.weight(), attribute("beta")[1]),
     "vars": lambda: case(Config(), lambda settings: vars(settings)["beta"], attribute("beta")[1]),
     "a function in a dict": lambda: case(

@@ -11,7 +11,18 @@ from models import binary_vae
 from pyro.infer import Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 from torch import nn
 
-from pyro_vae import MLP, SVI, VAE, BernoulliLikelihood, DiagNormalPosterior, StandardNormalPrior
+from pyro_vae import (
+    MLP,
+    SVI,
+    VAE,
+    BernoulliLikelihood,
+    DiagNormalPosterior,
+    NonFiniteLossError,
+    Shuffled,
+    StandardNormalPrior,
+    Training,
+    fit,
+)
 
 SGD = partial(torch.optim.SGD, lr=0.01)
 HOW = {"plain": {"trace": False}, "traced": {"compile": False}, "compiled": {"compile": True}}
@@ -211,3 +222,26 @@ def test_gradients_of_modules_that_were_never_shown_to_pyro_are_watched_too():
     with pytest.raises(ValueError, match="in step 5"):
         svi.step(torch.tensor([math.nan, 1.0]))
     assert layer.bias.isfinite()
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_fit_says_so_in_terms_of_epochs_and_gives_the_weights_back(resumes):
+    vae, x = binary_vae(), torch.bernoulli(torch.full((30, 1, 4, 4), 0.5))
+    settings = partial(Training, batches=Shuffled(10))
+    start = fit(vae, x, settings(epochs=1)) if resumes else None
+
+    def blur(step):
+        if step == 7:
+            x.fill_(0.5)  # after the rows have been checked
+
+    weights = [{name: value.clone() for name, value in vae.state_dict().items()}]
+    with pytest.raises(NonFiniteLossError, match=r"outside the support .* in epoch 3 at step 2, .* 'data' hold there"):
+        fit(
+            vae,
+            x,
+            settings(epochs=4),
+            resume=start,
+            on_step=blur,
+            on_epoch=lambda reached: weights.append(reached.weights),
+        )
+    torch.testing.assert_close(dict(vae.state_dict()), dict(weights[-1]), rtol=0, atol=0)
