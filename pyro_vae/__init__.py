@@ -65,7 +65,7 @@ from pyro_vae.reuse import renamed
 from pyro_vae.snapshots import Snapshots
 from pyro_vae.sources import KMNIST, MNIST, ArrayFile, Digits, FashionMNIST, OneHot, Splits, load_splits
 from pyro_vae.svi import SVI
-from pyro_vae.training import Epoch, Fit, Training
+from pyro_vae.training import Change, Epoch, Fit, Training
 from pyro_vae.transforms import DynamicDraw, FixedDraw, Identity, OpenUnitInterval, Threshold, UnitInterval
 from pyro_vae.vae import VAE
 
@@ -88,6 +88,7 @@ __all__ = [
     "BinomialLikelihood",
     "CapacityELBO",
     "Chains",
+    "Change",
     "Columns",
     "Concatenation",
     "ConditionalNormalPrior",
