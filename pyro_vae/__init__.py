@@ -67,7 +67,7 @@ from pyro_vae.reuse import renamed
 from pyro_vae.snapshots import Snapshots
 from pyro_vae.sources import KMNIST, MNIST, ArrayFile, Digits, FashionMNIST, OneHot, Splits, load_splits
 from pyro_vae.svi import SVI
-from pyro_vae.training import Epoch, Fit, Training
+from pyro_vae.training import Change, Epoch, Fit, Training
 from pyro_vae.transforms import DynamicDraw, FixedDraw, Identity, OpenUnitInterval, Threshold, UnitInterval
 from pyro_vae.vae import VAE
 
@@ -92,6 +92,7 @@ __all__ = [
     "ByColumn",
     "CapacityELBO",
     "Chains",
+    "Change",
     "Columns",
     "Composed",
     "Concatenation",

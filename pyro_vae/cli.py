@@ -37,7 +37,7 @@ class SentenceParser(ArgumentParser):
         self._said: list[swaps.Said] = []
 
     def start_new_classes_afresh(self) -> None:
-        """A class of the command line or of a file keeps no argument of the default's class that it takes the place of."""
+        """Let a class that takes the place of another, by an option or a file, keep none of its arguments."""
         swaps.record(self, self._said)
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:

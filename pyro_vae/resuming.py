@@ -115,7 +115,7 @@ def _scheduler(training: Training, optimizer: Optimizer) -> dict[str, Any] | Non
 
 
 def _shown(fit: Fit, asked: dict[str, Any], scheduler: LRScheduler | None) -> dict[str, Any]:
-    """What was asked for at the start, as far as the state of an older run shows it."""
+    """Settings asked for at the start, as far as the state of an older run shows them."""
     groups = fit.optimizer["param_groups"]
     shown = _settings([group | {"lr": group.get("initial_lr", group["lr"])} for group in groups])
     if not shown.keys() >= {name for name in asked if name.startswith("optimizer.")}:

@@ -111,13 +111,20 @@ def _recorded(kind: Any) -> Any:
 _RECORDED: dict[type, Any] = {kind: _recorded(kind) for kind in (ActionTypeHint, ActionConfigFile, _ActionConfigLoad)}
 
 
-def _loaded(value: Any, kind: type) -> Any:
+def _loaded(value: str, kind: type) -> Any:
     """The tree behind an option's value; None where it cannot be read, which the parser then says."""
     try:
-        is_file = not issubclass(kind, ActionTypeHint) and Path(value).is_file()
-        return yaml.safe_load(Path(value).read_text(encoding="utf-8") if is_file else value)
-    except (AttributeError, OSError, ValueError, yaml.YAMLError):
+        return yaml.safe_load(value if issubclass(kind, ActionTypeHint) else _contents(value))
+    except yaml.YAMLError:
         return None
+
+
+def _contents(value: str) -> str:
+    """The text of a file of settings; the value itself where it is the settings."""
+    try:
+        return Path(value).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return value
 
 
 def _place(name: str) -> Place:
@@ -148,14 +155,14 @@ def _classes_first(said: Sequence[Said]) -> list[Said]:
 
 
 def _is_about(option: Said, classes: frozenset[Place]) -> bool:
-    """Whether the option says an argument of one of these classes."""
+    """Return true for an option that says an argument of one of these classes."""
     above = {place[:length] for place in option.places for length in range(len(place))}
     return not above.isdisjoint(classes)
 
 
 def _said_part(tree: Any, said: Any) -> Any:
     """The part of a tree of settings that was said; the rest are defaults of its classes."""
-    if isinstance(tree, list) and isinstance(said, list):
+    if isinstance(tree, list) and isinstance(said, list) and len(tree) == len(said):
         return [_said_part(*pair) for pair in zip(tree, said, strict=True)]
     if not isinstance(tree, Namespace):
         return tree
@@ -173,12 +180,13 @@ def _swaps(old: Any, new: Any, place: Place = ()) -> Iterator[tuple[Swap, dict[s
         dropped = _branches(before.get("init_args")) | _branches(before.get("dict_kwargs"))
         yield Swap(".".join(place), after["class_path"], before["class_path"], dict(dropped)), before
         return
-    for name in before.keys() & after.keys():
-        yield from _swaps(before[name], after[name], (*place, *_place(name)))
+    for name in before:
+        if name in after:
+            yield from _swaps(before[name], after[name], (*place, *_place(name)))
 
 
 def _is_same(class_path: str, other: str) -> bool:
-    """Whether two import paths, both of classes that the parser has found, lead to one class."""
+    """Return true for two import paths of one class; the parser has found both."""
     return class_path == other or locate(class_path) is locate(other) is not None
 
 

@@ -309,6 +309,8 @@ REFUSED = {
     "no channels": (lambda: ConvDecoder(2, (1, 8, 8), [0]), r"'channels' must hold positive whole numbers, got \[0\]"),
     "negative blocks": (lambda: ConvDecoder(2, (1, 8, 8), [2], -1), "'num_blocks' must be 0 or more, got -1"),
     "no width": (lambda: ConvEncoder((1, 8, 8), 2, [2], hidden=0), "'hidden' must hold positive whole numbers, got 0"),
+    "no outputs": (lambda: MLP(3, [4]), "'out_shape' must be the shape of one row of outputs, got None"),
+    "no gated outputs": (lambda: GatedMLP(3), "'out_shape' must be the shape of one row of outputs, got None"),
 }
 
 
