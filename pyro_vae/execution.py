@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
+from pyro_vae.containers import CONSTANTS
 from pyro_vae.errors import one_line
 from pyro_vae.precision import with_bfloat16_products
-from pyro_vae.surroundings import CONSTANTS, Surroundings
+from pyro_vae.surroundings import Surroundings
 from pyro_vae.tracing import NotTraceableError, trace
 
 Compile: TypeAlias = bool | Literal["auto"]
@@ -28,6 +29,8 @@ Precision: TypeAlias = Literal["float32", "bfloat16"]
 _COMPILE_SECONDS, _SAVED_BY_OPERATION, _SAVED_BY_NUMBER = 10.0, 3e-6, 5e-10
 # A program with more signatures than this has something in its arguments that changes all the time.
 _MAX_SIGNATURES = 32
+# How many replays may go by without a comparison with the program itself, which takes as long as three of its runs.
+_CHECK_EVERY = 1000
 _NOTHING = (type(None), None)
 
 
@@ -80,15 +83,17 @@ class Program:
     """A function of tensors that is traced once for each signature of its arguments, and compiled where that pays.
 
     The signature is the shapes, dtypes and devices of tensors, the values of all other arguments, and the surroundings
-    of the function: modes, parameters and plain attributes of modules, global and closed-over names. Results and random
-    draws are those of the function itself: bit for bit when it is replayed, up to rounding when it is compiled. What
-    cannot be traced runs as it is written, with one warning that says why. Python state that lies deeper, in lists or in
-    objects' objects, is noticed when trace and function are compared again, at a number of replays that is a power of 2.
+    of the function: modes, parameters and plain attributes of modules, global and closed-over names, and what they hold in
+    dicts, lists, objects and classes, as `Containers` says. Results and random draws are those of the function itself: bit
+    for bit when it is replayed, up to rounding when it is compiled. What cannot be traced runs as it is written, with one
+    warning that says why. Python state that lies deeper is noticed when trace and function are compared again: at a number
+    of replays that is a power of 2 or a multiple of 1,000.
 
     Arguments:
         function: returns a tuple of tensors and `None`s.
         traceable: a function with the same results, traced in place of `function`.
         parameters: what the function differentiates by, asked for at each call.
+        others: tensors besides these and those of modules that the function reads, asked for at each call.
         calls: functions and modules that the function calls, as far as it is known before they are seen to be called.
         name: what warnings call the function.
         trace: trace at all.
@@ -110,6 +115,7 @@ class Program:
         *,
         traceable: Callable[..., Any] | None = None,
         parameters: Callable[[], Iterable[Tensor]] = tuple,
+        others: Callable[[], Iterable[Tensor]] = tuple,
         calls: Iterable[Any] = (),
         name: str = "The program",
         trace: bool = True,
@@ -119,11 +125,11 @@ class Program:
     ) -> None:
         check_execution(trace, compile, precision)
         self.function, self.traceable = function, traceable or function
-        self.surroundings, self.name = Surroundings([function, *calls], parameters), name
+        self.surroundings, self.name = Surroundings([function, *calls], parameters, others), name
         self.compile, self.precision, self.num_calls = compile, precision, num_calls
         self._traces = trace
         self._note = ""
-        self._seen: set[Hashable] = set()
+        self._seen: dict[Hashable, list[Any]] = {}  # with what a signature tells by identity, kept alive
         self._is_full = False
         self._records: dict[Hashable, _Record] = {}
 
@@ -160,9 +166,10 @@ class Program:
 
     def _signature(self, call: _Call) -> Hashable:
         first: dict[int, int] = {}  # a tensor that is passed twice is one tensor to the trace
-        tensors = call.tensors + self.surroundings.state()
+        state = self.surroundings.state()
+        tensors = call.tensors + state
         twins = tuple([first.setdefault(id(tensor), place) for place, tensor in enumerate(tensors)])
-        return call.signature(), twins, self.surroundings.signature()
+        return call.signature(), twins, self.surroundings.signature(state)
 
     def _waits(self) -> bool:
         """Whether a signature is traced when it comes again, since what comes once is not worth it.
@@ -181,7 +188,7 @@ class Program:
         before = self._touched(call)
         with nullcontext() if waits else self._unchanged(call), self.surroundings.watching():
             result = self.function(*call.args, **call.kwargs)
-        self._seen.add(self._signature(call))
+        self._seen[self._signature(call)] = self.surroundings.held()
         after = self._touched(call)
         for what, values in before.items():
             # Places that are new, or that held nothing, are set up in the first run.
@@ -220,7 +227,7 @@ class Program:
     def _run(self, record: _Record, call: _Call) -> Any:
         inputs = call.tensors + record.state
         # Again on the next call, which has other data, and now and then: what no signature shows comes to light.
-        if record.calls & (record.calls - 1) == 0:
+        if record.calls & (record.calls - 1) == 0 or record.calls % _CHECK_EVERY == 0:
             self._check(record, call)
         if record.may_compile and self._is_due(record):
             self._compile(record, call)
@@ -277,6 +284,7 @@ class Program:
     def _give_up(self, reason: str) -> None:
         self._traces = False
         self._records.clear()
+        self._seen.clear()
         self._note = f", because {reason}"
         products = " and with float32 products" if self.precision == "bfloat16" else ""
         warnings.warn(f"{self.name} runs as it is written{products}, not traced, because {reason}.", stacklevel=3)
@@ -325,18 +333,23 @@ def _seconds_saved(graph: GraphModule) -> float:
 
 def _agree(received: Any, expected: Any, tolerance: float) -> bool:
     """Whether the tensors are equal up to rounding, measured against the largest value of each."""
-    pairs = list(zip(received, expected, strict=True))
-    return all(
+    pairs = list(zip(received, expected, strict=False))
+    return len(received) == len(expected) and all(
         (one is None and other is None)
         or (
             one is not None
             and other is not None
             and one.shape == other.shape
             and one.dtype == other.dtype
-            and torch.allclose(one, other, rtol=0.0, atol=tolerance * _size(other), equal_nan=True)
+            and torch.allclose(_finite(one), _finite(other), rtol=0.0, atol=tolerance * _size(other), equal_nan=True)
         )
         for one, other in pairs
     )
+
+
+def _finite(tensor: Tensor) -> Tensor:
+    """The tensor with NaN for infinite numbers: Pyro itself makes NaN of an infinite loss."""
+    return tensor.masked_fill(tensor.isinf(), torch.nan) if tensor.is_floating_point() else tensor
 
 
 def _size(tensor: Tensor) -> float:

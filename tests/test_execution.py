@@ -214,14 +214,28 @@ def test_a_module_that_counts_its_calls_counts_them_once(kind, reason):
 
 
 def test_what_no_signature_shows_comes_to_light_before_long():
-    settings = {"deep": [1.0]}
-    program = Program(lambda x: (x * settings["deep"][0],))
+    settings = deepest = [1.0]
+    for _ in range(6):
+        settings = [settings]
+    program = Program(lambda x: (x * settings[0][0][0][0][0][0][0],))
     for _ in range(6):
         program(X)
-    settings["deep"][0] = 2.0
+    deepest[0] = 2.0
     with pytest.warns(UserWarning, match="its trace gives other values"):
         results = [program(X)[0] for _ in range(6)]
     assert torch.equal(results[-1], 2 * X)
+
+
+def test_no_thousand_replays_go_by_without_a_comparison(monkeypatch):
+    monkeypatch.setattr(execution, "_CHECK_EVERY", 20)
+    function = Counted(noisy)
+    program = Program(function)
+    for _ in range(40):
+        program(X)
+    before = function.runs
+    for _ in range(20):
+        program(X)
+    assert function.runs == before + 1
 
 
 def test_module_hooks_are_called_at_every_call():

@@ -32,9 +32,10 @@ ORDER = [
     "latent", "nets", "likelihoods.links", "likelihoods.scales", "likelihoods.levels", "likelihoods.unit",
     "likelihoods.real", "likelihoods.counts", "likelihoods.product", "likelihoods", "priors", "posteriors", "vae",
     "aggregate", "importance", "psis", "correction", "objectives.bounds", "objectives.penalties",
-    "objectives.schedules", "objectives", "tracing", "precision", "surroundings", "execution", "coordinates",
-    "densities", "hamiltonian", "mcmc", "reuse", "svi", "sources", "estimates", "evaluation", "imputation", "anomaly",
-    "snapshots", "diagnostics.annealing", "diagnostics.calibration", "diagnostics.collapse", "diagnostics.gaps",
+    "objectives.schedules", "objectives", "tracing", "precision", "containers", "surroundings", "execution",
+    "coordinates", "densities", "hamiltonian", "mcmc", "reuse", "soundness", "groups", "svi", "sources", "estimates",
+    "evaluation", "imputation", "anomaly", "snapshots", "diagnostics.annealing", "diagnostics.calibration",
+    "diagnostics.collapse", "diagnostics.gaps",
     "diagnostics.diagnosis", "diagnostics", "advice", "training", "fitting", "checkpoint", "figures",
     "diagnostics.figures", "cli", "config",
 ]
