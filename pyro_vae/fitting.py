@@ -19,6 +19,7 @@ from pyro_vae.data import Data, Rows, as_rows
 from pyro_vae.evaluation import check_data, negative_elbo
 from pyro_vae.objectives import RowELBO
 from pyro_vae.parts import evaluating, modes_restored, tensor_like
+from pyro_vae.soundness import UnsoundStepError
 from pyro_vae.store import store_as_found
 from pyro_vae.streams import stream
 from pyro_vae.svi import SVI
@@ -103,6 +104,7 @@ class _Run:
         self.kl_weight = 1.0, self.like.new_tensor(1.0)
         self.reached = self._snapshot([], None) if resume is None else self._resumed(resume)
         self.on_step: Callable[[int], None] | None = None
+        self.is_validated = False
 
     def _svi(self) -> SVI:
         training = self.training
@@ -180,7 +182,7 @@ class _Run:
         loss_sum, rows_seen, kl_weight = 0.0, 0, 1.0
         for step, index in enumerate(self._indices(), start=1):
             kl_weight = self.training.kl_schedule(number - 1 + (step - 1) / num_batches)
-            unread.append(self._step(index, kl_weight, is_first=number == step == 1))
+            unread.append(self._step(index, kl_weight))
             if self.on_step is not None:
                 with stream(self.training.seed, number, step, device=self.like.device):  # what it draws is its own
                     self.on_step((number - 1) * num_batches + step)
@@ -198,29 +200,40 @@ class _Run:
         indices = list(self.training.batches.indices(len(self.train)))
         return torch.cat(indices).to(self.train.levels.device).split([len(index) for index in indices])
 
-    def _step(self, index: Tensor, kl_weight: float, is_first: bool) -> Tensor:
+    def _step(self, index: Tensor, kl_weight: float) -> Tensor:
         levels = self.train.levels[index].to(self.like.device, non_blocking=True)
         y = () if self.context is None else (self.context[index].to(self.like),)
         if kl_weight != self.kl_weight[0]:
             # As a tensor, since a number is a part of the program, and each value would be traced.
             self.kl_weight = kl_weight, self.like.new_tensor(kl_weight)
-        # Validation costs a tenth of a step or more: the first one tells.
-        with pyro.validation_enabled(is_first):
-            loss = self.svi.backward(levels, *y, **{self.training.kl_schedule.keyword: self.kl_weight[1]})
+        self.optimizer.zero_grad()
+        try:
+            # Validation costs a tenth of a step or more: the first one tells, and shows SVI what to check from then on.
+            with pyro.validation_enabled(not self.is_validated):
+                loss = self.svi.backward(levels, *y, **{self.training.kl_schedule.keyword: self.kl_weight[1]})
+        except UnsoundStepError as error:
+            raise self._unsound(error) from None
+        self.is_validated = True
         if self.training.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.vae.parameters(), self.training.clip_norm)
         self.optimizer.step()
         return loss
 
     def _read(self, losses: list[Tensor], number: int, step: int) -> float:
-        """The sum of losses; at a non-finite one, or with weights that are not finite, the run ends here."""
-        values = torch.stack(losses).double()
-        finite = torch.isfinite(values)
-        weights_finite = all(bool(torch.isfinite(parameter).all()) for parameter in self.vae.parameters())
-        if finite.all() and weights_finite:
-            return values.sum().item()
-        at = step if finite.all() else step - len(losses) + 1 + int((~finite).int().argmax())
-        raise self._non_finite(number, f"at step {at}")
+        """The sum of losses; at a step that was not sound, or with weights that overflow at last, the run ends here."""
+        try:
+            self.svi.check()
+        except UnsoundStepError as error:
+            raise self._unsound(error) from None
+        is_last = step == self.training.batches.num_batches(len(self.train))
+        if is_last and not all(bool(torch.isfinite(parameter).all()) for parameter in self.vae.parameters()):
+            raise self._non_finite(number, f"at step {step}")
+        return torch.stack(losses).double().sum().item()
+
+    def _unsound(self, error: UnsoundStepError) -> NonFiniteLossError:
+        """The same error in terms of epochs: all steps of an epoch are read before the next one begins."""
+        step = (error.step - 1) % self.training.batches.num_batches(len(self.train)) + 1
+        return self._non_finite(len(self.reached.history) + 1, f"at step {step}", error)
 
     def _finite(self, loss: float, number: int) -> float:
         """The loss of validation or test rows; at a non-finite one the run ends here."""
@@ -228,11 +241,18 @@ class _Run:
             return loss
         raise self._non_finite(number, "on validation or test rows")
 
-    def _non_finite(self, number: int, place: str) -> NonFiniteLossError:
+    def _non_finite(self, number: int, place: str, error: UnsoundStepError | None = None) -> NonFiniteLossError:
         self.vae.load_state_dict(self.reached.weights)
+        what = "The loss became NaN or infinite" if error is None else error.what
+        is_outside = error is not None and error.is_outside
+        advice = (
+            "look at what 'data' hold there"
+            if is_outside
+            else "try a lower learning rate, 'clip_norm', or a larger 'min_scale'"
+        )
         return NonFiniteLossError(
-            f"The loss became NaN or infinite in epoch {number} {place}, and the VAE has the weights of the end of "
-            f"epoch {number - 1} again: try a lower learning rate, 'clip_norm', or a larger 'min_scale'."
+            f"{what} in epoch {number} {place}, and the VAE has the weights of the end of epoch {number - 1} again: "
+            f"{advice}."
         )
 
     def _step_scheduler(self, loss: float) -> None:

@@ -1,7 +1,8 @@
 """Stochastic variational inference with Pyro's face, one torch optimiser, and a traced or compiled step."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -16,19 +17,23 @@ from pyro.infer import (
     Trace_ELBO,
     TraceEnum_ELBO,
     TraceGraph_ELBO,
+    TraceTailAdaptive_ELBO,
     TraceTMC_ELBO,
 )
-from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pyro_vae.execution import Compile, Precision, Program
+from pyro_vae.groups import GrowingGroups, check_optimizer
+from pyro_vae.soundness import Supports, Watch, harmless, signs_of
 from pyro_vae.store import store_as_found
 from pyro_vae.tracing import DetachedReads
 
 _JIT = (JitTrace_ELBO, JitTraceMeanField_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO)
 # Enumeration reads values to plan itself, and baselines live in the param store: these run as plain Pyro.
 _NEVER_TRACED = (TraceEnum_ELBO, TraceTMC_ELBO, TraceGraph_ELBO)
+# What these return in place of a loss is infinite in each step.
+_WITHOUT_VALUE = (TraceTailAdaptive_ELBO,)
 
 
 class SVI:
@@ -38,16 +43,21 @@ class SVI:
     what the user's own `pyro.param` statements put there.
 
     The loss and its gradients are traced once for each signature of the arguments (shapes, dtypes, plain values, modes of
-    modules) and replayed without Pyro's share of the time, with the same values and random draws; `how` tells whether.
-    A program whose course depends on values runs as plain Pyro, and one warning says why; so do `TraceEnum_ELBO`,
-    `TraceTMC_ELBO`, `TraceGraph_ELBO` and objectives without `differentiable_loss`. Numbers that change from step to step,
-    such as a KL weight, should be passed as tensors: every other value has a trace of its own. Pyro's validation acts
-    only where the program itself runs: in the first steps, and when the trace is compared with it again, ever more rarely.
+    modules, and the settings that the program reads from `Containers`) and replayed without Pyro's share of the time, with
+    the same values and random draws; `how` tells whether. A program whose course depends on values runs as plain Pyro, and
+    one warning says why; so do `TraceEnum_ELBO`, `TraceTMC_ELBO`, `TraceGraph_ELBO` and objectives without
+    `differentiable_loss`. Numbers that change from step to step, such as a KL weight, should be passed as tensors: every
+    other value has a trace of its own.
+
+    Pyro's validation acts only where the program itself runs: in the first steps, and when the trace is compared with it
+    again, at least every 1,000 replays. In all other steps the loss, the gradients, and the supports that it has checked
+    before are watched.
 
     Arguments:
         model: the Pyro model.
         guide: the Pyro guide.
-        optim: a torch optimiser; or a function from parameters to one, called after the first run has created them.
+        optim: a torch optimiser, which trains what it holds; or a function from parameters to one, called after the first
+            run has created them, and again for parameters that appear, thaw or are put into the param store later.
         loss: a Pyro ELBO.
         rows: how many rows the arguments of a call hold; when given, a step differentiates the mean loss over them.
         prepare: makes the first argument of model and guide from the first argument of a step, as a part of the step:
@@ -89,12 +99,16 @@ class SVI:
             raise ValueError(f"'loss' must be a pyro.infer.ELBO, got {loss!r}.")
         self.model, self.guide, self.rows, self.prepare = model, guide, rows, prepare
         self.loss: Any = loss  # Pyro's base class declares none of the methods of an ELBO
-        self._optim = optim
-        self._names: list[str] = []
+        self._optim = optim if isinstance(optim, Optimizer) else None
+        self._groups = None if isinstance(optim, Optimizer) else GrowingGroups(optim)
+        self._names: dict[str, None] = {}
+        self._supports = Supports()
+        self._watch = Watch(self._supports)
         self._program = Program(
             self._loss_and_gradients,
             traceable=self._traceable_loss_and_gradients,
-            parameters=lambda: [*self._trainable(), *self._stored()],
+            parameters=self._trainable,
+            others=self._stored,
             calls=[model, guide, loss, prepare],
             name="SVI",
             trace=trace,
@@ -106,7 +120,7 @@ class SVI:
     @property
     def optim(self) -> Optimizer:
         """The torch optimiser."""
-        if not isinstance(self._optim, Optimizer):
+        if self._optim is None:
             raise ValueError(
                 "'optim' is a function that makes an optimiser in the first step, which has not been taken."
             )
@@ -122,31 +136,44 @@ class SVI:
 
         Returns:
             The loss (the negative ELBO, summed over rows) in nats, detached.
+
+        Raises:
+            UnsoundStepError: if the loss or a gradient is not finite, or an observed value is outside its support. The
+                gradients of that step are not used; on an accelerator it is raised up to 50 steps later.
         """
-        loss = self.backward(*args, **kwargs)
+        if self._optim is not None:
+            self._optim.zero_grad()  # a parameter that was frozen must not move on, and memory is free for new gradients
+        loss, gradients = self._differentiate(*args, **kwargs)
+        for parameter, gradient in zip(self._trainable(), gradients, strict=True):
+            parameter.grad = gradient
         self.optim.step()
         return loss
 
     def backward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """The loss as `step` returns it, with its gradients left in `.grad`, and no step taken."""
-        self._guess_max_plate_nesting(*args, **kwargs)
-        if not hasattr(self.loss, "differentiable_loss"):
-            return self._backward_by_pyro(*args, **kwargs)
-        run: Callable[..., Any] = self._program
-        if isinstance(self._optim, Optimizer):
-            self._optim.zero_grad()  # a parameter that was frozen must not move on, and memory is free for new gradients
-        if self._is_never_traced() or not isinstance(self._optim, Optimizer):
-            run = self._loss_and_gradients
-        loss, *gradients = run(*args, **kwargs)
+        """The loss as `step` returns it, with its gradients added to `.grad` as torch does it, and no step taken."""
+        for parameter in self._trainable():
+            if parameter.is_cuda and parameter.grad is not None:
+                parameter.grad = parameter.grad.clone()  # the next replay of a CUDA graph writes over it
+        loss, gradients = self._differentiate(*args, **kwargs)
         for parameter, gradient in zip(self._trainable(), gradients, strict=True):
-            parameter.grad = gradient
-        return loss.clone() if loss.is_cuda else loss  # the next replay of a CUDA graph writes over it
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        return loss
 
     @torch.no_grad()
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> Tensor:
         """The loss without a step, in nats."""
+        self.check()
         with store_as_found():
             return torch.as_tensor(self.loss.loss(self.model, self.guide, *self._prepared(args), **kwargs))
+
+    def check(self) -> None:
+        """Wait for all steps so far.
+
+        Raises:
+            UnsoundStepError: if one of them was not sound, and this has not been said yet.
+        """
+        self._watch.read()
 
     def _guess_max_plate_nesting(self, *args: Any, **kwargs: Any) -> None:
         """Pyro's guess runs model and guide once, and draws: it comes before the first step, however that is run."""
@@ -157,18 +184,49 @@ class SVI:
     def _is_never_traced(self) -> bool:
         return isinstance(self.loss, _NEVER_TRACED) or not hasattr(self.loss, "differentiable_loss")
 
+    def _differentiate(self, *args: Any, **kwargs: Any) -> tuple[Tensor, list[Tensor | None]]:
+        """The loss, and its gradients by what the optimiser holds, of a step that is sound as far as it was read."""
+        if not torch.is_grad_enabled():
+            raise ValueError("'step' must be called with gradients enabled, got a call under torch.no_grad().")
+        self._guess_max_plate_nesting(*args, **kwargs)
+        run: Callable[..., Any] = self._program
+        if self._is_never_traced() or self._optim is None:
+            run = self._loss_and_gradients
+        loss, signs, *gradients = run(*args, **kwargs)
+        if loss.is_cuda:  # the next replay of a CUDA graph writes over them
+            loss, signs = loss.clone(), signs.clone()
+        self._watch.note(signs)
+        return loss, gradients
+
     def _loss_and_gradients(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
-        """The loss, detached, and its gradients, as Pyro itself computes them."""
-        with store_as_found(), poutine.trace(param_only=True) as capture:
+        """The loss, detached, the signs of the step, and the gradients, as Pyro itself computes them."""
+        if not hasattr(self.loss, "differentiable_loss"):
+            return self._loss_and_gradients_by_pyro(*args, **kwargs)
+        with self._followed():
             loss = self.loss.differentiable_loss(self.model, self.guide, *self._prepared(args), **kwargs)
-        self._make_optim(capture)
-        return loss.detach(), *self._gradients(loss, self._num_rows(*args, **kwargs))
+        return self._with_signs(loss, self._gradients(loss, self._num_rows(*args, **kwargs)))
 
     def _traceable_loss_and_gradients(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
         """The same, where Pyro's objective reads no values into Python."""
-        with store_as_found():
+        with store_as_found(), self._supports:
             loss, surrogate = self._loss_and_surrogate(*self._prepared(args), **kwargs)
-        return loss.detach(), *self._gradients(surrogate, self._num_rows(*args, **kwargs))
+        return self._with_signs(loss, self._gradients(surrogate, self._num_rows(*args, **kwargs)))
+
+    def _loss_and_gradients_by_pyro(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
+        """For objectives that differentiate on their own, such as TraceGraph_ELBO: their gradients, divided by rows."""
+        with _grads_put_back(self._trainable):
+            with self._followed():
+                loss = self.loss.loss_and_grads(self.model, self.guide, *self._prepared(args), **kwargs)
+            rows = self._num_rows(*args, **kwargs)
+            gradients = tuple(None if p.grad is None else p.grad / rows for p in self._trainable())
+        return self._with_signs(torch.as_tensor(loss), gradients)
+
+    def _with_signs(self, loss: Tensor, gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+        loss = loss.detach()
+        value = loss.new_zeros(()) if isinstance(self.loss, _WITHOUT_VALUE) else loss
+        signs = signs_of(value, gradients, self._supports.outside(value))
+        # On an accelerator steps go on before the signs are read.
+        return loss, signs, *(gradients if loss.device.type == "cpu" else harmless(gradients, signs))
 
     def _loss_and_surrogate(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """The loss, and what has the same gradient in expectation: they differ where a site has no `rsample`."""
@@ -185,27 +243,13 @@ class SVI:
         return torch.as_tensor(loss, dtype=surrogate.dtype, device=surrogate.device), surrogate
 
     def _gradients(self, loss: Tensor, rows: int) -> tuple[Tensor | None, ...]:
-        if not torch.is_grad_enabled():
-            raise ValueError("'step' must be called with gradients enabled, got a call under torch.no_grad().")
         gradients: tuple[Tensor | None, ...] = ()
-        if loss.requires_grad:
-            gradients = torch.autograd.grad(loss / rows, self._trainable(), allow_unused=True)
+        trainable = self._trainable()
+        if loss.requires_grad and trainable:
+            gradients = torch.autograd.grad(loss / rows, trainable, allow_unused=True)
         if all(gradient is None for gradient in gradients):
             raise ValueError("'optim' must hold trainable parameters that the loss depends on, got none.")
         return _apart(gradients)
-
-    def _backward_by_pyro(self, *args: Any, **kwargs: Any) -> Tensor:
-        """For objectives that differentiate on their own, such as TraceGraph_ELBO: their gradients, divided by rows."""
-        if isinstance(self._optim, Optimizer):
-            self._optim.zero_grad()
-        with store_as_found(), poutine.trace(param_only=True) as capture:
-            loss = self.loss.loss_and_grads(self.model, self.guide, *self._prepared(args), **kwargs)
-        self._make_optim(capture)
-        rows = self._num_rows(*args, **kwargs)
-        for parameter in self._trainable():
-            if parameter.grad is not None:
-                parameter.grad /= rows
-        return torch.as_tensor(loss)
 
     def _prepared(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         if self.prepare is None:
@@ -222,15 +266,19 @@ class SVI:
         stored = pyro.get_param_store()._params
         return [stored[name] for name in self._names if name in stored]
 
-    def _make_optim(self, capture: TraceMessenger) -> None:
-        self._names = [name for name in capture.trace.nodes if name in pyro.get_param_store()]
-        if not isinstance(self._optim, Optimizer):
-            values: list[Any] = [site["value"] for site in capture.trace.nodes.values()]
-            parameters = dict.fromkeys(value.unconstrained() for value in values)
-            self._optim = self._optim(list(parameters))
+    @contextmanager
+    def _followed(self) -> Iterator[None]:
+        """Run Pyro's own objective: the parameters that it meets go to an optimiser that a function made."""
+        with store_as_found(), self._supports, poutine.trace(param_only=True) as capture:
+            yield
+        sites: dict[str, Any] = capture.trace.nodes
+        named = {name: site["value"].unconstrained() for name, site in sites.items()}
+        self._names |= dict.fromkeys(named)
+        if self._groups is not None:
+            self._optim = self._groups.follow(named)
 
     def _trainable(self) -> list[Tensor]:
-        if not isinstance(self._optim, Optimizer):
+        if self._optim is None:
             return []
         return [p for group in self._optim.param_groups for p in group["params"] if p.requires_grad]
 
@@ -241,10 +289,23 @@ def _check_optim(optim: Any) -> None:
             f"'optim' must be a torch optimiser, such as torch.optim.Adam(vae.parameters()), or a function from "
             f"parameters to one, got {type(optim).__name__} of pyro.optim."
         )
-    if not isinstance(optim, Optimizer) and not callable(optim):
+    if isinstance(optim, Optimizer):
+        check_optimizer(optim)
+    elif not callable(optim):
         raise ValueError(f"'optim' must be a torch optimiser or a function from parameters to one, got {optim!r}.")
-    if isinstance(optim, torch.optim.LBFGS):
-        raise ValueError("'optim' must take one gradient a step, got LBFGS, which evaluates the loss many times.")
+
+
+@contextmanager
+def _grads_put_back(trainable: Callable[[], list[Tensor]]) -> Iterator[None]:
+    """Let Pyro leave gradients in an empty `.grad`, and put back what was there."""
+    held = {parameter: parameter.grad for parameter in trainable()}
+    for parameter in held:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter in trainable():
+            parameter.grad = held.get(parameter)
 
 
 def _apart(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:

@@ -48,6 +48,7 @@ def test_with_rows_the_gradient_is_that_of_the_mean_and_the_loss_still_the_sum(o
     x = vae.sample(6)
     losses, gradients = [], []
     for rows in (None, lambda x: len(x)):
+        vae.zero_grad()
         torch.manual_seed(1)
         losses.append(SVI(vae.model, vae.guide, adam(vae.parameters()), objective(), rows=rows).backward(x).item())
         gradients.append([parameter.grad.clone() for parameter in vae.parameters()])
@@ -401,8 +402,7 @@ def test_a_value_that_the_user_puts_into_the_store_is_read():
             svi.step()
         pyro.get_param_store()["loc"] = torch.tensor(2.0)
         assert svi.evaluate_loss() < 1  # a draw at its mean
-        with pytest.raises(ValueError, match="must hold trainable parameters that the loss depends on"):
-            svi.step()
+        assert svi.step() < 1
 
 
 @pytest.mark.parametrize("execution", [{"compile": True}, {"precision": "bfloat16"}])

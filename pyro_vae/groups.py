@@ -1,0 +1,100 @@
+"""Parameter groups of an optimiser that a function made, as parameters appear, thaw or are replaced."""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import LBFGS, Optimizer
+from torch.utils.weak import WeakTensorKeyDictionary
+
+
+class GrowingGroups:
+    """An optimiser made by a function, which takes in what the function would give it later on.
+
+    A parameter joins the group whose settings the function gave to it, and so follows what has become of them since, for
+    instance under a schedule; where there is none it brings a group of its own. What takes the name of another parameter
+    takes its place. A replaced parameter that comes back finds its state again, as long as somebody has kept it.
+
+    Arguments:
+        make: a function from parameters to an optimiser.
+    """
+
+    def __init__(self, make: Callable[[Iterable[nn.Parameter]], Optimizer]) -> None:
+        self.make = make
+        self.optimizer: Optimizer | None = None
+        self._named: dict[str, Tensor] = {}
+        self._settings: dict[int, dict[str, Any]] = {}
+        self._left: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+    def follow(self, named: Mapping[str, Tensor]) -> Optimizer | None:
+        """Take in what these names stand for now; None while there has been nothing to optimise.
+
+        Raises:
+            ValueError: if the function returns something else than an optimiser that takes one gradient a step.
+        """
+        new = {name: tensor for name, tensor in named.items() if self._named.get(name) is not tensor}
+        if new:
+            made: Any = self.make(list(dict.fromkeys(named.values())))  # type: ignore[arg-type]
+            check_optimizer(made)
+            if self.optimizer is None:
+                self.optimizer = made
+                self._settings = {place: _settings(group) for place, group in enumerate(made.param_groups)}
+            else:
+                replaced = [(self._named[name], tensor) for name, tensor in new.items() if name in self._named]
+                self._replace(self.optimizer, made, replaced)
+                self._join(self.optimizer, made)
+            self._named |= named
+        return self.optimizer
+
+    def _replace(self, optimizer: Optimizer, made: Optimizer, pairs: list[tuple[Tensor, Tensor]]) -> None:
+        for old, new in pairs:
+            for group in optimizer.param_groups:
+                places = [place for place, parameter in enumerate(group["params"]) if parameter is old]
+                if places:
+                    self._left[old] = optimizer.state.pop(old, {})
+                    is_wanted = _holds(made, new) and not _holds(optimizer, new)
+                    group["params"][places[0] : places[0] + 1] = [new] if is_wanted else []
+                    if is_wanted:
+                        self._give_state(optimizer, made, new)
+
+    def _join(self, optimizer: Optimizer, made: Optimizer) -> None:
+        for group in made.param_groups:
+            new = [parameter for parameter in group["params"] if not _holds(optimizer, parameter)]
+            if not new:
+                continue
+            settings = _settings(group)
+            places = [place for place, known in self._settings.items() if known == settings]
+            if places:
+                optimizer.param_groups[places[0]]["params"].extend(new)
+            else:
+                self._settings[len(optimizer.param_groups)] = settings
+                optimizer.add_param_group({**settings, "params": new})
+            for parameter in new:
+                self._give_state(optimizer, made, parameter)
+
+    def _give_state(self, optimizer: Optimizer, made: Optimizer, parameter: Tensor) -> None:
+        """What was kept of the parameter's state, or what its optimiser starts with."""
+        state = self._left.pop(parameter, None) or made.state.get(parameter)
+        if state:
+            optimizer.state[parameter] = state
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Refuse what is no torch optimiser, or takes more than one gradient a step.
+
+    Raises:
+        ValueError: if it is of another kind.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise ValueError(f"'optim' must return a torch optimiser, got {optimizer!r}.")
+    if isinstance(optimizer, LBFGS):
+        raise ValueError("'optim' must take one gradient a step, got LBFGS, which evaluates the loss many times.")
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy({name: value for name, value in group.items() if name != "params"})
+
+
+def _holds(optimizer: Optimizer, parameter: Tensor) -> bool:
+    return any(parameter is held for group in optimizer.param_groups for held in group["params"])
