@@ -193,8 +193,10 @@ class SVI:
         if self._is_never_traced() or self._optim is None:
             run = self._loss_and_gradients
         loss, signs, *gradients = run(*args, **kwargs)
+        if loss.is_cuda:  # the next replay of a CUDA graph writes over them
+            loss, signs = loss.clone(), signs.clone()
         self._watch.note(signs)
-        return loss.clone() if loss.is_cuda else loss, gradients  # the next replay of a CUDA graph writes over it
+        return loss, gradients
 
     def _loss_and_gradients(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
         """The loss, detached, the signs of the step, and the gradients, as Pyro itself computes them."""
@@ -212,17 +214,11 @@ class SVI:
 
     def _loss_and_gradients_by_pyro(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
         """For objectives that differentiate on their own, such as TraceGraph_ELBO: their gradients, divided by rows."""
-        before = [(parameter, parameter.grad) for parameter in self._trainable()]
-        for parameter, _ in before:
-            parameter.grad = None
-        with self._followed():
-            loss = self.loss.loss_and_grads(self.model, self.guide, *self._prepared(args), **kwargs)
-        rows = self._num_rows(*args, **kwargs)
-        gradients = tuple(None if p.grad is None else p.grad / rows for p in self._trainable())
-        for parameter in self._trainable():
-            parameter.grad = None
-        for parameter, gradient in before:
-            parameter.grad = gradient
+        with _grads_put_back(self._trainable):
+            with self._followed():
+                loss = self.loss.loss_and_grads(self.model, self.guide, *self._prepared(args), **kwargs)
+            rows = self._num_rows(*args, **kwargs)
+            gradients = tuple(None if p.grad is None else p.grad / rows for p in self._trainable())
         return self._with_signs(torch.as_tensor(loss), gradients)
 
     def _with_signs(self, loss: Tensor, gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
@@ -297,6 +293,19 @@ def _check_optim(optim: Any) -> None:
         check_optimizer(optim)
     elif not callable(optim):
         raise ValueError(f"'optim' must be a torch optimiser or a function from parameters to one, got {optim!r}.")
+
+
+@contextmanager
+def _grads_put_back(trainable: Callable[[], list[Tensor]]) -> Iterator[None]:
+    """Let Pyro leave gradients in an empty `.grad`, and put back what was there."""
+    held = {parameter: parameter.grad for parameter in trainable()}
+    for parameter in held:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter in trainable():
+            parameter.grad = held.get(parameter)
 
 
 def _apart(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
