@@ -41,8 +41,8 @@ def advice(vae: VAE, rows: Rows, x: Tensor, y: Tensor | None, objective: ELBO) -
     highest = max(float(_seen(vae, rows.batch(block, x.dtype).to(x.device))) for block in rows.blocks())
     if highest > _LARGE:
         sentences.append(
-            f"The encoder sees numbers up to {highest:g}, from which training may not begin: put Standardized, Log1p or Divided "
-            "in front of its network, and call initialize(vae, x) before fit."
+            f"The encoder sees numbers up to {highest:g}, from which training may not begin: put Standardized, Log1p or "
+            "Divided in front of its network, and call initialize(vae, x) before fit."
         )
     return sentences
 

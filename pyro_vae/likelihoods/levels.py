@@ -2,7 +2,6 @@
 
 import math
 from abc import ABC
-from functools import partial
 
 import pyro.distributions as dist
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from pyro_vae.distributions import DiscretizedLogistic
 from pyro_vae.finite import HIGHEST_LOG, held
-from pyro_vae.inputs import AsIs, Divided
+from pyro_vae.inputs import AsIs
 from pyro_vae.likelihoods.links import MEAN_MARGIN, bounded_logit, solve_increasing, span
 from pyro_vae.parts import EncoderInputFactory, Likelihood, Network, Shape, as_shape
 
@@ -89,11 +88,6 @@ class BinomialLikelihood(Likelihood):
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         return dist.Binomial(self.total_count, logits=self.call_network(z, y)).to_event(len(self.x_shape))
-
-    @property
-    def encoder_input(self) -> EncoderInputFactory:
-        """x / n."""
-        return partial(Divided, highest=self.total_count)
 
     def check(self, x: Tensor) -> None:
         if not ((x >= 0) & (x <= self.total_count) & (x == x.round())).all():
@@ -179,11 +173,6 @@ class _LogisticLevelsLikelihood(Likelihood, ABC):
             lambda raw_loc: self.logistic(raw_loc + offsets, log_scale).mean.mean(0), mean, -edge, edge
         )
         return torch.stack(torch.broadcast_tensors(middle + offsets, log_scale))
-
-    @property
-    def encoder_input(self) -> EncoderInputFactory:
-        """x / (L − 1)."""
-        return partial(Divided, highest=self.num_levels - 1)
 
     def check(self, x: Tensor) -> None:
         if not ((x >= 0) & (x < self.num_levels) & (x == x.round())).all():
