@@ -97,6 +97,7 @@ def loss_and_gradients(vae, objective, x, trace=False, seed=0):
     svi = SVI(vae.model, vae.guide, torch.optim.SGD(vae.parameters(), lr=0.1), objective, trace=trace, compile=False)
     for _ in range(2 if trace else 0):  # the first signature is traced when it comes again, here with other holes
         svi.backward(torch.where(x.isnan(), vae.likelihood.filler, x))
+    svi.optim.zero_grad()
     with stream(seed):
         loss = svi.backward(x)
     assert svi.how.startswith("traced" if trace else "plain")
