@@ -253,7 +253,8 @@ def test_another_class_in_a_file_does_not_inherit_the_arguments_of_the_default(t
     file.write_text(f"vae: {{likelihood: {likelihood}}}\n")
     vae = build_vae(read(preset=str(file)).vae, X_SHAPE)
     assert type(vae.likelihood) is pv.NormalLikelihood
-    assert vae.likelihood.scale.value == (0.3 if "scale" in likelihood else 1.0)
+    scale = vae.likelihood.scale
+    assert scale.value == 0.3 if "scale" in likelihood else type(scale) is pv.LearnedScale
 
 
 def test_the_command_line_wins_over_the_file(tmp_path, read):
@@ -372,7 +373,7 @@ MY_CLASSES = {
     "likelihood": ("MyLikelihood", ["wide=true"], lambda s: vae_of(s).likelihood),
     "posterior": ("MyPosterior", ["min_scale=0.5"], lambda s: vae_of(s).posterior),
     "decoder": ("MyNetwork", ["width=5"], lambda s: vae_of(s).likelihood.network),
-    "encoder": ("MyNetwork", ["width=5"], lambda s: vae_of(s).posterior.network),
+    "encoder": ("MyNetwork", ["width=5"], lambda s: vae_of(s).posterior.network.network),  # behind Standardized
     "decoder.activation": ("MyActivation", [], lambda s: vae_of(s).likelihood.network.layers[1]),
     "optimizer": ("MyOptimizer", ["lr=0.5"], make_optimizer),
     "scheduler": ("MyScheduler", ["gamma=0.5"], lambda s: s.training.scheduler(make_optimizer(s))),
