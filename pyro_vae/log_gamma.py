@@ -103,7 +103,7 @@ def log_gamma_half_step(a: Tensor) -> Tensor:
 
 
 def negative_deviance(k: Tensor, difference: Tensor, log_ratio: Tensor) -> Tensor:
-    """k − m − k log(k / m) ≤ 0, for k ≥ 0 and m > 0.
+    """k − m − k log(k / m) ≤ 0, for k ≥ 0 and m > 0; 0 where both are 0, as when m underflows.
 
     References:
         Fast and accurate computation of binomial probabilities, Loader, 2000.
@@ -114,7 +114,7 @@ def negative_deviance(k: Tensor, difference: Tensor, log_ratio: Tensor) -> Tenso
         log_ratio: log(k / m), with its own digits where they are not; any finite number where k = 0.
     """
     far = torch.addcmul(difference, k, log_ratio, value=-1)
-    share = difference / torch.sub(k, difference, alpha=0.5)  # 2 (k − m) / (k + m)
+    share = difference / torch.sub(k, difference, alpha=0.5).add_(SMALLEST)  # 2 (k − m) / (k + m)
     square = share * share
     twice_series = torch.addcmul(difference, k, _polynomial(_ARTANH, square, num_terms=5))
     correction = torch.addcmul(far, share, twice_series, value=0.5)

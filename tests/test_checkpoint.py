@@ -335,7 +335,7 @@ def test_damaged_settings_are_refused(run, content, sentence):
 # Settings of format 1
 
 
-ONE_DISPERSION = {"class_path": "pyro_vae.likelihoods.LearnedScale"}
+ONE_DISPERSION = {"class_path": "pyro_vae.LearnedScale"}
 COUNTS = "pyro_vae.likelihoods.NegativeBinomialLikelihood"
 
 
@@ -369,5 +369,5 @@ def test_settings_of_format_1_say_what_they_meant(likelihood, expected):
     tree = {"vae": {"latent_dim": 2, "likelihood": likelihood}, "device": "cpu"}
     before = copy.deepcopy(tree)
     received = upgraded(tree, 1)
-    assert received["vae"] == {"encoder_sees": "pyro_vae.inputs.AsIs", "latent_dim": 2, "likelihood": expected}
+    assert received["vae"] == {"encoder_sees": "pyro_vae.AsIs", "latent_dim": 2, "likelihood": expected}
     assert (tree, upgraded(received, 1), upgraded(tree, 2)) == (before, received, tree)

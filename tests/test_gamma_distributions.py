@@ -266,3 +266,12 @@ def test_a_negative_binomial_without_dispersion_is_a_poisson():
         torch.testing.assert_close(
             NegativeBinomial(rate.log(), dispersion).log_prob(x), Poisson(rate).log_prob(x), rtol=1e-5, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("logit", [50.0, 100.0, 200.0, 1e4, 1e20])
+def test_a_binomial_is_finite_where_its_probability_rounds_to_one(logit):
+    logits = torch.tensor([logit, -logit, logit, -logit], requires_grad=True)
+    log_prob = Binomial(16, logits=logits).log_prob(torch.tensor([16.0, 0.0, 0.0, 3.0]))
+    torch.testing.assert_close(log_prob, dist.Binomial(16, logits=logits).log_prob(torch.tensor([16.0, 0.0, 0.0, 3.0])))
+    (slopes,) = torch.autograd.grad(log_prob.sum(), logits)
+    torch.testing.assert_close(slopes, torch.tensor([0.0, 0.0, -16.0, 3.0]))
