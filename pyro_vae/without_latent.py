@@ -50,10 +50,14 @@ def fit_without_latent(vae: VAE, x: Tensor) -> Callable[[Tensor], Tensor] | None
             return p_x.log_prob(x)
         return masked(p_x, ~x.isnan()).log_prob(filled(x, likelihood.filler))
 
-    with torch.enable_grad():
-        _maximise(likelihood, lambda: log_prob(x).mean() / x[0].numel())
-    likelihood.requires_grad_(False)
-    return log_prob if bool(log_prob(x).isfinite().all()) else None
+    try:
+        with torch.enable_grad():
+            _maximise(likelihood, lambda: log_prob(x).mean() / x[0].numel())
+        likelihood.requires_grad_(False)
+        is_finite = bool(log_prob(x).isfinite().all())
+    except ValueError:  # torch's word on parameters of a distribution that a step made NaN
+        return None
+    return log_prob if is_finite else None
 
 
 def _with_constants(likelihood: Likelihood, x: Tensor) -> Likelihood:
@@ -75,4 +79,5 @@ def _maximise(likelihood: Likelihood, objective: Callable[[], Tensor]) -> None:
         loss.backward()
         return loss
 
-    optimizer.step(closure)
+    if objective().requires_grad:  # a likelihood may have nothing to fit
+        optimizer.step(closure)

@@ -4,6 +4,7 @@ import copy
 import math
 
 import numpy as np
+import pyro.distributions as dist
 import pytest
 import torch
 from test_parts import LIKELIHOODS, network
@@ -18,6 +19,7 @@ from pyro_vae import (
     FixedScale,
     LaplaceLikelihood,
     LearnedScale,
+    Likelihood,
     NegativeBinomialLikelihood,
     NetworkScale,
     NormalLikelihood,
@@ -196,6 +198,30 @@ def test_what_is_missing_has_no_part_in_the_best_model_without_z():
 def test_a_likelihood_with_a_context_has_no_best_model_without_z():
     vae = vae_of(BernoulliLikelihood(MLP(2, [4], 4, context_dim=3), 4))
     assert fit_without_latent(vae, torch.zeros(5, 4)) is None
+
+
+class Given(Likelihood):
+    """A density without parameters, or one whose parameter a step can make NaN."""
+
+    def __init__(self):
+        super().__init__(nn.Identity(), 3)
+        self.scale = None
+
+    def forward(self, z, y=None):
+        scale = 1.0 if self.scale is None else self.scale / 0.0 * 0.0
+        return dist.Normal(z.new_zeros(*z.shape[:-1], 3), scale).to_event(1)
+
+
+def test_a_likelihood_with_nothing_to_fit_is_its_own_best_model_without_z():
+    x = torch.randn(5, 3)
+    expected = dist.Normal(0.0, 1.0).log_prob(x).sum(1)
+    torch.testing.assert_close(fit_without_latent(vae_of(Given()), x)(x), expected)
+
+
+def test_there_is_no_best_model_without_z_where_the_fit_leaves_the_numbers():
+    vae = vae_of(Given())
+    vae.likelihood.scale = nn.Parameter(torch.tensor(1.0))
+    assert fit_without_latent(vae, torch.randn(5, 3)) is None
 
 
 def test_an_evaluation_says_in_one_sentence_that_z_is_of_no_use():

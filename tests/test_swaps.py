@@ -121,7 +121,7 @@ def test_a_convolutional_encoder_by_its_name_is_the_one_that_its_defaults_make(r
 
 
 @pytest.mark.parametrize("preset", ["mnist-conv", "mnist-gated"])
-@pytest.mark.parametrize("name", ["MLP", "GatedMLP"])
+@pytest.mark.parametrize("name", ["pyro_vae.MLP", "GatedMLP"])  # zuko, once imported, has an MLP too
 def test_a_perceptron_by_its_name_has_hidden_layers(read_settings, preset, name):
     settings, _, _ = read_settings(preset, ["--vae.decoder", name, "--vae.encoder", "pyro_vae.nets.MLP"])
     build_vae(settings.vae, (1, 8, 8))
