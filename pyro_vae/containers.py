@@ -40,7 +40,7 @@ class _Node(NamedTuple):
 
 
 class Containers:
-    """What containers hold, to a depth of 4 and 1,000 values.
+    """Values that containers hold, to a depth of 4 and 1,000 values.
 
     Of dicts, lists, tuples, sets and small arrays this is everything. Of objects, classes and modules of Python it is the
     attributes whose names occur in the code that is watched, since an object that holds settings may hold a log too; and
@@ -124,7 +124,7 @@ class Containers:
 
 
 class _Contents(NamedTuple):
-    """How a container is read: names of what it holds, a function that reads it, and its size where that can grow."""
+    """Names of the values in a container, a function that reads them, and a size where that can grow."""
 
     names: Sequence[Hashable]
     read: Callable[[], Sequence[Any]]

@@ -269,13 +269,13 @@ class _Levels(NamedTuple):
         return cls(low, high if high > low else low + 1)
 
     def shown(self, picture: np.ndarray) -> np.ndarray:
-        """What `imshow` takes: grey levels as they are, and colours in [0, 1] with white where there are none."""
+        """Return the array for `imshow`: grey levels as they are, colours in [0, 1], missing ones white."""
         if picture.ndim == 2:
             return picture
         return np.nan_to_num((picture - self.low) / (self.high - self.low), nan=1.0).clip(0, 1)
 
     def name(self, picture: np.ndarray) -> str:
-        """What the ends of the range look like."""
+        """Name the two ends of the range."""
         first, last = ("white", "black") if picture.ndim == 2 else ("dark", "bright")
         return f"{first}: {self.low:.3g}, {last}: {self.high:.3g}"
 

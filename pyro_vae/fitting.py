@@ -280,7 +280,10 @@ class _Run:
         )
 
     def _resumed(self, fit: Fit) -> Fit:
-        """Where an earlier run has got to, with what is asked for now; a Fit of another VAE leaves this one as it is."""
+        """Return the state of an earlier run with the settings of this one.
+
+        A Fit of another VAE leaves this VAE as it is.
+        """
         changed = changes(fit, self.asked, self.scheduler)
         start = copy.deepcopy(self.vae.state_dict())
         try:

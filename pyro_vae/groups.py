@@ -74,7 +74,7 @@ class GrowingGroups:
                 self._give_state(optimizer, made, parameter)
 
     def _give_state(self, optimizer: Optimizer, made: Optimizer, parameter: Tensor) -> None:
-        """What was kept of the parameter's state, or what its optimiser starts with."""
+        """Return the kept state of a parameter, or the state that its optimiser starts with."""
         state = self._left.pop(parameter, None) or made.state.get(parameter)
         if state:
             optimizer.state[parameter] = state

@@ -1,4 +1,4 @@
-"""What an encoder sees of x: modules in front of its network. What the likelihood scores stays x itself."""
+"""Modules in front of an encoder's network, which change the units of x for it. The likelihood scores x itself."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

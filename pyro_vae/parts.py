@@ -178,7 +178,7 @@ class Likelihood(_Amortised, ABC):
 
     @property
     def encoder_input(self) -> "EncoderInputFactory | None":
-        """What an encoder should see of such x; here None, which is x standardised by the training rows."""
+        """Class of input that suits such x for an encoder; None stands for `Standardized`."""
         return None
 
     @property
@@ -272,7 +272,7 @@ class EncoderInput(nn.Module, ABC):
         """Set the constants from blocks of training rows, `(B, *x_shape)`, each time the same; here there are none."""
 
     def seen(self, x: Tensor) -> Tensor:
-        """What the network sees of x, `(N, *x_shape)`."""
+        """Return the input of the network for x, `(N, *x_shape)`."""
         values = self.transform(x)
         return values if getattr(self.network, "takes_nan", False) else filled(values, 0.0)
 

@@ -141,7 +141,7 @@ def _is_constant(log_weights: Tensor) -> Tensor:
 
 
 def _magnitude(log_weights: Tensor) -> Tensor:
-    """What the rounding of each row's log-weights is in proportion to, `(B,)`."""
+    """Magnitude that the rounding of each row's log-weights is proportional to, `(B,)`."""
     return log_weights.max(0).values.abs().clamp(min=1).double()
 
 

@@ -1,4 +1,4 @@
-"""What a run keeps of its data, to know them again."""
+"""Record of a run's data, by which they are recognised."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from pyro_vae.data import Rows
 
 
 class DataRecord(NamedTuple):
-    """What is kept of the rows that a run was trained and tested on, as their source gave them.
+    """Record of the rows that a run was trained and tested on, as their source gave them.
 
     Arguments:
         num_train: the number of training rows.

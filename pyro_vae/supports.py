@@ -27,7 +27,7 @@ from torch.distributions.constraints import Constraint
 
 
 class Support(NamedTuple):
-    """Where a distribution has a density: the image of a constraint under transforms.
+    """Support of a distribution: the image of a constraint under transforms.
 
     Arguments:
         constraint: the values that are transformed.

@@ -71,7 +71,7 @@ class Surroundings:
         return [*self.state(), *(read() for read in self._reads), *self.containers.held()]
 
     def signature(self, state: Iterable[Tensor] | None = None) -> Hashable:
-        """What all this is now; equal when nothing has changed but the values of parameters and buffers.
+        """Return a key that stays equal while only the values of parameters and buffers change.
 
         Arguments:
             state: what `state` returns now, where that is known.

@@ -134,7 +134,7 @@ class DynamicDraw(Transform):
 
 
 def _way_out(levels: Tensor, max_level: float) -> str:
-    """What to do about real numbers beyond the 1 that is their highest level unless another is given."""
+    """Advice on real numbers above 1, their highest level by default."""
     if not levels.is_floating_point() or max_level != 1 or levels.min() < 0:
         return ""
     kind = "whole levels" if (levels == levels.round()).all() else "levels"

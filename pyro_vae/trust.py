@@ -161,7 +161,7 @@ def _place(place: str, key: Any) -> str:
 
 
 def _is_import_path(text: _Text, packages: Sequence[str]) -> bool:
-    """Whether a string is an import path; imports nothing."""
+    """Return True if a string is an import path; it imports nothing."""
     if not re.fullmatch(_NAME, text.name):
         if not re.fullmatch(r"[\w.:+-]*", text.value):
             received = one_line(text.value)
@@ -179,7 +179,7 @@ def _is_import_path(text: _Text, packages: Sequence[str]) -> bool:
 
 
 def _reached(place: str, name: str, packages: Sequence[str] | None) -> Any:
-    """What an import path stands for; each step of the way must be of these packages, if given."""
+    """Return the object at an import path; each module and class on it must be of these packages."""
     owner, *attributes = name.split(".")
     try:
         with validation_restored():
@@ -195,7 +195,7 @@ def _reached(place: str, name: str, packages: Sequence[str] | None) -> Any:
 
 
 def _is_of(found: Any, packages: Sequence[str]) -> bool:
-    """Whether a module or class is of these packages; of other objects it cannot be said."""
+    """Return True unless the object is a module or class of another package."""
     return not isinstance(found, ModuleType | type) or _package(found) in packages
 
 

@@ -73,7 +73,7 @@ class ProductLikelihood(Likelihood):
 
     @property
     def encoder_input(self) -> EncoderInputFactory:
-        """What suits the factors, side by side."""
+        """Inputs that suit the factors, column by column."""
         sizes = [factor.x_shape.numel() for factor in self.factors]
         return partial(ByColumn, sizes=sizes, groups=[factor.encoder_input or Standardized for factor in self.factors])
 
