@@ -14,6 +14,7 @@ from pyro_vae import (
     DiagNormalPosterior,
     LearnedScale,
     Likelihood,
+    Log1p,
     NegativeBinomialLikelihood,
     PoissonLikelihood,
     Shuffled,
@@ -90,7 +91,7 @@ def compare_counts(num_rows: int = 20_000, num_held_out: int = 2_000, epochs: in
 def score(likelihood: Likelihood, train: Tensor, held_out: Tensor, epochs: int) -> Tensor:
     """log p(x) of held-out rows under a VAE with this likelihood, trained."""
     size = train.shape[1]
-    encoder = torch.nn.Sequential(Log1p(), MLP(size, [64, 64], (2, LATENT_DIM)))
+    encoder = Log1p(MLP(size, [64, 64], (2, LATENT_DIM)))
     vae = VAE(StandardNormalPrior(LATENT_DIM), likelihood, DiagNormalPosterior(encoder, size, LATENT_DIM))
     likelihood.initialize_bias(train.mean(0))
     training = Training(
@@ -102,9 +103,3 @@ def score(likelihood: Likelihood, train: Tensor, held_out: Tensor, epochs: int) 
     fit(vae, train, training, progress=True)
     return evaluate_rows(vae, held_out, num_importance_samples=1_000).log_marginal
 
-
-class Log1p(torch.nn.Module):
-    """log(1 + x), which brings counts to a scale that a network likes."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.log1p()
