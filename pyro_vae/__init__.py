@@ -3,41 +3,48 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pyro_vae.aggregate import AggregatedPosterior, gaussian_mixture
-from pyro_vae.correction import WeightedDraws, importance_sample
-from pyro_vae.data import Rows, Shuffled, WithReplacement
-from pyro_vae.distributions import Concatenation, ContinuousBernoulli, DiscretizedLogistic
-from pyro_vae.divergences import monte_carlo_sites
-from pyro_vae.estimates import Estimate, Evaluation
-from pyro_vae.evaluation import evaluate
-from pyro_vae.fitting import NonFiniteLossError, fit
-from pyro_vae.flows import AffineFlow, SplineFlow
-from pyro_vae.importance import log_mean_exp, log_weights
-from pyro_vae.imputation import Imputation, impute
-from pyro_vae.initialization import initialize
-from pyro_vae.inputs import AsIs, ByColumn, Composed, Divided, Log1p, Standardized, WithMask
-from pyro_vae.likelihoods import (
-    BernoulliLikelihood,
-    BetaLikelihood,
-    BinomialLikelihood,
-    Columns,
-    ContinuousBernoulliLikelihood,
-    DiscretizedLogisticLikelihood,
-    DiscretizedLogisticMixtureLikelihood,
-    FixedScale,
-    LaplaceLikelihood,
-    LearnedScale,
-    NegativeBinomialLikelihood,
-    NetworkScale,
-    NormalLikelihood,
-    OneHotCategoricalLikelihood,
-    PoissonLikelihood,
-    ProductLikelihood,
-    StudentTLikelihood,
-    ZeroInflatedNegativeBinomialLikelihood,
+from pyro_vae.data import (
+    KMNIST,
+    MNIST,
+    ArrayFile,
+    Digits,
+    DynamicDraw,
+    FashionMNIST,
+    FixedDraw,
+    Identity,
+    OneHot,
+    OpenUnitInterval,
+    Rows,
+    Shuffled,
+    Splits,
+    Threshold,
+    UnitInterval,
+    WithReplacement,
+    load_splits,
 )
-from pyro_vae.mcmc import Chains, hmc, nuts
-from pyro_vae.nets import MLP, ConvDecoder, ConvEncoder, GatedMLP
+from pyro_vae.distributions import Concatenation, ContinuousBernoulli, DiscretizedLogistic
+from pyro_vae.evaluation import (
+    AggregatedPosterior,
+    Estimate,
+    Evaluation,
+    Imputation,
+    evaluate,
+    gaussian_mixture,
+    impute,
+)
+from pyro_vae.inference import (
+    SVI,
+    Chains,
+    WeightedDraws,
+    hmc,
+    importance_sample,
+    log_mean_exp,
+    log_weights,
+    monte_carlo_sites,
+    nuts,
+    pareto_smooth,
+    renamed,
+)
 from pyro_vae.objectives import (
     CapacityELBO,
     ConstantKL,
@@ -51,28 +58,59 @@ from pyro_vae.objectives import (
     StickingTheLandingELBO,
     TotalCorrelationELBO,
 )
-from pyro_vae.parts import EncoderInput, Likelihood, Posterior, Prior
-from pyro_vae.posteriors import DiagNormalPosterior, FlowPosterior, FullNormalPosterior, LowRankNormalPosterior
-from pyro_vae.priors import (
+from pyro_vae.parts import (
+    MLP,
+    AffineFlow,
+    AsIs,
+    BernoulliLikelihood,
+    BetaLikelihood,
+    BinomialLikelihood,
+    ByColumn,
+    Columns,
+    Composed,
     ConditionalNormalPrior,
+    ContinuousBernoulliLikelihood,
+    ConvDecoder,
+    ConvEncoder,
+    DiagNormalPosterior,
     DiagNormalPrior,
+    DiscretizedLogisticLikelihood,
+    DiscretizedLogisticMixtureLikelihood,
+    Divided,
+    EncoderInput,
+    FixedScale,
+    FlowPosterior,
     FlowPrior,
+    FullNormalPosterior,
+    GatedMLP,
+    LaplaceLikelihood,
     LaplacePrior,
+    LearnedScale,
+    Likelihood,
+    Log1p,
+    LowRankNormalPosterior,
     MixtureNormalPrior,
+    NegativeBinomialLikelihood,
+    NetworkScale,
+    NormalLikelihood,
+    OneHotCategoricalLikelihood,
+    PoissonLikelihood,
+    Posterior,
+    Prior,
+    ProductLikelihood,
+    SplineFlow,
+    Standardized,
     StandardNormalPrior,
+    StudentTLikelihood,
     VampPrior,
+    WithMask,
+    ZeroInflatedNegativeBinomialLikelihood,
 )
-from pyro_vae.psis import pareto_smooth
-from pyro_vae.reuse import renamed
-from pyro_vae.snapshots import Snapshots
-from pyro_vae.sources import KMNIST, MNIST, ArrayFile, Digits, FashionMNIST, OneHot, Splits, load_splits
-from pyro_vae.svi import SVI
-from pyro_vae.training import Change, Epoch, Fit, Training
-from pyro_vae.transforms import DynamicDraw, FixedDraw, Identity, OpenUnitInterval, Threshold, UnitInterval
+from pyro_vae.training import Change, Epoch, Fit, NonFiniteLossError, Snapshots, Training, fit, initialize
 from pyro_vae.vae import VAE
 
 if TYPE_CHECKING:
-    from pyro_vae.config import load, load_data, rows_like
+    from pyro_vae.runs import load, load_data, rows_like
 
 __version__ = "0.1.0"
 
@@ -190,5 +228,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # The settings need a parser of command lines and YAML, which a notebook may never need.
     if name in ("load", "load_data", "rows_like"):
-        return getattr(import_module("pyro_vae.config"), name)
+        return getattr(import_module("pyro_vae.runs"), name)
     raise AttributeError(f"module 'pyro_vae' has no attribute '{name}'")

@@ -13,10 +13,13 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor, nn
 
-from pyro_vae.errors import one_line
-from pyro_vae.missing import Missing, check_whole, filled, masked
-from pyro_vae.parts import Likelihood, Posterior, Prior, as_shape, distribution_mean, evaluating, tensor_like
-from pyro_vae.store import make_picklable, show, unique_name
+from pyro_vae.data.missing import Missing, filled
+from pyro_vae.distributions.masks import check_whole, masked
+from pyro_vae.distributions.means import distribution_mean
+from pyro_vae.parts.contracts import Likelihood, Posterior, Prior
+from pyro_vae.support.checks import as_shape, one_line
+from pyro_vae.support.modules import evaluating, tensor_like
+from pyro_vae.support.store import make_picklable, show, unique_name
 
 
 class VAE(nn.Module):

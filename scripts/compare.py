@@ -11,11 +11,11 @@ from comparison.measure import Measured, command, mean_and_error, measure
 from comparison.rows import ROWS
 from page import Page
 
-from pyro_vae import cli
+from pyro_vae.runs import SentenceParser, run
 
 
 def main() -> int:
-    parser = cli.SentenceParser(description=__doc__)
+    parser = SentenceParser(description=__doc__)
     parser.add_argument("rows", nargs="*", default=list(ROWS), help=f"which: {', '.join(ROWS)}; all when omitted")
     parser.add_argument("--out", type=str, default="runs/compare", help="where the run folders and results.md go")
     parser.add_argument("--num_rows", type=int, default=2000, help="the first test rows, for −log p(x)")
@@ -61,4 +61,4 @@ def _cells(name: str, measured: dict[str, Measured]) -> list[str]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

@@ -4,11 +4,11 @@ import sys
 
 from comparison.counts import compare_counts
 
-from pyro_vae import cli
+from pyro_vae.runs import SentenceParser, run
 
 
 def main() -> int:
-    parser = cli.SentenceParser(description=__doc__)
+    parser = SentenceParser(description=__doc__)
     parser.add_argument("--num_rows", type=int, default=20_000, help="the rows to train on")
     parser.add_argument("--num_held_out", type=int, default=2_000, help="the rows to score")
     parser.add_argument("--epochs", type=int, default=60, help="how long to train")
@@ -20,4 +20,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

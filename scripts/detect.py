@@ -4,12 +4,13 @@ import csv
 import sys
 from pathlib import Path
 
-from pyro_vae import cli, load, load_data, rows_like
-from pyro_vae.anomaly import AnomalyScores, anomaly_scores, threshold
+from pyro_vae import load, load_data, rows_like
+from pyro_vae.evaluation import AnomalyScores, anomaly_scores, threshold
+from pyro_vae.runs import run, run_parser
 
 
 def main() -> int:
-    parser = cli.run_parser(__doc__)
+    parser = run_parser(__doc__)
     parser.add_argument("data", type=str, help="a .npy or .npz file of rows, made x as the run's are")
     parser.add_argument("--out", type=str, default="scores.csv", help="the CSV file to write")
     parser.add_argument(
@@ -44,4 +45,4 @@ def enumerate_rows(scores: AnomalyScores, is_anomalous: list[bool]) -> list[list
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

@@ -8,10 +8,10 @@ from jsonargparse import Namespace
 from matplotlib.figure import Figure
 from page import Page
 
-from pyro_vae import VAE, cli, load, load_data
-from pyro_vae.checkpoint import write_atomically
-from pyro_vae.diagnostics import Diagnosis, diagnose, figures
-from pyro_vae.parts import evaluating
+from pyro_vae import VAE, figures, load, load_data
+from pyro_vae.diagnostics import Diagnosis, diagnose
+from pyro_vae.runs import run, run_parser, write_atomically
+from pyro_vae.support import evaluating
 
 # How many of the rows with the highest k-hat are shown.
 WORST = 12
@@ -32,7 +32,7 @@ def main() -> int:
 
 def read_options() -> Namespace:
     """What the command line says."""
-    parser = cli.run_parser(__doc__)
+    parser = run_parser(__doc__)
     parser.add_argument("--num_rows", type=int, default=1000, help="the test rows, and the simulated ones")
     parser.add_argument("--num_samples", type=int, default=1000, help="draws of z a row behind its k-hat")
     parser.add_argument("--num_annealed", type=int, default=100, help="rows whose log p(x) is bounded by annealing")
@@ -70,4 +70,4 @@ def worst_rows(found: Diagnosis, vae: VAE) -> Figure:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

@@ -5,14 +5,12 @@ import sys
 import torch
 from jsonargparse import Namespace
 
-from pyro_vae import VAE, Evaluation, TotalCorrelationELBO, cli, evaluate, load, load_data, rows_like
-from pyro_vae.checkpoint import RunFolder
-from pyro_vae.config import load_settings
+from pyro_vae import VAE, Evaluation, TotalCorrelationELBO, evaluate, load, load_data, rows_like
 from pyro_vae.data import Rows
 from pyro_vae.evaluation import ACTIVE_VARIANCE
 from pyro_vae.figures import kl_by_dimension
-from pyro_vae.parts import as_shape
-from pyro_vae.streams import stream
+from pyro_vae.runs import RunFolder, load_settings, run, run_parser
+from pyro_vae.support import as_shape, stream
 
 # The rows among which the parts of the rate are estimated: the work grows with their square.
 RATE_ROWS = 1_000
@@ -37,7 +35,7 @@ def main() -> int:
 
 def read_options() -> Namespace:
     """What the command line says."""
-    parser, splits = cli.run_parser(__doc__), ("train", "validation", "test")
+    parser, splits = run_parser(__doc__), ("train", "validation", "test")
     parser.add_argument("--split", type=str, choices=splits, default="test", help="which rows of the run's data")
     parser.add_argument("--data", type=str | None, default=None, help="a .npy or .npz file of other rows, made x alike")
     parser.add_argument("--num_rows", type=int | None, default=None, help="only the first rows; all when omitted")
@@ -79,4 +77,4 @@ def read_rows(run: str, split: str, path: str | None, allow: list[str]) -> Rows:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

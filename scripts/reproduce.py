@@ -9,14 +9,14 @@ from pathlib import Path
 
 from page import Page
 
-from pyro_vae import cli
+from pyro_vae.runs import SentenceParser, run
 
 ALL = ("R0", "R1", "R2", "R3", "R4", "anomaly")
 SYSTEMS = (*ALL, "remedies")
 
 
 def main() -> int:
-    parser = cli.SentenceParser(description=__doc__)
+    parser = SentenceParser(description=__doc__)
     parser.add_argument("systems", nargs="*", default=["all"], help=f"which: {', '.join(SYSTEMS)}, or all")
     parser.add_argument("--out", type=str, default="runs/reproduce", help="where to write results.md and the figures")
     options = parser.parse_args(sys.argv[1:])
@@ -32,4 +32,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

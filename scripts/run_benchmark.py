@@ -17,9 +17,10 @@ from benchmark.setting import Setting
 from jsonargparse import Namespace
 from page import Page
 
-from pyro_vae import MNIST, cli
-from pyro_vae.parts import as_shape
-from pyro_vae.sources import data_folder
+from pyro_vae import MNIST
+from pyro_vae.data import data_folder
+from pyro_vae.runs import SentenceParser, run
+from pyro_vae.support import as_shape
 
 PARTS = ("epochs", "particles", "likelihood", "weights", "race", "scaling")
 
@@ -44,7 +45,7 @@ def main() -> int:
 
 def read_options() -> Namespace:
     """What the command line says."""
-    parser = cli.SentenceParser(description=__doc__)
+    parser = SentenceParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=["all"], help=f"which: {', '.join(PARTS)}, page, or all")
     parser.add_argument("--out", type=str, default="runs/benchmark", help="where to write JSON, figures and the page")
     parser.add_argument("--rounds", type=int, default=10, help="measured rounds, in which the contestants take turns")
@@ -92,4 +93,4 @@ def describe(machine: dict[str, object]) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

@@ -9,10 +9,10 @@ from jsonargparse import Namespace
 from pyro.distributions import TorchDistribution
 from sampling import pictures
 
-from pyro_vae import VAE, AggregatedPosterior, Rows, cli, gaussian_mixture, load, load_data
-from pyro_vae.latent import spherical_path, straight_path
-from pyro_vae.parts import as_shape
-from pyro_vae.streams import stream
+from pyro_vae import VAE, AggregatedPosterior, Rows, gaussian_mixture, load, load_data
+from pyro_vae.figures import spherical_path, straight_path
+from pyro_vae.runs import run, run_parser
+from pyro_vae.support import as_shape, stream
 
 # Where z is drawn from, given the VAE and the training rows.
 LATENTS: dict[str, Callable[[VAE, Rows], TorchDistribution | None]] = {
@@ -52,7 +52,7 @@ def main() -> int:
 
 def read_options() -> Namespace:
     """What the command line says."""
-    parser = cli.run_parser(__doc__)
+    parser = run_parser(__doc__)
     parser.add_argument(
         "--out", type=str | None, default=None, help="where to write; the run folder's samples/ when omitted"
     )
@@ -84,4 +84,4 @@ def read_options() -> Namespace:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

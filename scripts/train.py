@@ -14,21 +14,21 @@ import torch
 import yaml
 from jsonargparse import Namespace
 
-from pyro_vae import cli, evaluate, fit
-from pyro_vae.checkpoint import RunFolder
-from pyro_vae.config import (
+from pyro_vae import evaluate, fit
+from pyro_vae.distributions import distribution_mean
+from pyro_vae.figures import elbo_history, manifold, quantile_grid
+from pyro_vae.runs import (
+    RunFolder,
     Settings,
+    Swap,
     check_settings,
     device,
     initialized,
     instantiate,
     read_preset,
+    run,
     settings_parser,
 )
-from pyro_vae.figures import elbo_history, manifold
-from pyro_vae.latent import quantile_grid
-from pyro_vae.parts import distribution_mean
-from pyro_vae.swaps import Swap
 from pyro_vae.training import Fit
 from pyro_vae.vae import VAE
 
@@ -163,4 +163,4 @@ def draw(vae: VAE, folder: RunFolder) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pyro import infer, poutine
 
-from pyro_vae import precision
+from pyro_vae.engine import precision
 
 # Tests run side by side, in processes that would stand in each other's way with a thread for each core.
 torch.set_num_threads(1)

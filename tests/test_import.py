@@ -17,12 +17,9 @@ from pyro.infer import Trace_ELBO
 from torch import nn
 
 import pyro_vae
-from pyro_vae.data import Batches
-from pyro_vae.likelihoods import Scale
+from pyro_vae.data import Batches, Source, Transform
 from pyro_vae.objectives import KLSchedule
-from pyro_vae.parts import Likelihood, Posterior, Prior
-from pyro_vae.sources import Source
-from pyro_vae.transforms import Transform
+from pyro_vae.parts import Likelihood, Posterior, Prior, Scale
 
 PACKAGE = Path(pyro_vae.__file__).parent
 # Each module imports only from those before it.

@@ -1,10 +1,10 @@
 """Is this posterior right? Calibration, annealing, gaps and collapse."""
 
-from pyro_vae.diagnostics.annealing import Sandwich, sandwich
 from pyro_vae.diagnostics.calibration import Calibration, calibrate
 from pyro_vae.diagnostics.collapse import CollapseReport, collapse_report
 from pyro_vae.diagnostics.diagnosis import Diagnosis, diagnose
 from pyro_vae.diagnostics.gaps import Gaps, inference_gaps
+from pyro_vae.inference.annealing import Sandwich, sandwich
 
 __all__ = [
     "Calibration",

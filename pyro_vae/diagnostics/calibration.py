@@ -6,9 +6,10 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from pyro_vae.evaluation import BLOCK_ROWS
-from pyro_vae.parts import as_shape, evaluating, tensor_like
-from pyro_vae.streams import stream
+from pyro_vae.evaluation.measures import BLOCK_ROWS
+from pyro_vae.support.checks import as_shape
+from pyro_vae.support.modules import evaluating, tensor_like
+from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
 
 # From x, `(B, *x_shape)`, y, `(B, Y)` or None, and the number L of draws to draws of z, `(L, B, D)`.

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from pyro_vae.estimates import Evaluation
-from pyro_vae.evaluation import ACTIVE_VARIANCE
+from pyro_vae.evaluation.measures import ACTIVE_VARIANCE
+from pyro_vae.evaluation.results import Evaluation
 
 # A KL below this, in nats per row, is none: twice the least at which a mean can be active under a standard normal prior.
 NO_RATE = 0.01

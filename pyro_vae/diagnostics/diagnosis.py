@@ -10,17 +10,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_vae.correction import importance_sample
-from pyro_vae.data import Data, Rows, as_rows
-from pyro_vae.diagnostics.annealing import Sandwich, sandwich
+from pyro_vae.data.rows import Data, Rows, as_rows
 from pyro_vae.diagnostics.calibration import LEAST_ROWS, Calibration, calibrate
 from pyro_vae.diagnostics.collapse import CollapseReport, collapse_report
 from pyro_vae.diagnostics.gaps import Gaps, inference_gaps, with_free_outputs
-from pyro_vae.estimates import Evaluation
-from pyro_vae.evaluation import BLOCK_ROWS, check_data, evaluate
-from pyro_vae.parts import as_shape, evaluating, tensor_like
-from pyro_vae.psis import GOOD_KHAT, LEAST_DRAWS, TRUSTED_KHAT
-from pyro_vae.streams import stream
+from pyro_vae.evaluation.measures import BLOCK_ROWS, check_data, evaluate
+from pyro_vae.evaluation.results import Evaluation
+from pyro_vae.inference.annealing import Sandwich, sandwich
+from pyro_vae.inference.importance import importance_sample
+from pyro_vae.inference.psis import GOOD_KHAT, LEAST_DRAWS, TRUSTED_KHAT
+from pyro_vae.support.checks import as_shape
+from pyro_vae.support.modules import evaluating, tensor_like
+from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
 
 # The parts of a diagnosis draw from streams of their own, numbered so; `evaluate` and `calibrate` number theirs by blocks.

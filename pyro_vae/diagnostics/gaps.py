@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyro_vae.parts import as_shape, evaluating
-from pyro_vae.streams import stream
+from pyro_vae.support.checks import as_shape
+from pyro_vae.support.modules import evaluating
+from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
 
 # Draws of z for each row with which the two ELBOs are compared in the end, and how many pass through at once.

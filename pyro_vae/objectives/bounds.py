@@ -9,9 +9,9 @@ from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
 from torch import Tensor
 
-from pyro_vae.importance import Draws, draw, log_mean_exp
+from pyro_vae.inference.weights import Draws, draw, log_mean_exp
 from pyro_vae.objectives.masks import by_element, kept_elements
-from pyro_vae.parts import as_shape
+from pyro_vae.support.checks import as_shape
 
 
 class RowELBO(ELBO, ABC):

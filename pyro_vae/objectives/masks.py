@@ -6,7 +6,7 @@ from pyro.distributions import MaskedDistribution
 from torch import Tensor
 from torch.distributions import Independent
 
-from pyro_vae.importance import Site
+from pyro_vae.inference.sites import Site
 
 # True for each element that counts, in a shape that broadcasts with the value's, or one answer for all of them.
 Kept: TypeAlias = Tensor | bool

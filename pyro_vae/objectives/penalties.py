@@ -10,8 +10,9 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 from torch.distributions import Independent
 
-from pyro_vae.divergences import closed_kl, closed_kl_by_dim
-from pyro_vae.importance import Draws, Site, log_prob, weighed
+from pyro_vae.distributions.kl import closed_kl, closed_kl_by_dim
+from pyro_vae.inference.sites import Site, log_prob, weighed
+from pyro_vae.inference.weights import Draws
 from pyro_vae.objectives.bounds import RowELBO
 from pyro_vae.objectives.masks import by_element, kept_elements, without_masks
 

@@ -11,8 +11,8 @@ from benchmark.contestant import Contestant, Pause
 from benchmark.ours import build_vae, load_rows, training
 from benchmark.setting import Setting
 from pyro_vae import VAE, Estimate, Rows, evaluate, fit
-from pyro_vae.execution import Compile
-from pyro_vae.importance import log_mean_exp, log_mean_exp_variance
+from pyro_vae.engine import Compile
+from pyro_vae.inference import log_mean_exp, log_mean_exp_variance
 
 # Epochs of training before the comparison, so that the posterior is worth sampling from.
 _EPOCHS = 3

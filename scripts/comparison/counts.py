@@ -23,7 +23,7 @@ from pyro_vae import (
     fit,
 )
 from pyro_vae.evaluation import evaluate_rows
-from pyro_vae.streams import stream
+from pyro_vae.support import stream
 
 LATENT_DIM = 2
 # Points along each axis of the plane of z on which the true p(x) is integrated, and how far they reach.
@@ -102,4 +102,3 @@ def score(likelihood: Likelihood, train: Tensor, held_out: Tensor, epochs: int) 
     )
     fit(vae, train, training, progress=True)
     return evaluate_rows(vae, held_out, num_importance_samples=1_000).log_marginal
-

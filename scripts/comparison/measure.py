@@ -12,8 +12,8 @@ import torch
 
 from comparison.rows import Row
 from pyro_vae import evaluate, load
-from pyro_vae.config import load_data
 from pyro_vae.evaluation import evaluate_rows
+from pyro_vae.runs import load_data
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 

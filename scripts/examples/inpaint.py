@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 import pyro_vae as pv
-from pyro_vae import cli, figures
+from pyro_vae import figures
+from pyro_vae.runs import SentenceParser, run
 
 LATENT_DIM, HIDDEN, NUM_CHAINS, NUM_STEPS, FEW_DRAWS, NUM_SHOWN, UNSEEN_LEVEL = 20, [400], 4, 10, 10, 16, 0.2
 POOL = 2 * NUM_STEPS  # importance resampling looks at as many places as HMC, which warms up for half of its time
@@ -76,7 +77,7 @@ def score(vae: pv.VAE, hidden: Tensor, z: Tensor) -> Tensor:
 
 
 def main() -> int:
-    parser = cli.SentenceParser(description=__doc__)
+    parser = SentenceParser(description=__doc__)
     parser.add_argument("--source", type=str, choices=("MNIST", "Digits"), default="MNIST", help="the data")
     parser.add_argument("--run", type=str, help="a run folder with a VAE to use in place of training one")
     parser.add_argument("--epochs", type=int, default=6, help="how long to train the VAE, and then the other encoder")
@@ -117,4 +118,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

@@ -23,7 +23,8 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 import pyro_vae as pv
-from pyro_vae import cli, figures
+from pyro_vae import figures
+from pyro_vae.runs import SentenceParser, run
 
 NUM_CLUSTERS, LATENT_DIM, HIDDEN, BATCH = 10, 10, [400], 500
 
@@ -88,7 +89,7 @@ def accuracy(clusters: Tensor, labels: Tensor) -> float:
 
 
 def main() -> int:
-    parser = cli.SentenceParser(description=__doc__)
+    parser = SentenceParser(description=__doc__)
     parser.add_argument("--source", type=str, choices=("MNIST", "Digits"), default="MNIST", help="the data")
     parser.add_argument("--epochs", type=int, default=20, help="how long to train the VAE")
     parser.add_argument("--steps", type=int, default=2_000, help="how long to train the mixture")
@@ -117,4 +118,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

@@ -23,7 +23,7 @@ from sklearn.datasets import load_breast_cancer
 from torch import Tensor
 
 import pyro_vae as pv
-from pyro_vae import cli
+from pyro_vae.runs import SentenceParser, run
 
 LATENT_DIM, NUM_DRAWS, X_DIM, TARGET = 3, 200, 10, 23
 
@@ -95,7 +95,7 @@ def by_way(x: Tensor, y: Tensor, test: Tensor, epochs: int, steps: int) -> dict[
 
 
 def main() -> int:
-    parser = cli.SentenceParser(description=__doc__)
+    parser = SentenceParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=100, help="how long to train the VAE")
     parser.add_argument("--steps", type=int, default=1_000, help="how long to train the autoguides")
     parser.add_argument("--folds", type=int, default=5, help="into how many parts the rows are split to be tested")
@@ -117,4 +117,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 import pyro_vae as pv
-from pyro_vae import cli
+from pyro_vae.runs import SentenceParser, run
 
 NUM_CLASSES, NUM_LABELLED, LATENT_DIM, HIDDEN, BATCH = 10, 10, 10, [400], 200
 ALPHA = 10.0  # what the cross-entropy of the labelled rows weighs beside the −ELBO of a row
@@ -89,7 +89,7 @@ def show(name: str, encoder: pv.Posterior, classifier: nn.Module, test: pv.Rows)
 
 
 def main() -> int:
-    parser = cli.SentenceParser(description=__doc__)
+    parser = SentenceParser(description=__doc__)
     parser.add_argument("--source", type=str, choices=("MNIST", "Digits"), default="MNIST", help="the data")
     parser.add_argument("--epochs", type=int, default=20, help="how long to train a VAE without labels")
     parser.add_argument("--joint_epochs", type=int, default=6, help="how long to train on all there is")
@@ -117,4 +117,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

@@ -4,9 +4,9 @@ import torch
 from page import Page
 
 from pyro_vae import VAE, Rows, fit
-from pyro_vae.anomaly import AnomalyScores, anomaly_scores, auroc, threshold
-from pyro_vae.config import instantiate, prepare, read_preset, settings_parser
+from pyro_vae.evaluation import AnomalyScores, anomaly_scores, auroc, threshold
 from pyro_vae.figures import score_histogram
+from pyro_vae.runs import instantiate, prepare, read_preset, settings_parser
 
 EPOCHS, SCORED_ROWS, CALIBRATION_ROWS = 5, 2000, 1000
 FALSE_POSITIVE_RATE = 0.05

@@ -5,7 +5,7 @@ from page import Page
 
 from pyro_vae import VAE
 from pyro_vae.figures import elbo_history, image_grid, latent_scatter
-from pyro_vae.streams import stream
+from pyro_vae.support import stream
 from reproductions.training import Trained, train
 
 NUM_CLASSES, NUM_DRAWS = 4, 100_000

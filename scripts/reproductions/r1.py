@@ -8,10 +8,9 @@ from torch import Tensor
 
 from pyro_vae import VAE, Splits
 from pyro_vae.evaluation import ACTIVE_VARIANCE, evaluate_rows
-from pyro_vae.figures import animation, image_grid, kl_by_dimension, manifold, score_histogram, tiled
-from pyro_vae.latent import quantile_grid
-from pyro_vae.snapshots import Snapshots
-from pyro_vae.streams import stream
+from pyro_vae.figures import animation, image_grid, kl_by_dimension, manifold, quantile_grid, score_histogram, tiled
+from pyro_vae.support import stream
+from pyro_vae.training import Snapshots
 from reproductions.training import compare, train
 
 TEST_20D = dict(enumerate([116.365, 102.344, 96.556, 94.104, 91.995, 90.586, 89.906, 88.780, 88.075, 87.647], start=1))

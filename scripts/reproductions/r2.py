@@ -4,9 +4,8 @@ import torch
 from page import Page
 
 from pyro_vae import Identity, Rows
-from pyro_vae.figures import image_grid, latent_scatter, manifold
-from pyro_vae.latent import linear_grid
-from pyro_vae.streams import stream
+from pyro_vae.figures import image_grid, latent_scatter, linear_grid, manifold
+from pyro_vae.support import stream
 from reproductions.training import compare, train
 
 PUBLISHED_TRAIN, PUBLISHED_TEST = {20: 152.137}, {20: 151.325}

@@ -5,7 +5,7 @@ from page import Page
 from sklearn.manifold import TSNE
 
 from pyro_vae.figures import image_grid, latent_scatter
-from pyro_vae.streams import stream
+from pyro_vae.support import stream
 from reproductions.training import compare, train
 
 PUBLISHED = dict(enumerate([147.485, 122.674, 119.444, 118.064, 117.057], start=1))

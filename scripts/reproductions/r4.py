@@ -4,11 +4,10 @@ import torch
 from page import Page
 
 from pyro_vae import VAE, Splits
-from pyro_vae.figures import image_grid
-from pyro_vae.latent import spherical_path, straight_path
-from pyro_vae.parts import distribution_mean
-from pyro_vae.snapshots import Snapshots
-from pyro_vae.streams import stream
+from pyro_vae.distributions import distribution_mean
+from pyro_vae.figures import image_grid, spherical_path, straight_path
+from pyro_vae.support import stream
+from pyro_vae.training import Snapshots
 from reproductions.training import compare, train
 
 SHOWN, STEPS = 10, 9

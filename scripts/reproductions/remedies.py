@@ -4,8 +4,7 @@ import torch
 from page import Page
 
 from pyro_vae import VAE, Rows
-from pyro_vae.anomaly import auroc
-from pyro_vae.evaluation import evaluate_rows
+from pyro_vae.evaluation import auroc, evaluate_rows
 from reproductions.anomaly import of_digit, train_without
 
 # The three digits that the scores fail on.

@@ -6,9 +6,9 @@ from typing import NamedTuple
 from page import Page
 
 from pyro_vae import VAE, Evaluation, Fit, Splits, evaluate, fit
-from pyro_vae.config import instantiate, prepare, read_preset, settings_parser
 from pyro_vae.figures import elbo_history
-from pyro_vae.snapshots import Snapshots
+from pyro_vae.runs import instantiate, prepare, read_preset, settings_parser
+from pyro_vae.training import Snapshots
 
 
 class Trained(NamedTuple):

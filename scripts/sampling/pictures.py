@@ -10,9 +10,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from pyro_vae import VAE, Rows
-from pyro_vae.figures import image_grid, manifold
-from pyro_vae.latent import in_plane, quantile_grid
-from pyro_vae.parts import distribution_mean
+from pyro_vae.distributions import distribution_mean
+from pyro_vae.figures import image_grid, in_plane, manifold, quantile_grid
 
 
 def contexts(vae: VAE, rows: Rows, wanted: float | list[float] | None) -> Tensor | None:

@@ -1,0 +1,362 @@
+"""Execution: a function of tensors run as it is written, replayed from its trace, or compiled."""
+
+import os
+import random
+import shutil
+import warnings
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import torch
+from pyro.poutine.runtime import _PYRO_STACK
+from torch import Tensor
+from torch.fx import GraphModule
+from torch.utils import _pytree as pytree
+
+from pyro_vae.engine.containers import CONSTANTS
+from pyro_vae.engine.dependencies import Surroundings
+from pyro_vae.engine.precision import with_bfloat16_products
+from pyro_vae.engine.tracing import NotTraceableError, trace
+from pyro_vae.support.checks import one_line
+
+Compile: TypeAlias = bool | Literal["auto"]
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+
+# What compiling costs and saves, in seconds, as measured on two cores: once, for each operation that is no longer called
+# by itself, and for each number that no longer goes through memory. Constants, so that no clock decides how a run rounds.
+_COMPILE_SECONDS, _SAVED_BY_OPERATION, _SAVED_BY_NUMBER = 10.0, 3e-6, 5e-10
+# A program with more signatures than this has something in its arguments that changes all the time.
+_MAX_SIGNATURES = 32
+# How many replays may go by without a comparison with the program itself, which takes as long as three of its runs.
+_CHECK_EVERY = 1000
+_NOTHING = (type(None), None)
+
+
+def check_execution(trace: bool, compile: Compile, precision: Precision) -> None:
+    """Refuse settings that do not fit together.
+
+    Raises:
+        ValueError: an unknown setting, or one that needs a trace without one.
+    """
+    if compile not in (True, False, "auto"):
+        raise ValueError(f"'compile' must be True, False or 'auto', got {compile!r}.")
+    if precision not in get_args(Precision):
+        raise ValueError(f"'precision' must be 'float32' or 'bfloat16', got {precision!r}.")
+    if not trace and (compile is True or precision != "float32"):
+        setting = f"compile={compile}" if compile is True else f"precision={precision!r}"
+        raise ValueError(f"'trace' must be True for {setting}, got False.")
+
+
+class _Call:
+    """The arguments of one call, taken apart into tensors and the rest."""
+
+    def __init__(self, args: Any, kwargs: Any) -> None:
+        self.args, self.kwargs = args, kwargs
+        self.leaves, self.structure = pytree.tree_flatten((args, kwargs))
+        self.tensors = [leaf for leaf in self.leaves if isinstance(leaf, Tensor)]
+
+    def with_tensors(self, tensors: Iterable[Tensor]) -> tuple[Any, Any]:
+        """The same arguments with other tensors."""
+        remaining = iter(tensors)
+        leaves = [next(remaining) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
+        return pytree.tree_unflatten(leaves, self.structure)
+
+    def signature(self) -> Hashable:
+        """What a trace is specific to."""
+        return self.structure, tuple(map(_leaf_signature, self.leaves))
+
+
+class _Record:
+    """The trace of one signature, what runs it, and how often that was done."""
+
+    def __init__(self, trace: GraphModule, graph: GraphModule, state: list[Tensor], may_compile: bool) -> None:
+        self.trace, self.graph = trace, graph  # as it was recorded, and with its products in the precision asked for
+        self.state, self.may_compile = state, may_compile
+        self.seconds_saved = _seconds_saved(graph)
+        self.run: Callable[..., Any] = graph.forward
+        self.calls, self.is_compiled = 0, False
+
+
+class Program:
+    """A function of tensors that is traced once for each signature of its arguments, and compiled where that pays.
+
+    The signature is the shapes, dtypes and devices of tensors, the values of all other arguments, and the surroundings
+    of the function: modes, parameters and plain attributes of modules, global and closed-over names, and what they hold in
+    dicts, lists, objects and classes, as `Containers` says. Results and random draws are those of the function itself: bit
+    for bit when it is replayed, up to rounding when it is compiled. What cannot be traced runs as it is written, with one
+    warning that says why. Python state that lies deeper is noticed when trace and function are compared again: at a number
+    of replays that is a power of 2 or a multiple of 1,000.
+
+    Arguments:
+        function: returns a tuple of tensors and `None`s.
+        traceable: a function with the same results, traced in place of `function`.
+        parameters: what the function differentiates by, asked for at each call.
+        others: tensors besides these and those of modules that the function reads, asked for at each call.
+        calls: functions and modules that the function calls, as far as it is known before they are seen to be called.
+        name: what warnings call the function.
+        trace: trace at all.
+        compile: compile the first signature at once (True), none (False), or where it pays ("auto").
+        precision: of the matrix products; "bfloat16" rounds their factors.
+        num_calls: how many calls there will be, if that is known: compiling that pays is then done at once.
+
+    Example:
+        >>> from pyro_vae.execution import Program
+        >>> program = Program(lambda x: (x.sin() + 1,))
+        >>> results = [program(torch.ones(2)) for _ in range(2)]
+        >>> results[1], program.how
+        ((tensor([1.8415, 1.8415]),), 'traced')
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        traceable: Callable[..., Any] | None = None,
+        parameters: Callable[[], Iterable[Tensor]] = tuple,
+        others: Callable[[], Iterable[Tensor]] = tuple,
+        calls: Iterable[Any] = (),
+        name: str = "The program",
+        trace: bool = True,
+        compile: Compile = "auto",
+        precision: Precision = "float32",
+        num_calls: int | None = None,
+    ) -> None:
+        check_execution(trace, compile, precision)
+        self.function, self.traceable = function, traceable or function
+        self.surroundings, self.name = Surroundings([function, *calls], parameters, others), name
+        self.compile, self.precision, self.num_calls = compile, precision, num_calls
+        self._traces = trace
+        self._note = ""
+        self._seen: dict[Hashable, list[Any]] = {}  # with what a signature tells by identity, kept alive
+        self._is_full = False
+        self._records: dict[Hashable, _Record] = {}
+
+    @property
+    def how(self) -> str:
+        """How calls are run: "plain", "traced" or "compiled", with the reason where it is not as asked."""
+        if not self._records:
+            return f"plain{self._note}"
+        how = "compiled" if any(record.is_compiled for record in self._records.values()) else "traced"
+        return how + (", bfloat16 products" if self.precision == "bfloat16" else "") + self._note
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # A replay would not meet the effect handlers that the caller has put around this call.
+        if not self._traces or _PYRO_STACK:
+            return self.function(*args, **kwargs)
+        call = _Call(args, kwargs)
+        try:
+            hooked = self.surroundings.module_with_hooks()
+            if hooked is not None:
+                raise NotTraceableError(f"a {type(hooked).__name__} has hooks, which a replay would not call")
+            signature = self._signature(call)
+            if signature not in self._records:
+                if signature not in self._seen:
+                    waits = self._waits()
+                    result = self._run_first(call, waits)
+                    if waits or self._is_full:
+                        return result
+                    signature = self._signature(call)
+                self._records[signature] = self._trace(call)
+            return self._run(self._records[signature], call)
+        except NotTraceableError as reason:
+            self._give_up(str(reason))
+            return self.function(*args, **kwargs)
+
+    def _signature(self, call: _Call) -> Hashable:
+        first: dict[int, int] = {}  # a tensor that is passed twice is one tensor to the trace
+        state = self.surroundings.state()
+        tensors = call.tensors + state
+        twins = tuple([first.setdefault(id(tensor), place) for place, tensor in enumerate(tensors)])
+        return call.signature(), twins, self.surroundings.signature(state)
+
+    def _waits(self) -> bool:
+        """Whether a signature is traced when it comes again, since what comes once is not worth it.
+
+        What rounds otherwise than the function must do so from the first call on: a run that is taken up again is to
+        round like one that never stopped.
+        """
+        may_be_compiled_now = not self._records and (self.compile is True or self.num_calls is not None)
+        return self.precision == "float32" and not may_be_compiled_now
+
+    def _run_first(self, call: _Call, waits: bool) -> Any:
+        """The function as it is written, once for each signature: it may create parameters, and shows its modules."""
+        if len(self._seen) >= _MAX_SIGNATURES:
+            self._warn_full()
+            return self.function(*call.args, **call.kwargs)
+        before = self._touched(call)
+        with nullcontext() if waits else self._unchanged(call), self.surroundings.watching():
+            result = self.function(*call.args, **call.kwargs)
+        self._seen[self._signature(call)] = self.surroundings.held()
+        after = self._touched(call)
+        for what, values in before.items():
+            # Places that are new, or that held nothing, are set up in the first run.
+            if any(old not in (new, _NOTHING) for old, new in zip(values, after[what], strict=False)):
+                if not waits:
+                    raise NotTraceableError(what)
+                self._give_up(what)
+                break
+        return result
+
+    def _touched(self, call: _Call) -> dict[str, list[Any]]:
+        """What only a replay that ran Python could change: by the reason not to trace."""
+        return {
+            "it changes its arguments in place": [tensor._version for tensor in call.tensors],
+            "it changes numbers that it reads": self.surroundings.values(),
+            "it replaces its buffers": [id(buffer) for buffer in self.surroundings.buffers()],
+            "it draws random numbers with Python's or NumPy's generator": [
+                random.getstate(),
+                repr(np.random.get_state()),
+            ],
+        }
+
+    def _trace(self, call: _Call) -> _Record:
+        def flat(*tensors: Tensor) -> Any:
+            args, kwargs = call.with_tensors(tensors)
+            return self.traceable(*args, **kwargs)
+
+        state = self.surroundings.state()
+        with self._unchanged(call):
+            recorded = trace(flat, call.tensors + state)
+        graph = recorded if self.precision == "float32" else with_bfloat16_products(recorded)
+        # The short last batch of an epoch, whose signature comes second, is replayed.
+        may_compile = not self._records or (self.compile == "auto" and self.num_calls is None)
+        return _Record(recorded, graph, state, may_compile)
+
+    def _run(self, record: _Record, call: _Call) -> Any:
+        inputs = call.tensors + record.state
+        # Again on the next call, which has other data, and now and then: what no signature shows comes to light.
+        if record.calls & (record.calls - 1) == 0 or record.calls % _CHECK_EVERY == 0:
+            self._check(record, call)
+        if record.may_compile and self._is_due(record):
+            self._compile(record, call)
+        record.calls += 1
+        with torch.no_grad():
+            return record.run(*inputs)
+
+    def _is_due(self, record: _Record) -> bool:
+        if self.compile == "auto":
+            num_calls = record.calls if self.num_calls is None else self.num_calls
+            return num_calls * record.seconds_saved >= _COMPILE_SECONDS
+        return self.compile
+
+    def _check(self, record: _Record, call: _Call) -> None:
+        with self._unchanged(call):
+            expected = self.function(*call.args, **call.kwargs)
+        with self._unchanged(call), torch.no_grad():
+            received = record.trace(*call.tensors, *record.state)
+        if not _agree(received, expected, tolerance=1e-6):
+            raise NotTraceableError("its trace gives other values than the program itself")
+
+    def _compile(self, record: _Record, call: _Call) -> None:
+        """Replace what runs the record by compiled code; where that is impossible the trace goes on being replayed."""
+        record.may_compile = False
+        inputs = call.tensors + record.state
+        is_cuda = any(tensor.is_cuda for tensor in inputs)
+        if not is_cuda and not _has_compiler():
+            self._note = " (no C++ compiler to compile with)"
+            return
+        # The random numbers are those of the program; on CUDA all of the graph is launched at once.
+        options: Any = {"fallback_random": True, "triton.cudagraphs": is_cuda}
+        try:
+            with warnings.catch_warnings(), torch.no_grad():
+                from torch import _inductor  # takes a second, and changes the filters of warnings
+
+                warnings.simplefilter("ignore")
+                with self._unchanged(call):
+                    expected = record.graph(*inputs)
+                # Not torch.compile: it would read the graph's Python again, and at each call ask if it still holds.
+                compiled = _inductor.compile(record.graph, [tensor.detach() for tensor in inputs], options)
+                with self._unchanged(call):
+                    received = compiled(*inputs)
+        except Exception as error:
+            warnings.warn(f"{self.name} is not compiled but replayed from its trace: {one_line(error)}", stacklevel=2)
+            return
+        if not _agree(received, expected, tolerance=1e-4 if self.precision == "float32" else 5e-2):
+            warnings.warn(
+                f"{self.name} is not compiled but replayed from its trace: compiled it gives other values.",
+                stacklevel=2,
+            )
+            return
+        record.run, record.is_compiled = compiled, True
+
+    def _give_up(self, reason: str) -> None:
+        self._traces = False
+        self._records.clear()
+        self._seen.clear()
+        self._note = f", because {reason}"
+        products = " and with float32 products" if self.precision == "bfloat16" else ""
+        warnings.warn(f"{self.name} runs as it is written{products}, not traced, because {reason}.", stacklevel=3)
+
+    def _warn_full(self) -> None:
+        if not self._is_full:
+            self._is_full = True
+            warnings.warn(
+                f"{self.name} is traced for the first {_MAX_SIGNATURES} signatures of its arguments only: pass numbers "
+                "that change from call to call as tensors.",
+                stacklevel=4,
+            )
+
+    @contextmanager
+    def _unchanged(self, call: _Call) -> Iterator[None]:
+        """Random state, buffers (running statistics) and arguments come back as they were."""
+        devices = {tensor.device for tensor in call.tensors + self.surroundings.state() if tensor.is_cuda}
+        buffers = [(buffer, buffer.clone()) for buffer in self.surroundings.buffers()]
+        arguments = [(tensor, tensor._version, tensor.clone()) for tensor in call.tensors]
+        try:
+            with torch.random.fork_rng(devices=list(devices)):
+                yield
+        finally:
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+                for tensor, version, value in arguments:
+                    if tensor._version != version:
+                        tensor.copy_(value)
+
+
+def _leaf_signature(leaf: Any) -> Hashable:
+    if isinstance(leaf, Tensor):
+        return leaf.shape, leaf.stride(), leaf.dtype, leaf.device, leaf.requires_grad
+    if type(leaf) in CONSTANTS:
+        return type(leaf), leaf
+    raise NotTraceableError(f"an argument is of type {type(leaf).__name__}; pass tensors and plain values")
+
+
+def _seconds_saved(graph: GraphModule) -> float:
+    """What compiling saves in a call, at a guess."""
+    values = [node.meta.get("val") for node in graph.graph.nodes if node.op == "call_function"]
+    numbers = sum(value.numel() for value in values if isinstance(value, Tensor))
+    return len(values) * _SAVED_BY_OPERATION + numbers * _SAVED_BY_NUMBER
+
+
+def _agree(received: Any, expected: Any, tolerance: float) -> bool:
+    """Whether the tensors are equal up to rounding, measured against the largest value of each."""
+    pairs = list(zip(received, expected, strict=False))
+    return len(received) == len(expected) and all(
+        (one is None and other is None)
+        or (
+            one is not None
+            and other is not None
+            and one.shape == other.shape
+            and one.dtype == other.dtype
+            and torch.allclose(_finite(one), _finite(other), rtol=0.0, atol=tolerance * _size(other), equal_nan=True)
+        )
+        for one, other in pairs
+    )
+
+
+def _finite(tensor: Tensor) -> Tensor:
+    """The tensor with NaN for infinite numbers: Pyro itself makes NaN of an infinite loss."""
+    return tensor.masked_fill(tensor.isinf(), torch.nan) if tensor.is_floating_point() else tensor
+
+
+def _size(tensor: Tensor) -> float:
+    finite = tensor[tensor.isfinite()].abs()
+    return max(1e-6, finite.max().item()) if finite.numel() else 0.0
+
+
+def _has_compiler() -> bool:
+    names = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "c++", "cl"]
+    return any(shutil.which(name) for name in names)

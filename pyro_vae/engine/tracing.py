@@ -1,0 +1,180 @@
+"""Tracing: what a function of tensors computes, recorded as one flat graph of operations."""
+
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pyro
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
+
+from pyro_vae.support.checks import one_line
+
+_ATEN = torch.ops.aten
+# With shapes unchanged these give their argument back, sharing its memory.
+_VIEWS = {_ATEN.view.default, _ATEN.expand.default}
+_ALIASES = {_ATEN.alias.default, _ATEN.detach.default}
+# Element by element: the result may take the place of the first argument, where nothing else needs that.
+_IN_PLACE: dict[Any, Any] = {
+    _ATEN.add.Tensor: _ATEN.add_.Tensor,
+    _ATEN.sub.Tensor: _ATEN.sub_.Tensor,
+    _ATEN.mul.Tensor: _ATEN.mul_.Tensor,
+    _ATEN.div.Tensor: _ATEN.div_.Tensor,
+    _ATEN.neg.default: _ATEN.neg_.default,
+    _ATEN.exp.default: _ATEN.exp_.default,
+    _ATEN.log.default: _ATEN.log_.default,
+    _ATEN.sigmoid.default: _ATEN.sigmoid_.default,
+    _ATEN.tanh.default: _ATEN.tanh_.default,
+    _ATEN.relu.default: _ATEN.relu_.default,
+}
+# What these return is memory of their own.
+_FRESH = {
+    *_IN_PLACE,
+    *(_ATEN.mm.default, _ATEN.addmm.default, _ATEN.bmm.default, _ATEN.binary_cross_entropy_with_logits.default),
+}
+# Frames of these packages never hold the reason why a user's program cannot be traced.
+_LIBRARIES = ("torch", "pyro", "pyro_vae", "contextlib.py")
+
+
+class NotTraceableError(Exception):
+    """A function that cannot be recorded; the message is the reason, as the end of a sentence."""
+
+
+def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule:
+    """The operations that `function(*inputs)` carries out, derivatives that it takes included, in evaluation order.
+
+    Replayed with the same inputs and the same random state the graph gives the same values bit for bit, and it draws the
+    same random numbers. What the function does besides tensor operations happens once, now. The operations are those
+    below autograd: the graph cannot be differentiated, so the function takes the derivatives itself.
+
+    Arguments:
+        function: takes the inputs and returns a tuple of tensors and `None`s.
+        inputs: tensors; the parameters of modules that the function reads should be among them.
+
+    Raises:
+        NotTraceableError: the function reads a tensor's value into Python, or makes shapes that depend on values.
+
+    Example:
+        >>> from pyro_vae.tracing import trace
+        >>> graph = trace(lambda x: (x.sin() + 1,), [torch.zeros(2)])
+        >>> graph(torch.ones(2))
+        (tensor([1.8415, 1.8415]),)
+    """
+    try:
+        with _RefuseReads(), _without_validation(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            graph = make_fx(function)(*inputs)
+    except NotTraceableError:
+        raise
+    except Exception as error:
+        raise NotTraceableError(_reason(error)) from error
+    _refuse_dynamic_shapes(graph)
+    _simplify(graph)
+    return graph
+
+
+class DetachedReads(TorchFunctionMode):
+    """Where an objective reads a loss into Python, it gets a detached tensor, in double precision like Python's numbers."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.item:
+            value = args[0].detach()
+            return value.double() if value.is_floating_point() else value
+        return func(*args, **(kwargs or {}))
+
+
+class _RefuseReads(TorchFunctionMode):
+    """Values that leave for NumPy or a list would be constants of the graph without a word."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__):
+            raise NotTraceableError(f"it turns a tensor into numbers with .{func.__name__}(){_place()}")
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _without_validation() -> Iterator[None]:
+    """No checks of arguments, which read values: neither by new distributions nor by those that were made before."""
+    with (
+        pyro.validation_enabled(False),
+        mock.patch.object(torch.distributions.Distribution, "_validate_sample", return_value=None),
+    ):
+        yield
+
+
+def _reason(error: Exception) -> str:
+    place = _place(error)
+    if "get value out of a tracing tensor" in str(error):
+        return f"its course depends on the value of a tensor{place}"
+    return f"tracing fails with {type(error).__name__}: {one_line(error)}{place}"
+
+
+def _place(error: Exception | None = None) -> str:
+    """The innermost line of the user's code that led here."""
+    frames = traceback.extract_stack() if error is None else traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        if not any(part in _LIBRARIES for part in Path(frame.filename).parts):
+            return f" ({Path(frame.filename).name}, line {frame.lineno})"
+    return ""
+
+
+def _refuse_dynamic_shapes(graph: GraphModule) -> None:
+    for node in graph.graph.nodes:
+        if torch.Tag.dynamic_output_shape in getattr(node.target, "tags", ()) and not _is_plain_indexing(node):
+            raise NotTraceableError(f"the result of {node.target} has a shape that depends on values")
+
+
+def _is_plain_indexing(node: Node) -> bool:
+    """Whether rows are chosen by number and not by a mask."""
+    if node.target not in (_ATEN.index.Tensor, _ATEN.index_put_.default, _ATEN.index_put.default):
+        return False
+    indices: Any = node.args[1]
+    return all(index is None or index.meta["val"].dtype in (torch.int32, torch.int64) for index in indices)
+
+
+def _simplify(graph: GraphModule) -> None:
+    """Take out what costs time and changes nothing: views of the same shape, results that nobody uses, and allocations."""
+    for node in graph.graph.nodes:
+        if node.target in _ALIASES or (node.target in _VIEWS and _keeps_shape(node)):
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+    graph.graph.eliminate_dead_code(_has_effect)
+    _reuse_memory(graph)
+    graph.recompile()
+
+
+def _reuse_memory(graph: GraphModule) -> None:
+    """Let results take the place of arguments that nothing else needs: large tensors are not allocated again and again."""
+    fresh: set[Node] = set()
+    for node in graph.graph.nodes:
+        if node.target in _FRESH:
+            fresh.add(node)
+        if node.target in _IN_PLACE and node.args[0] in fresh and _fits(node):
+            node.target = _IN_PLACE[node.target]
+
+
+def _fits(node: Node) -> bool:
+    """Whether the first argument is used here alone (a view of it would be another user), and the result fits there."""
+    source: Any = node.args[0]
+    taken, needed = source.meta["val"], node.meta["val"]
+    is_like = taken.shape == needed.shape and taken.stride() == needed.stride() and taken.dtype == needed.dtype
+    return is_like and len(source.users) == 1
+
+
+def _keeps_shape(node: Node) -> bool:
+    source: Any = node.args[0]
+    return node.meta["val"].shape == source.meta["val"].shape
+
+
+def _has_effect(node: Node) -> bool:
+    """Whether the operation matters even if nobody uses its result: it writes to a tensor, or it draws random numbers."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return node.op in ("placeholder", "output")
+    return node.target._schema.is_mutable or torch.Tag.nondeterministic_seeded in node.target.tags

@@ -1,0 +1,120 @@
+"""The aggregated posterior q(z) = (1 / N) Σ_n q(z | x_n), where the codes of data lie: exactly, and by a fitted mixture."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+
+from pyro_vae.data.rows import Data, as_rows
+from pyro_vae.distributions.means import distribution_mean
+from pyro_vae.support.checks import as_shape
+from pyro_vae.support.modules import evaluating, tensor_like
+from pyro_vae.support.streams import stream, stream_seed
+from pyro_vae.vae import VAE
+
+# Rows whose posteriors are taken at a time: bounds the memory.
+_CHUNK = 1_000
+
+
+class AggregatedPosterior(TorchDistribution):
+    """q(z) = (1 / N) Σ_n q(z | x_n) over given rows, exactly: a mixture with a component for each row.
+
+    A draw takes a row at random and encodes it; a log-density encodes all of them, with the same draw of a random transform
+    each time. The VAE is used in evaluation mode.
+
+    References:
+        ELBO surgery: yet another way to carve up the variational evidence lower bound, Hoffman and Johnson, 2016.
+
+    Arguments:
+        vae: the VAE.
+        data: the rows, `(N, *x_shape)`; for a conditional VAE a pair (x, y), or rows with labels.
+
+    Raises:
+        ValueError: rows of another shape, or without the context that the VAE takes.
+
+    Example:
+        >>> AggregatedPosterior(vae, vae.sample(50)).sample([5]).shape
+        torch.Size([5, 2])
+    """
+
+    arg_constraints = {}  # noqa: RUF012
+    support = constraints.real_vector
+
+    def __init__(self, vae: VAE, data: Data, batch_shape: Sequence[int] = ()) -> None:
+        rows, like = as_rows(data, vae.context_dim, vae.missing), tensor_like(vae)
+        if rows.x_shape != vae.x_shape:
+            raise ValueError(f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}.")
+        context = rows.context(vae.context_dim)
+        self.vae, self.rows, self.like, self.y = vae, rows, like, None if context is None else context.to(like)
+        super().__init__(torch.Size(batch_shape), torch.Size([vae.latent_dim]), validate_args=False)
+
+    def expand(self, batch_shape: Sequence[int], _instance: None = None) -> "AggregatedPosterior":
+        return AggregatedPosterior(self.vae, self.rows, batch_shape)
+
+    def encode(self, index: Tensor | slice) -> TorchDistribution:
+        """q(z | x) of the rows at `index`."""
+        x = self.rows.batch(index, self.like.dtype).to(self.like.device)
+        with evaluating(self.vae):
+            return self.vae.encode(x, None if self.y is None else self.y[index])
+
+    def _components(self) -> Iterator[TorchDistribution]:
+        """q(z | x) of all rows, block by block; the caller's random state has no part in it."""
+        for block in self.rows.blocks(_CHUNK):
+            with stream(0, block.start, device=self.like.device):
+                yield self.encode(block)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
+        shape = torch.Size(sample_shape) + self.batch_shape
+        index = torch.randint(len(self.rows), (shape.numel(),))
+        draws = [self.encode(part).sample() for part in index.split(_CHUNK)]
+        return torch.cat(draws).reshape(*shape, *self.event_shape)
+
+    @torch.no_grad()
+    def log_prob(self, value: Tensor) -> Tensor:
+        parts = [q_z.log_prob(value.unsqueeze(-2)) for q_z in self._components()]
+        return torch.cat(parts, dim=-1).logsumexp(-1) - math.log(len(self.rows))
+
+    @property
+    @torch.no_grad()
+    def mean(self) -> Tensor:
+        means = [distribution_mean(q_z) for q_z in self._components()]
+        return torch.cat(means).mean(0).expand(*self.batch_shape, *self.event_shape)
+
+
+def gaussian_mixture(vae: VAE, data: Data, *, num_components: int = 10, seed: int = 0) -> dist.MixtureSameFamily:
+    """A mixture of normals with full covariances, fitted by expectation maximisation to one draw of z for each row.
+
+    It can take the prior's place where z is drawn: `vae.sample(16, latent=gaussian_mixture(vae, x))`.
+
+    References:
+        From variational to deterministic autoencoders, Ghosh et al., 2019.
+
+    Arguments:
+        vae: the VAE.
+        data: the rows, `(N, *x_shape)`; for a conditional VAE a pair (x, y), or rows with labels.
+        num_components: the number K of normals.
+        seed: names the random stream.
+
+    Raises:
+        ValueError: fewer rows than components; rows that do not fit the VAE.
+    """
+    from sklearn.mixture import GaussianMixture
+
+    (count,) = as_shape(num_components, "num_components")
+    aggregated = AggregatedPosterior(vae, data)
+    if len(aggregated.rows) < max(2, count):
+        raise ValueError(
+            f"'data' must have at least {max(2, count)} rows for {count} components, got {len(aggregated.rows)}."
+        )
+    with stream(seed, device=aggregated.like.device), torch.no_grad():
+        z = torch.cat([aggregated.encode(block).sample() for block in aggregated.rows.blocks(_CHUNK)])
+    fitted = GaussianMixture(count, random_state=stream_seed(seed) % 2**32).fit(z.double().cpu().numpy())
+    weights, loc, covariance = (
+        torch.from_numpy(part).to(aggregated.like) for part in (fitted.weights_, fitted.means_, fitted.covariances_)
+    )
+    return dist.MixtureSameFamily(dist.Categorical(weights), dist.MultivariateNormal(loc, covariance))

@@ -1,0 +1,107 @@
+"""What an evaluation says: estimates with their errors, as a table and as JSON."""
+
+import json
+from typing import NamedTuple
+
+from pyro_vae.inference.psis import TRUSTED_KHAT
+
+_WAYS_OUT = (
+    "try more epochs, a learned scale of the likelihood, a KL weight that rises (kl_schedule LinearWarmup), or fewer latent "
+    "dimensions"
+)
+
+
+class Estimate(NamedTuple):
+    """A mean over rows with its two errors, in nats per row unless its name says otherwise.
+
+    Arguments:
+        mean: the estimate.
+        monte_carlo_error: its standard error from the draws of z; None where these cannot tell it, as one draw a row.
+        row_error: its standard error from the choice of rows; None for a single row.
+        num_samples: the draws of z for each row; 0 where the value is exact.
+        num_rows: the rows.
+    """
+
+    mean: float
+    monte_carlo_error: float | None
+    row_error: float | None
+    num_samples: int
+    num_rows: int
+
+
+class Evaluation(NamedTuple):
+    """What `evaluate` returns: lower is better for all but `log_marginal`.
+
+    Arguments:
+        negative_elbo: −ELBO = rate + distortion.
+        rate: KL(q(z | x) ‖ p(z)).
+        distortion: −E_q[log p(x | z)].
+        log_marginal: log p(x) by importance sampling; a lower bound in expectation, tight for many samples.
+        bits_per_dim: −log p(x) in bits, divided by the number of elements of x, where x is discrete.
+        rate_by_dim: KL of each latent dimension, where posterior and prior factorise.
+        active_variance: Var_x E_q[z_d | x] for each latent dimension.
+        active_units: how many of these exceed 0.01.
+        transform: how x was made from the stored levels, the binarisation included.
+        high_khat_share: the share of rows whose importance weights have a k̂ above 0.7. Their log p(x) is a lower bound that
+            no error bar repairs: the error does not hold the nats by which it is too low. None for fewer than 25 draws.
+        without_latent: −log p(x) under the best model in which x does not depend on z, fitted to some of the same rows; what
+            −ELBO has to beat. None where there is none to fit, as for a likelihood with a context.
+    """
+
+    negative_elbo: Estimate
+    rate: Estimate
+    distortion: Estimate
+    log_marginal: Estimate | None
+    bits_per_dim: Estimate | None
+    rate_by_dim: list[Estimate] | None
+    active_variance: list[float]
+    active_units: int
+    transform: str
+    high_khat_share: float | None = None
+    without_latent: Estimate | None = None
+
+    def to_json(self) -> str:
+        """All of it, the errors and counts included."""
+        fields = {
+            name: value._asdict() if isinstance(value, Estimate) else value for name, value in self._asdict().items()
+        }
+        if self.rate_by_dim is not None:
+            fields["rate_by_dim"] = [estimate._asdict() for estimate in self.rate_by_dim]
+        return json.dumps(fields, indent=2)
+
+    def table(self) -> str:
+        """The estimates with their errors, one a line."""
+        titles = {
+            "negative_elbo": "-ELBO (nats)",
+            "rate": "rate, KL (nats)",
+            "distortion": "distortion (nats)",
+            "log_marginal": "log p(x) (nats)",
+            "bits_per_dim": "-log p(x) (bits/dim)",
+            "without_latent": "without z (nats)",
+        }
+        lines = [f"{'':<22}{'mean':>12}{'MC error':>12}{'row error':>12}{'samples':>9}{'rows':>8}"]
+        for name, title in titles.items():
+            estimate = getattr(self, name)
+            if estimate is not None:
+                errors = "".join(f"{'-' if error is None else f'{error:.4f}':>12}" for error in estimate[1:3])
+                samples = estimate.num_samples or "exact"
+                lines.append(f"{title:<22}{estimate.mean:>12.4f}{errors}{samples:>9}{estimate.num_rows:>8}")
+        if self.high_khat_share is not None:
+            lines.append(
+                f"k-hat exceeds {TRUSTED_KHAT} in {self.high_khat_share:.1%} of rows: their log p(x) is a lower bound "
+                "that no error bar repairs"
+            )
+        lines.append(
+            f"{self.active_units} of {len(self.active_variance)} latent dimensions are active; data: {self.transform}"
+        )
+        return "\n".join([*lines, *self.remarks()])
+
+    def remarks(self) -> list[str]:
+        """One sentence where the latent is of no use, with what to try; else none."""
+        if self.active_units == 0:
+            return [f"No latent dimension is active, so that z tells nothing of x: {_WAYS_OUT}."]
+        if self.without_latent is not None and self.negative_elbo.mean >= self.without_latent.mean:
+            return [
+                f"-ELBO is no better than the {self.without_latent.mean:.4f} nats of the best model without z: {_WAYS_OUT}."
+            ]
+        return []

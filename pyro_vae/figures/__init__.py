@@ -1,0 +1,37 @@
+"""Figures: tensors in, a matplotlib Figure out."""
+
+from pyro_vae.figures.diagnosis import coverage_curve, khat_histogram, rank_histograms, sandwich, worst_rows
+from pyro_vae.figures.images import (
+    animation,
+    as_images,
+    elbo_history,
+    image_grid,
+    kl_by_dimension,
+    latent_scatter,
+    manifold,
+    score_histogram,
+    tiled,
+)
+from pyro_vae.figures.latent_grids import in_plane, linear_grid, quantile_grid, spherical_path, straight_path
+
+__all__ = [
+    "animation",
+    "as_images",
+    "coverage_curve",
+    "elbo_history",
+    "image_grid",
+    "in_plane",
+    "khat_histogram",
+    "kl_by_dimension",
+    "latent_scatter",
+    "linear_grid",
+    "manifold",
+    "quantile_grid",
+    "rank_histograms",
+    "sandwich",
+    "score_histogram",
+    "spherical_path",
+    "straight_path",
+    "tiled",
+    "worst_rows",
+]

@@ -1,0 +1,114 @@
+"""Determinism: densities that are the same in each call, and the same in evaluation mode."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from pyro_vae.support.modules import evaluating
+from pyro_vae.support.store import store_as_found
+
+# Differences of rounding, relative and in nats.
+_TOLERANCE = 1e-4
+_Program = Callable[..., Any]
+
+
+@torch.no_grad()
+def check_deterministic(model: _Program, guide: _Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Refuse programs that give given latents another density in the next call or in evaluation mode.
+
+    Under dropout, or with the statistics of a batch, densities are those of no posterior. Every
+    function that takes a model and a guide for weights, chains or bounds begins here. Random state
+    and running statistics stay as they were.
+
+    Raises:
+        ValueError: if there is such a difference.
+    """
+    if get_proxy_mode() is not None:
+        return  # what is traced has run as it is written before
+    with random_state_kept(), store_as_found(), pyro.validation_enabled(False), _watching() as in_training:
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+        for name, program, trace in (("guide", guide, guide_trace), ("model", model, model_trace)):
+            again = _replayed(program, trace, args, kwargs)
+            if not _agree(trace, again):
+                _refuse(name)
+            if in_training:
+                with _evaluating(in_training):
+                    evaluated = _replayed(program, trace, args, kwargs)
+                if not _agree(trace, evaluated):
+                    _refuse(name)
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(
+        f"'{name}' must give the same density whenever it is asked, and in evaluation mode, but does not: is it in "
+        "training mode with dropout or batch normalisation? Then call .eval() first."
+    )
+
+
+def _replayed(program: _Program, trace: poutine.Trace, args: tuple[Any, ...], kwargs: dict[str, Any]) -> poutine.Trace:
+    return poutine.trace(poutine.replay(program, trace=trace)).get_trace(*args, **kwargs)
+
+
+def _agree(trace: poutine.Trace, other: poutine.Trace) -> bool:
+    first, second = _log_probs(trace), _log_probs(other)
+    return first.keys() == second.keys() and all(
+        first[name].shape == second[name].shape
+        and torch.allclose(first[name], second[name], rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)
+        for name in first
+    )
+
+
+def _log_probs(trace: poutine.Trace) -> dict[str, Tensor]:
+    """The log-density of each site that has one; a guide that only draws needs none."""
+    log_probs = {}
+    nodes: Any = poutine.util.prune_subsample_sites(trace).nodes
+    for name, site in nodes.items():
+        if site["type"] == "sample":
+            try:
+                log_probs[name] = site["fn"].log_prob(site["value"])
+            except NotImplementedError:
+                log_probs[name] = torch.zeros(())
+    return log_probs
+
+
+@contextmanager
+def _watching() -> Iterator[dict[nn.Module, list[tuple[Tensor, Tensor]]]]:
+    """Notice the modules in training mode that are called; their buffers come back as they were."""
+    seen: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
+
+    def notice(module: nn.Module, inputs: Any) -> None:
+        if module.training and module not in seen:
+            seen[module] = [(buffer, buffer.clone()) for buffer in module._buffers.values() if buffer is not None]
+
+    hook = register_module_forward_pre_hook(notice)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+        for buffers in seen.values():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+
+@contextmanager
+def _evaluating(modules: Iterable[nn.Module]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for module in list(modules):
+            stack.enter_context(evaluating(module))
+        yield
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Torch's default generators come back as they were."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        yield

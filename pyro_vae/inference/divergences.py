@@ -1,0 +1,31 @@
+"""Latents whose KL divergence has no closed form."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro import poutine
+
+from pyro_vae.distributions.kl import closed_kl
+from pyro_vae.support.store import store_as_found
+
+
+@torch.no_grad()
+def monte_carlo_sites(model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> list[str]:
+    """The latent sites whose KL has no closed form: there `TraceMeanField_ELBO` draws it, as `Trace_ELBO` does.
+
+    Arguments:
+        model: the Pyro model.
+        guide: the Pyro guide.
+        *args: passed to both.
+        **kwargs: passed to both.
+    """
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), store_as_found():
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+    names = poutine.util.prune_subsample_sites(guide_trace).stochastic_nodes
+    # Auxiliary sites of the guide are not in the model.
+    pairs: list[tuple[Any, Any]] = [
+        (guide_trace.nodes[name], model_trace.nodes[name]) for name in names if name in model_trace
+    ]
+    return [q_z["name"] for q_z, p_z in pairs if closed_kl(q_z["fn"], p_z["fn"]) is None]

@@ -1,0 +1,319 @@
+"""Markov chain Monte Carlo that starts at a guide and moves in its scale: HMC for many rows at once, NUTS for anything."""
+
+import math
+from collections.abc import Callable
+from math import prod
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer import MCMC, NUTS
+from pyro.ops.stats import effective_sample_size, split_gelman_rubin
+from torch import Tensor
+
+from pyro_vae.engine.program import Program
+from pyro_vae.inference.coordinates import Coordinates
+from pyro_vae.inference.determinism import check_deterministic
+from pyro_vae.inference.hamiltonian import Point, hmc_transition, with_gradient
+from pyro_vae.inference.row_densities import SCALE_DRAWS, RowDensities, guide_latents, latent_kinds
+from pyro_vae.inference.supports import Kinds, ToReal, ToSupport, run_to_last_latent
+from pyro_vae.support.checks import as_shape
+from pyro_vae.support.store import store_as_found
+
+# Dual averaging: how slowly the step size follows, and how soon it settles (Hoffman and Gelman, 2014, section 3.2). Their γ
+# of 0.05 swings so far that the mean step in a short window is accepted far more often than asked.
+_GAMMA, _T0, _KAPPA, _BOLD = 0.3, 10.0, 0.75, 2.0
+# The step size to begin with, in units of the guide's scale.
+_FIRST_STEP = 0.3
+# The windows of the warm-up, the transitions that dual averaging needs in one, and the draws that the guide's own scale
+# counts for against those of a window.
+_WINDOWS, _LEAST_WINDOW, _PRIOR_PLACES = 4, 20, 10
+# A trajectory's step size varies by this much around what was found: with more, a step that is accepted often enough on
+# average would often be too large.
+_JITTER = 0.2
+
+
+class Chains(NamedTuple):
+    """Draws of Markov chains from p(z | x).
+
+    Arguments:
+        latents: the values of each latent site by name, `(S, C, ...)` for S draws of C chains; of rows `(S, C, B, ...)`.
+        acceptance: the mean probability of acceptance, of each row `(B,)` or of all.
+        step_size: the leapfrog's, in units of the chains' scale, of each row `(B,)` or of all.
+        num_divergent: how many trajectories left where the density is, among those of the draws that were kept.
+    """
+
+    latents: dict[str, Tensor]
+    acceptance: Tensor
+    step_size: Tensor
+    num_divergent: Tensor
+
+    def merged(self) -> dict[str, Tensor]:
+        """The draws of all chains together, `(S C, ...)`."""
+        return {name: values.flatten(0, 1) for name, values in self.latents.items()}
+
+    def r_hat(self) -> dict[str, Tensor]:
+        """Split R̂ of each number: close to 1 where the chains agree."""
+        return {name: split_gelman_rubin(values, 1, 0) for name, values in self.latents.items()}
+
+    def ess(self) -> dict[str, Tensor]:
+        """How many independent draws the mean of each number is worth; of S C draws at most S C log10(S C).
+
+        The mean of draws that swing from side to side is worth more than as many independent ones, and what it is worth can
+        then no longer be told.
+
+        References:
+            Rank-normalization, folding, and localization: an improved R̂, Vehtari et al., 2021, section 3.2.
+        """
+        sizes = {name: effective_sample_size(values, 1, 0) for name, values in self.latents.items()}
+        count = prod(next(iter(self.latents.values())).shape[:2])
+        most = count * max(1.0, math.log10(count))
+        return {name: size.masked_fill((size < 0) | (size > most), most) for name, size in sizes.items()}
+
+
+class _Steps:
+    """The leapfrog's step in each dimension of each row, ε_b s_bd, found in a warm-up.
+
+    ε moves by dual averaging until trajectories are accepted as often as asked; s is the spread of the chains themselves in
+    the window before, so that a guide with the wrong scale costs a few windows and no more.
+
+    References:
+        The No-U-Turn sampler, Hoffman and Gelman, 2014 (dual averaging).
+    """
+
+    def __init__(self, like: Tensor, num_warmup: int, target: float) -> None:
+        self.window, self.target = max(_LEAST_WINDOW, num_warmup // _WINDOWS), target
+        self.spread, self.places = torch.ones_like(like[0]), list[Tensor]()
+        self.log_mean = torch.full_like(like[0, :, 0], math.log(_FIRST_STEP))
+        self.count, self.error, self.centre, self.log_size = self._begin()
+
+    def __call__(self, log_size: Tensor) -> Tensor:
+        """The step, `(B, D)`, with the jitter of one trajectory."""
+        jitter = 1 + _JITTER * (2 * torch.rand_like(log_size) - 1)
+        return (log_size.exp() * jitter).unsqueeze(-1) * self.spread
+
+    def update(self, acceptance: Tensor, white: Tensor) -> None:
+        """Take in a transition's acceptance, `(B,)`, and where it led, `(C, B, D)`."""
+        self.places.append(white)
+        self.count += 1
+        share = 1 / (self.count + _T0)
+        self.error = (1 - share) * self.error + share * (self.target - acceptance)
+        self.log_size = self.centre - self.count**0.5 / _GAMMA * self.error
+        weight = self.count**-_KAPPA
+        self.log_mean = weight * self.log_size + (1 - weight) * self.log_mean
+
+    def end_window(self) -> None:
+        """Take the chains' spread in this window for the scale of the next."""
+        places = torch.cat(self.places)
+        trust = len(places) / (len(places) + _PRIOR_PLACES)
+        spread = places.std(0, correction=0)
+        spread = torch.where(spread > 0, spread**trust, self.spread)  # chains that stood still say nothing of the scale
+        change = (spread / self.spread).log().mean(-1)
+        self.spread, self.log_mean = spread, self.log_mean - change
+        self.count, self.error, self.centre, self.log_size = self._begin()
+
+    def _begin(self) -> tuple[int, Tensor, Tensor, Tensor]:
+        """Dual averaging forgets all but the step size that it has come to."""
+        self.places.clear()
+        return 0, torch.zeros_like(self.log_mean), self.log_mean + math.log(_BOLD), self.log_mean
+
+
+@torch.no_grad()
+def hmc(
+    model: Callable,
+    guide: Callable,
+    *args: Any,
+    num_samples: int = 200,
+    num_warmup: int = 200,
+    num_chains: int = 4,
+    num_steps: int = 10,
+    target_accept: float = 0.8,
+    **kwargs: Any,
+) -> Chains:
+    """Hamiltonian Monte Carlo for the local latents of many rows at once, from q(z | x) towards p(z | x).
+
+    The support of a latent may depend on the latents before it, as b ~ Uniform(0, a) does.
+
+    Chains start at draws of the guide and move in its coordinates, where it has mean 0 and variance 1. Each row has a step
+    size of its own, found in the warm-up and then kept, and accepts or rejects on its own; a row's draws do not depend on
+    which other rows there are but through the random stream, which is that of torch's default generator.
+
+    References:
+        MCMC using Hamiltonian dynamics, Neal, 2011.
+
+    Arguments:
+        model: the Pyro model; any that `importance_sample` takes, with continuous latents; a VAE with dropout or batch
+            normalisation must be in evaluation mode.
+        guide: the Pyro guide.
+        *args: passed to both.
+        num_samples: the number S of draws that are kept of each chain.
+        num_warmup: transitions before that, in which the step sizes are found.
+        num_chains: the number C of chains for each row.
+        num_steps: leapfrog steps in a trajectory, at most; at least half as many.
+        target_accept: the mean probability of acceptance to aim at, in (0, 1).
+        **kwargs: passed to both.
+
+    Raises:
+        ValueError: a site lies outside the row plate; a latent is discrete, or its support is of another kind in each run;
+            the guide draws outside a support; the density is another in the next call or in evaluation mode; a count or
+            probability is out of range.
+
+    Example:
+        >>> chains = hmc(vae.model, vae.guide, vae.sample(3), num_samples=5, num_warmup=5)
+        >>> chains.latents["z"].shape, chains.acceptance.shape
+        (torch.Size([5, 4, 3, 2]), torch.Size([3]))
+    """
+    as_shape((num_samples, num_warmup, num_chains, num_steps), "num_samples, num_warmup, num_chains and num_steps")
+    if not 0 < target_accept < 1:
+        raise ValueError(f"'target_accept' must lie in (0, 1), got {target_accept}.")
+    check_deterministic(model, guide, args, kwargs)
+    densities = RowDensities(model, guide, args, kwargs)
+    calls = (num_samples + num_warmup) * num_steps
+    program = Program(with_gradient(densities.log_joint), calls=[model, guide], name="log p(x, z)", num_calls=calls)
+
+    def evaluate(white: Tensor) -> Point:
+        return Point(white, *program(white))
+
+    point = evaluate(densities.start(num_chains))
+    steps = _Steps(point.white, num_warmup, target_accept)
+    for number in range(1, num_warmup + 1):
+        point, probability = hmc_transition(evaluate, point, steps(steps.log_size), _length(num_steps))
+        steps.update(probability.mean(0), point.white)
+        if number % steps.window == 0 and number + steps.window <= num_warmup:
+            steps.end_window()
+    kept, probabilities = [], []
+    for _ in range(num_samples):
+        point, probability = hmc_transition(evaluate, point, steps(steps.log_mean), _length(num_steps))
+        kept.append(densities.latents(point.white))
+        probabilities.append(probability)
+    latents = {name: torch.stack([values[name] for values in kept]) for name in kept[0]}
+    acceptance = torch.cat(probabilities)
+    return Chains(latents, acceptance.mean(0), steps.log_mean.exp(), (acceptance == 0).sum(0))
+
+
+def _length(num_steps: int) -> int:
+    """The steps of one trajectory: many a row would come back to where it was if all were of one length."""
+    return int(torch.randint((num_steps + 1) // 2, num_steps + 1, ()))
+
+
+def nuts(
+    model: Callable,
+    guide: Callable,
+    *args: Any,
+    num_samples: int = 500,
+    num_warmup: int = 200,
+    num_chains: int = 2,
+    **kwargs: Any,
+) -> Chains:
+    """Pyro's No-U-Turn sampler for all latents together, globals included, from the guide towards p(latents | data).
+
+    Chains start at draws of the guide, and move in coordinates in which these have mean 0 and variance 1. All latents make
+    one trajectory, so rows should be few: `hmc` treats each row on its own. One chain runs after the other.
+
+    References:
+        The No-U-Turn sampler, Hoffman and Gelman, 2014.
+
+    Arguments:
+        model: the Pyro model, with continuous latents.
+        guide: the Pyro guide, with the same latents.
+        *args: passed to both.
+        num_samples: the number S of draws that are kept of each chain.
+        num_warmup: draws before that, in which step size and mass are adapted.
+        num_chains: the number C of chains.
+        **kwargs: passed to both.
+
+    Raises:
+        ValueError: a latent is discrete, or its support is of another kind in each run; the guide draws outside a support;
+            the density is another in the next call or in evaluation mode; model and guide have other latents; a count is
+            too small.
+
+    Example:
+        >>> chains = nuts(vae.model, vae.guide, vae.sample(1), num_samples=5, num_warmup=5, num_chains=1)
+        >>> chains.latents["z"].shape
+        torch.Size([5, 1, 1, 2])
+    """
+    as_shape((num_samples, num_warmup, num_chains), "num_samples, num_warmup and num_chains")
+    check_deterministic(model, guide, args, kwargs)
+    with torch.no_grad():
+        draws = _guide_draws(guide, max(SCALE_DRAWS, num_chains), args, kwargs)
+        kinds = latent_kinds(model, guide, args, kwargs)
+        real = [_real(model, latents, kinds, args, kwargs) for latents in draws]
+        stacked = {name: torch.stack([numbers[name] for numbers in real]) for name in draws[0]}
+    coordinates = Coordinates(stacked)
+
+    def potential(state: dict[str, Tensor]) -> Tensor:
+        at = ToSupport(coordinates.real(state["white"]), kinds)
+        trace = poutine.trace(at(model)).get_trace(*args, **kwargs)
+        return -(trace.log_prob_sum() + torch.stack([log_det.sum() for log_det in at.log_dets.values()]).sum())
+
+    def latents(white: Tensor) -> dict[str, Tensor]:
+        at = ToSupport(coordinates.real(white), kinds)
+        with pyro.validation_enabled(False):  # as in the chain
+            run_to_last_latent(at, model, args, kwargs)
+        return at.values
+
+    with store_as_found(), torch.enable_grad():
+        starts = coordinates.white(stacked)[:num_chains]
+        runs = [_run_nuts(potential, start, num_samples, num_warmup) for start in starts]
+    white = torch.stack([run.white for run in runs], dim=1)
+    with store_as_found(), torch.no_grad():
+        kept = [latents(place) for place in white.flatten(0, 1)]
+    acceptance, step_size, num_divergent = (
+        torch.tensor([getattr(run, name) for run in runs]) for name in ("acceptance", "step_size", "num_divergent")
+    )
+    return Chains(
+        {
+            name: torch.stack([values[name] for values in kept]).unflatten(0, (num_samples, num_chains))
+            for name in coordinates.names
+        },
+        acceptance.mean(),
+        step_size.mean(),
+        num_divergent.sum(),
+    )
+
+
+def _guide_draws(guide: Callable, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[str, Tensor]]:
+    draws = [guide_latents(guide, args, kwargs) for _ in range(count)]
+    for latents in draws:
+        if latents.keys() != draws[0].keys():
+            names, first = ", ".join(latents) or "none", ", ".join(draws[0]) or "none"
+            raise ValueError(f"'guide' must have the same latents in every run, got {names} after {first}.")
+    return draws
+
+
+def _real(
+    model: Callable, latents: dict[str, Tensor], kinds: Kinds, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Tensor]:
+    """The real numbers of one draw of all latents."""
+    at = ToReal(latents, kinds)
+    with store_as_found(), pyro.validation_enabled(False):
+        run_to_last_latent(at, model, args, kwargs)
+    return at.real
+
+
+class _NutsRun(NamedTuple):
+    """One chain of NUTS: its draws, `(S, D)`, and what became of its trajectories."""
+
+    white: Tensor
+    acceptance: float
+    step_size: float
+    num_divergent: int
+
+
+def _run_nuts(potential: Callable, start: Tensor, num_samples: int, num_warmup: int) -> _NutsRun:
+    seen: list[tuple[float, float, int]] = []
+
+    def look(kernel: NUTS, *_: Any) -> None:
+        seen[:] = [(kernel._mean_accept_prob, float(kernel.step_size), len(kernel._divergences))]  # Pyro resets them
+
+    chain = MCMC(
+        NUTS(potential_fn=potential),
+        num_samples,
+        num_warmup,
+        initial_params={"white": start.clone()},
+        hook_fn=look,
+        disable_progbar=True,
+    )
+    chain.run()
+    return _NutsRun(chain.get_samples()["white"], *seen[0])

@@ -1,0 +1,236 @@
+"""Modules in front of an encoder's network, which change the units of x for it. The likelihood scores x itself."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from pyro_vae.data.missing import filled
+from pyro_vae.data.moments import center_and_unit, moments
+from pyro_vae.parts.contracts import EncoderInput, EncoderInputFactory, Mapped, Network, as_given, as_seen, start_inputs
+from pyro_vae.support.checks import Shape, as_shape
+
+
+class AsIs(EncoderInput):
+    """A network that sees x as it is, which suits binary x and grey levels in [0, 1].
+
+    Arguments:
+        network: what takes the rows; or a function that makes it from their shape.
+        x_shape: the shape of one row of x.
+
+    Example:
+        >>> AsIs(nn.Identity())(torch.tensor([[0.0, 1.0]]))
+        tensor([[0., 1.]])
+    """
+
+    def transform(self, x: Tensor) -> Tensor:
+        return x
+
+    def inverse(self, values: Tensor) -> Tensor:
+        return values
+
+
+class Divided(EncoderInput):
+    """A network that sees x / highest, which suits levels 0 … highest.
+
+    Arguments:
+        network: what takes the rows; or a function that makes it from their shape.
+        x_shape: the shape of one row of x.
+        highest: the divisor; when omitted, the largest |x| of the training rows, and 1 until these are known.
+
+    Example:
+        >>> Divided(nn.Identity(), highest=255)(torch.tensor([[0.0, 51.0, 255.0]]))
+        tensor([[0.0000, 0.2000, 1.0000]])
+    """
+
+    highest: Tensor
+
+    def __init__(self, network: Network, x_shape: Shape | None = None, highest: float | None = None) -> None:
+        super().__init__(network, x_shape)
+        if highest is not None and not 0 < highest < float("inf"):
+            raise ValueError(f"'highest' of Divided must be greater than 0, and finite, got {highest}.")
+        self.is_given = highest is not None
+        self.register_buffer("highest", torch.tensor(1.0 if highest is None else float(highest)))
+
+    def transform(self, x: Tensor) -> Tensor:
+        return x / self.highest
+
+    def inverse(self, values: Tensor) -> Tensor:
+        return values * self.highest
+
+    def start(self, blocks: Iterable[Tensor]) -> None:
+        if not self.is_given:
+            highest = torch.stack([filled(x, 0.0).abs().max() for x in blocks]).max()
+            self.highest.copy_(torch.where(highest > 0, highest, 1.0))
+
+
+class Log1p(EncoderInput):
+    """A network that sees log(1 + x), which suits counts that span orders of magnitude; −log(1 − x) below 0.
+
+    Arguments:
+        network: what takes the rows; or a function that makes it from their shape.
+        x_shape: the shape of one row of x.
+
+    Example:
+        >>> Log1p(nn.Identity())(torch.tensor([[0.0, 1.0, 999.0]]))
+        tensor([[0.0000, 0.6931, 6.9078]])
+    """
+
+    def transform(self, x: Tensor) -> Tensor:
+        return x.abs().log1p().copysign(x)
+
+    def inverse(self, values: Tensor) -> Tensor:
+        return values.abs().expm1().copysign(values)
+
+
+class Standardized(EncoderInput):
+    """A network that sees (x − center) / unit, with the mean and the standard deviation of the training rows.
+
+    Each column of a table has its own; the pixels of an image, `(C, H, W)`, share those of their channel, so that one which
+    is rarely on does not shine a hundred times as bright as the others. Until `start` x is seen as it is.
+
+    Arguments:
+        network: what takes the rows; or a function that makes it from their shape.
+        x_shape: the shape of one row of x.
+
+    Example:
+        >>> encoder = Standardized(nn.Identity(), x_shape=1)
+        >>> encoder.start([torch.tensor([[1e5], [3e5]])])
+        >>> encoder(torch.tensor([[3e5], [torch.nan]]))
+        tensor([[1.],
+                [0.]])
+    """
+
+    center: Tensor
+    unit: Tensor
+
+    def __init__(self, network: Network, x_shape: Shape) -> None:
+        super().__init__(network, x_shape)
+        self.register_buffer("center", torch.zeros(as_shape(x_shape, "x_shape")))
+        self.register_buffer("unit", torch.ones(as_shape(x_shape, "x_shape")))
+
+    def transform(self, x: Tensor) -> Tensor:
+        return (x - self.center) / self.unit
+
+    def inverse(self, values: Tensor) -> Tensor:
+        return self.center + values * self.unit
+
+    def start(self, blocks: Iterable[Tensor]) -> None:
+        center, unit = center_and_unit(*moments(blocks))
+        self.center.copy_(center)
+        self.unit.copy_(unit)
+
+
+class WithMask(EncoderInput):
+    """A network that sees which entries are missing: x with 0 in their place, and the mask, 1 where x is observed.
+
+    Both are stacked along the first dimension of a row: `(N, C, H, W)` to `(N, 2 C, H, W)`, `(N, F)` to `(N, 2 F)`. A VAE
+    made with `missing="nan"` passes x on with its NaN to such a network of its posterior.
+
+    References:
+        Handling incomplete heterogeneous data using VAEs, Nazábal et al., 2018, where missing entries are zeros alone.
+
+    Arguments:
+        network: what takes the stacked rows, and the context where it has one; or a function that makes it from their
+            shape.
+        x_shape: the shape of one row of x.
+
+    Example:
+        >>> WithMask(nn.Linear(4, 3))(torch.tensor([[torch.nan, 0.7]])).shape
+        torch.Size([1, 3])
+    """
+
+    def __init__(self, network: Network, x_shape: Shape | None = None) -> None:
+        super().__init__(network, x_shape, None if x_shape is None else _doubled(as_shape(x_shape, "x_shape")))
+
+    def transform(self, x: Tensor) -> Tensor:
+        return x
+
+    def inverse(self, values: Tensor) -> Tensor:
+        return values
+
+    def seen(self, x: Tensor) -> Tensor:
+        return torch.cat([filled(x, 0.0), (~x.isnan()).to(x)], dim=1)
+
+
+class Composed(EncoderInput):
+    """A network that sees x after some steps, as settings name them: Log1p, then Standardized, then WithMask.
+
+    In Python, put one in front of the other instead.
+
+    Arguments:
+        network: what takes the rows after the last step; or a function that makes it from their shape.
+        x_shape: the shape of one row of x.
+        steps: the classes, from the one that sees x itself to the one in front of the network.
+
+    Example:
+        >>> Composed(nn.Identity(), x_shape=2, steps=[Log1p, WithMask])(torch.tensor([[0.0, torch.nan]]))
+        tensor([[0., 0., 1., 0.]])
+    """
+
+    def __init__(self, network: Network, x_shape: Shape, steps: Sequence[EncoderInputFactory]) -> None:
+        for step in reversed(steps):
+            network = _in_front(step, network)
+        super().__init__(network, x_shape)
+
+    def transform(self, x: Tensor) -> Tensor:
+        return x
+
+    def inverse(self, values: Tensor) -> Tensor:
+        return values
+
+
+class ByColumn(EncoderInput):
+    """A network that sees each group of columns of a table in its own way, from left to right.
+
+    Arguments:
+        network: what takes the rows; or a function that makes it from their shape.
+        x_shape: the number of columns.
+        sizes: how many columns each group has.
+        groups: the class of each group, which keeps their number.
+
+    Raises:
+        ValueError: sizes that do not add up to `x_shape`.
+
+    Example:
+        >>> ByColumn(nn.Identity(), 2, sizes=[1, 1], groups=[AsIs, Log1p])(torch.tensor([[1.0, 1.0]]))
+        tensor([[1.0000, 0.6931]])
+    """
+
+    parts: Sequence[nn.Module]
+
+    def __init__(
+        self, network: Network, x_shape: Shape, sizes: Sequence[int], groups: Sequence[EncoderInputFactory]
+    ) -> None:
+        if as_shape(x_shape, "x_shape") != (sum(sizes),) or len(sizes) != len(groups):
+            raise ValueError(
+                f"'sizes' must have a number for each of {len(groups)} groups, which add up to x_shape = {x_shape}, got "
+                f"{list(sizes)}."
+            )
+        super().__init__(network, x_shape)
+        self.sizes = list(sizes)
+        parts = [group(network=nn.Identity(), x_shape=size) for size, group in zip(sizes, groups, strict=True)]
+        self.parts = nn.ModuleList(parts)  # type: ignore[assignment]
+
+    def transform(self, x: Tensor) -> Tensor:
+        columns = x.split(self.sizes, dim=-1)
+        return torch.cat([as_seen(part, values) for part, values in zip(self.parts, columns, strict=True)], dim=-1)
+
+    def inverse(self, values: Tensor) -> Tensor:
+        columns = values.split(self.sizes, dim=-1)
+        return torch.cat([as_given(part, group) for part, group in zip(self.parts, columns, strict=True)], dim=-1)
+
+    def start(self, blocks: Iterable[Tensor]) -> None:
+        first = 0
+        for part, size in zip(self.parts, self.sizes, strict=True):
+            start_inputs(part, Mapped(blocks, partial(torch.narrow, dim=-1, start=first, length=size)))
+            first += size
+
+
+def _in_front(step: EncoderInputFactory, network: Network) -> Callable[[torch.Size], nn.Module]:
+    return lambda x_shape: step(network=network, x_shape=x_shape)
+
+
+def _doubled(shape: torch.Size) -> torch.Size:
+    return torch.Size([2 * shape[0], *shape[1:]])

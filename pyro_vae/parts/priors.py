@@ -1,0 +1,275 @@
+"""Priors p(z)."""
+
+from math import prod
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_vae.data.missing import filled
+from pyro_vae.parts.contracts import NetworkFactory, Posterior, Prior, as_given, as_seen
+from pyro_vae.parts.flows import Flow, SplineFlow, flow_distribution
+from pyro_vae.support.checks import as_floor, as_shape
+from pyro_vae.support.modules import tensor_like
+
+
+class StandardNormalPrior(Prior):
+    """p(z) = N(z; 0, I): what the latent looks like before any data; a context leaves it as it is.
+
+    References:
+        Auto-encoding variational Bayes, Kingma and Welling, 2013.
+
+    Arguments:
+        latent_dim: the number D of latent dimensions.
+
+    Example:
+        >>> StandardNormalPrior(latent_dim=20)().event_shape
+        torch.Size([20])
+    """
+
+    loc: Tensor
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__(latent_dim)
+        # Not data of the model, but the tensor that carries its device and dtype.
+        self.register_buffer("loc", torch.zeros(self.latent_dim), persistent=False)
+
+    def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
+        return dist.Normal(self.loc, torch.ones_like(self.loc)).to_event(1)
+
+
+class LaplacePrior(Prior):
+    """p(z) = Π Laplace(z_d; 0, scale): heavier tails and a sharper peak than the normal's, so that codes tend to be sparse.
+
+    Arguments:
+        latent_dim: the number D of latent dimensions.
+        scale: the scale b of each dimension, whose variance is 2 b²; √½ gives variance 1.
+
+    Example:
+        >>> LaplacePrior(latent_dim=20)().variance[0]
+        tensor(1.0000)
+    """
+
+    loc: Tensor
+
+    def __init__(self, latent_dim: int, scale: float = 0.5**0.5) -> None:
+        super().__init__(latent_dim)
+        if not scale > 0:
+            raise ValueError(f"'scale' of a LaplacePrior must be greater than 0, got {scale}.")
+        self.scale = scale
+        self.register_buffer("loc", torch.zeros(self.latent_dim), persistent=False)
+
+    def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
+        return dist.Laplace(self.loc, torch.full_like(self.loc, self.scale)).to_event(1)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, scale={self.scale:g}"
+
+
+class DiagNormalPrior(Prior):
+    """p(z) = N(z; loc, diag scale²) with learned loc and scale = min_scale + exp(log_scale), at the start N(0, I).
+
+    Beside networks that end in affine layers it adds nothing that these could not learn; it is the base line for the
+    priors below, and of use where another model is built upon z.
+
+    Arguments:
+        latent_dim: the number D of latent dimensions.
+        min_scale: the floor of the scale.
+
+    Example:
+        >>> DiagNormalPrior(latent_dim=2)().event_shape
+        torch.Size([2])
+    """
+
+    def __init__(self, latent_dim: int, min_scale: float = 1e-6) -> None:
+        super().__init__(latent_dim)
+        self.min_scale = as_floor(min_scale)
+        self.loc = nn.Parameter(torch.zeros(self.latent_dim))
+        self.log_scale = nn.Parameter(torch.zeros(self.latent_dim))
+
+    def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
+        return dist.Normal(self.loc, self.min_scale + self.log_scale.exp()).to_event(1)
+
+
+class ConditionalNormalPrior(Prior):
+    """p(z | y) = N(z; loc(y), diag scale(y)²): a prior for each context, with scale = min_scale + exp(log_scale).
+
+    References:
+        Learning structured output representation using deep conditional generative models, Sohn et al., 2015.
+
+    Arguments:
+        latent_dim: the number D of latent dimensions.
+        context_dim: the number Y of a context's numbers.
+        network: gives loc and log_scale for each context, `(N, Y)` to `(N, 2, D)`: a module, or a function that makes one
+            from `in_shape` and `out_shape`; an affine map when omitted.
+        min_scale: the floor of the scale.
+
+    Example:
+        >>> ConditionalNormalPrior(latent_dim=2, context_dim=10)(torch.eye(10)).batch_shape
+        torch.Size([10])
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        context_dim: int,
+        network: NetworkFactory | nn.Module | None = None,
+        min_scale: float = 1e-6,
+    ) -> None:
+        super().__init__(latent_dim)
+        (self.context_dim,) = as_shape(context_dim, "context_dim")
+        if network is None:
+            self.network: nn.Module = nn.Linear(self.context_dim, 2 * self.latent_dim)
+        elif isinstance(network, nn.Module):
+            self.network = network
+        else:
+            self.network = network(in_shape=(self.context_dim,), out_shape=(2, self.latent_dim))
+        self.min_scale = as_floor(min_scale)
+
+    def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
+        if y is None:
+            raise ValueError("'y' must be given to a ConditionalNormalPrior, got none.")
+        outputs = self.network(y.reshape(-1, self.context_dim).to(tensor_like(self)))
+        if prod(outputs.shape[1:]) != 2 * self.latent_dim:
+            raise ValueError(
+                f"'network' of ConditionalNormalPrior must give {2 * self.latent_dim} numbers for each context, got "
+                f"{prod(outputs.shape[1:])}."
+            )
+        loc, log_scale = outputs.reshape(*y.shape[:-1], 2, self.latent_dim).unbind(-2)
+        return dist.Normal(loc, self.min_scale + log_scale.exp()).to_event(1)
+
+
+class MixtureNormalPrior(Prior):
+    """p(z) = Σ_k π_k N(z; loc_k, diag scale_k²) with learned weights, locations and scales.
+
+    References:
+        Approximate inference for deep latent Gaussian mixtures, Nalisnick et al., 2016.
+
+    Arguments:
+        latent_dim: the number D of latent dimensions.
+        num_components: the number K of normals; their locations start as draws from N(0, I).
+        min_scale: the floor of the scales.
+
+    Example:
+        >>> MixtureNormalPrior(latent_dim=2, num_components=10)().event_shape
+        torch.Size([2])
+    """
+
+    def __init__(self, latent_dim: int, num_components: int = 10, min_scale: float = 1e-3) -> None:
+        super().__init__(latent_dim)
+        (count,) = as_shape(num_components, "num_components")
+        self.min_scale = as_floor(min_scale)
+        self.logits = nn.Parameter(torch.zeros(count))
+        self.loc = nn.Parameter(torch.randn(count, self.latent_dim))
+        self.log_scale = nn.Parameter(torch.zeros(count, self.latent_dim))
+
+    def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
+        components = dist.Normal(self.loc, self.min_scale + self.log_scale.exp()).to_event(1)
+        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, num_components={len(self.logits)}"
+
+
+class VampPrior(Prior):
+    """p(z) = (1 / K) Σ_k q(z | u_k): the posterior itself, averaged over K learned pseudo-inputs u_k.
+
+    It shares the posterior of the VAE that it becomes a part of, whatever the family of that is, and owns the
+    pseudo-inputs alone. With a posterior that depends on a context, p(z | y) = (1 / K) Σ_k q(z | u_k, y). The pseudo-inputs
+    have the shape of x and the units of what the encoder sees, so that they move as fast whatever the scale of x.
+
+    References:
+        VAE with a VampPrior, Tomczak and Welling, 2018. Deviation: pseudo-inputs are free, not squeezed into [0, 1].
+
+    Arguments:
+        latent_dim: the number D of latent dimensions.
+        num_components: the number K of pseudo-inputs.
+        noise: the standard deviation of the pseudo-inputs at the start, in the units of what the encoder sees; see also
+            `initialize`.
+
+    Example:
+        >>> VampPrior(latent_dim=2, num_components=500)
+        VampPrior(latent_dim=2, num_components=500)
+    """
+
+    pseudo_inputs: nn.Parameter
+
+    def __init__(self, latent_dim: int, num_components: int = 500, noise: float = 0.01) -> None:
+        super().__init__(latent_dim)
+        (self.num_components,) = as_shape(num_components, "num_components")
+        self.num_initial_rows = self.num_components
+        self.noise = noise
+        # In a tuple, since a module would become a submodule: the state dict has each tensor once.
+        self._posterior: tuple[Posterior, ...] = ()
+
+    def attach(self, posterior: Posterior) -> None:
+        if self._posterior not in ((), (posterior,)):
+            raise ValueError("'prior' must not be the VampPrior of another VAE, whose posterior it is made of.")
+        self._posterior = (posterior,)
+        self.context_dim = posterior.context_dim
+        if "pseudo_inputs" not in self._parameters:
+            like = tensor_like(posterior)
+            noise = self.noise * torch.randn(self.num_components, *posterior.x_shape)
+            self.pseudo_inputs = nn.Parameter(noise.to(like))
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """Start the pseudo-inputs at the first K rows of x, `(N, *x_shape)`, with noise so that none are the same.
+
+        Where the encoder sees x standardised, start that first, as the function `initialize` does.
+
+        Raises:
+            ValueError: fewer rows than pseudo-inputs; no VAE yet.
+        """
+        posterior = self._require_posterior()
+        if len(x) < self.num_components:
+            raise ValueError(f"'x' must have at least num_components = {self.num_components} rows, got {len(x)}.")
+        rows = filled(as_seen(posterior.network, x[: self.num_components].to(self.pseudo_inputs)), 0.0)
+        self.pseudo_inputs.copy_(rows + self.noise * torch.randn_like(rows))
+
+    def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
+        posterior = self._require_posterior()
+        inputs = as_given(posterior.network, self.pseudo_inputs)
+        if y is None or not posterior.context_dim:
+            components = posterior(inputs)
+        else:
+            inputs = inputs.expand(*y.shape[:-1], *inputs.shape)
+            components = posterior(inputs, y.unsqueeze(-2))
+        weights = dist.Categorical(logits=self.pseudo_inputs.new_zeros(components.batch_shape))
+        return dist.MixtureSameFamily(weights, components)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, num_components={self.num_components}"
+
+    def _require_posterior(self) -> Posterior:
+        if not self._posterior:
+            raise ValueError("'prior' must be part of a VAE, whose posterior a VampPrior is made of, got one without.")
+        return self._posterior[0]
+
+
+class FlowPrior(Prior):
+    """p(z) = N(f(z); 0, I) |det ∂f/∂z|: a standard normal seen through learned invertible transforms f.
+
+    With an `AffineFlow` it is fast to score and takes D passes to draw; with a `SplineFlow` it is fast both ways.
+
+    References:
+        Variational lossy autoencoder, Chen et al., 2016.
+
+    Arguments:
+        latent_dim: the number D of latent dimensions.
+        flow: the transforms; a `SplineFlow` when omitted.
+
+    Example:
+        >>> FlowPrior(latent_dim=2, flow=AffineFlow())().event_shape
+        torch.Size([2])
+    """
+
+    loc: Tensor
+
+    def __init__(self, latent_dim: int, flow: Flow | None = None) -> None:
+        super().__init__(latent_dim)
+        self.transforms = (flow or SplineFlow()).transforms(self.latent_dim)
+        self.register_buffer("loc", torch.zeros(self.latent_dim), persistent=False)
+
+    def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
+        return flow_distribution(self.transforms(), dist.Normal(self.loc, torch.ones_like(self.loc)).to_event(1))

@@ -1,0 +1,324 @@
+"""The run folder: what a run leaves on disk, written so that no file is ever half there, and read without running code."""
+
+import csv
+import io
+import json
+import os
+import platform
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from torch import Tensor
+
+from pyro_vae.evaluation.results import Evaluation
+from pyro_vae.runs.formats import upgraded
+from pyro_vae.runs.record import DataRecord
+from pyro_vae.runs.trust import check_trusted, trusted_packages
+from pyro_vae.support.checks import one_line
+from pyro_vae.training.history import Epoch, Fit
+from pyro_vae.training.settings import Change
+
+# Raised when a change makes older code misread a folder.
+FORMAT = 2
+# The groups of settings; beside them there is the device.
+GROUPS = ("vae", "data", "training")
+# The weights that a run keeps.
+WEIGHTS = ("best", "last")
+# What is said of a run from before its data were recorded.
+UNRECORDED = (
+    "keeps no record of its data, as runs of format 1 do not: it cannot be checked that they are "
+    "still the same rows with the same highest level"
+)
+_FIGURES = ("history.png", "manifold.png", "kl_by_dimension.png")
+_PACKAGES = ("pyro_vae", "pyro-ppl", "torch", "numpy")
+
+
+class RunInfo(NamedTuple):
+    """What the settings do not say and a VAE cannot be rebuilt without.
+
+    Arguments:
+        x_shape: the shape of one row of data.
+        format: the version of the folder's layout.
+        versions: of Python and of the packages that wrote it.
+        data: what is kept of the data; None in format 1.
+        data_path: the file of the data, from the run folder; None where they come from elsewhere.
+    """
+
+    x_shape: tuple[int, ...]
+    format: int
+    versions: dict[str, str]
+    data: DataRecord | None = None
+    data_path: str | None = None
+
+
+class RunFolder:
+    """The files of a run: `settings.yaml`, `run.json`, `best.pt`, `last.pt`, `state.pt`, `history.csv`, `metrics.json`.
+
+    `best.pt` and `last.pt` are state dicts of the VAE; `state.pt` also has what a resumed run goes on from. A run that was
+    resumed with other settings has `changes.csv` too.
+
+    Arguments:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def check_free(self, overwrite: bool) -> None:
+        """Refuse a folder that a run cannot be written to; writes nothing.
+
+        Raises:
+            ValueError: it holds a run and may not be overwritten, or nothing can be written there.
+        """
+        if not overwrite and self.path.is_dir() and any(self.path.iterdir()):
+            raise ValueError(
+                f"'run' must be a new or empty folder, got {self.path}, which holds files: name another, or pass "
+                "--overwrite."
+            )
+        existing = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise ValueError(f"'run' must be a folder that can be written, got {self.path}.")
+
+    def begin(
+        self,
+        settings: str,
+        x_shape: tuple[int, ...],
+        data: DataRecord | None = None,
+    ) -> None:
+        """Write what is known before training, and remove what an earlier run left."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        for name in ("state.pt", "best.pt", "last.pt", "history.csv", "changes.csv", "metrics.json", *_FIGURES):
+            (self.path / name).unlink(missing_ok=True)
+        self.save_settings(settings, x_shape, data)
+
+    def save_settings(
+        self,
+        settings: str,
+        x_shape: tuple[int, ...],
+        data: DataRecord | None = None,
+    ) -> None:
+        """Write the settings, which are YAML, and what is known of the data, in this format."""
+        versions = {package: version(package) for package in _PACKAGES}
+        versions = {"python": platform.python_version()} | versions
+        path = data_path(yaml.safe_load(settings))
+        if path is not None:
+            path = os.path.relpath(Path(path).resolve(), self.path.resolve())
+        info = RunInfo(tuple(x_shape), FORMAT, versions, data, path)
+        fields = info._asdict() | {"data": None if data is None else data._asdict()}
+        self._write_text("settings.yaml", settings)
+        self._write_text("run.json", json.dumps(fields, indent=2) + "\n")
+
+    def save(self, fit: Fit, weights: dict[str, Tensor]) -> None:
+        """Write where training has got to; `weights` are the VAE's own, which an interrupted epoch may have moved on."""
+        changes = [tuple(change) for change in fit.changes]
+        state = fit._asdict() | {"history": [tuple(row) for row in fit.history], "changes": changes}
+        self._write_tensors("state.pt", state)
+        self._write_tensors("best.pt", fit.best_weights)
+        self._write_tensors("last.pt", weights)
+        self._write_table("history.csv", [Epoch._fields, *fit.history])
+        if fit.changes:
+            self._write_table("changes.csv", [Change._fields, *fit.changes])
+
+    def save_metrics(self, evaluation: Evaluation, name: str = "metrics.json") -> None:
+        """Write an evaluation as JSON."""
+        self._write_text(name, evaluation.to_json() + "\n")
+
+    def info(self) -> RunInfo:
+        """Read `run.json`.
+
+        Raises:
+            ValueError: it is missing, damaged, or of a newer format.
+        """
+        text = self._read_text("run.json")
+        try:
+            fields = json.loads(text)
+            is_newer = int(fields["format"]) > FORMAT
+            if not is_newer:
+                return _run_info(fields)
+        except (KeyError, RecursionError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.path / 'run.json'} must describe a run, but is damaged: {error}.") from error
+        versions = fields.get("versions")
+        versions = versions if isinstance(versions, dict) else {}
+        writer = versions.get("pyro_vae", "of unknown version")
+        raise ValueError(
+            f"{self.path} must have a run format up to {FORMAT}, got {fields['format']}: it was "
+            f"written by a newer pyro_vae ({writer})."
+        )
+
+    def settings(self, allow: Sequence[str] = (), name: str = "settings.yaml") -> dict[str, Any]:
+        """Read the settings, and check what they name; nothing is imported before.
+
+        This is the one door: whatever reads the settings of a run comes through it.
+
+        Arguments:
+            allow: packages of the user's own whose classes the settings may name.
+            name: the file in the folder.
+
+        Raises:
+            ValueError: if `run.json` or the file is missing, damaged or of a newer format, or the
+                settings name what is not trusted.
+        """
+        info = self.info()
+        tree = read_yaml(self._read_text(name), f"{self.path / name}")
+        # A parser takes the name of a file in place of a group of settings, and reads it.
+        for group, value in tree.items():
+            is_known = isinstance(value, dict) if group in GROUPS else group == "device"
+            if not is_known:
+                raise ValueError(f"settings may hold groups of settings, but '{group}' is no setting or no group.")
+        try:
+            tree = upgraded(tree, info.format)
+            check_trusted(tree, trusted_packages(allow))
+        except RecursionError:
+            raise ValueError(f"{self.path / name} must hold a tree of settings, got one that holds itself.") from None
+        self._find_data(tree, info)
+        return tree
+
+    def check_data(self, found: DataRecord) -> None:
+        """Refuse other data than those of the run; warn where the run keeps nothing of its data.
+
+        Raises:
+            ValueError: if they are other data.
+        """
+        stored = self.info().data
+        if stored is None:
+            warnings.warn(f"{self.path} {UNRECORDED}.", stacklevel=2)
+        elif stored != found:
+            raise ValueError(
+                f"'data' must be those that {self.path} was trained on ({stored}), got {found}: "
+                "put them back, or give other rows a file and a run of their own."
+            )
+
+    def fit(self) -> Fit:
+        """Read what a resumed run goes on from."""
+        state = self._read_tensors("state.pt")
+        try:
+            changes = tuple(Change(*change) for change in state.get("changes", ()))
+            return Fit(**state | {"history": [Epoch(*row) for row in state["history"]], "changes": changes})
+        except (TypeError, KeyError) as error:
+            raise ValueError(
+                f"{self.path / 'state.pt'} must hold the state of a run, but does not: {error}."
+            ) from error
+
+    def weights(self, name: str) -> dict[str, Any]:
+        """Read the state dict `best` or `last`, on the CPU, without running code.
+
+        Raises:
+            ValueError: another name, or the file is missing, truncated or holds something else.
+        """
+        if name not in WEIGHTS:
+            raise ValueError(f"'weights' must be {' or '.join(WEIGHTS)}, got {name}.")
+        return self._read_tensors(f"{name}.pt")
+
+    def _read_tensors(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        self._require(path)
+        try:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise ValueError(
+                f"{path} must be a file of weights, but is truncated or foreign ({type(error).__name__})."
+            ) from error
+        if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
+            raise ValueError(f"{path} must hold a state dict, got {type(tensors).__name__}.")
+        return tensors
+
+    def _read_text(self, name: str) -> str:
+        self._require(self.path / name)
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.path / name} must be text, but is damaged: {error}.") from error
+
+    def _find_data(self, tree: dict[str, Any], info: RunInfo) -> None:
+        """Name the file of the data where it is now: it may have moved together with the run."""
+        if info.data_path is not None and data_path(tree) is not None:
+            moved = (self.path / info.data_path).resolve()
+            if moved.is_file():
+                tree["data"]["source"]["init_args"]["path"] = str(moved)
+
+    def _require(self, path: Path) -> None:
+        if not self.path.is_dir():
+            raise ValueError(f"'run' must be the folder of a run, got {self.path}, which does not exist.")
+        if not path.is_file():
+            raise ValueError(f"'run' must be the folder of a run, got {self.path}, which has no {path.name}.")
+
+    def _write_text(self, name: str, text: str) -> None:
+        write_atomically(self.path / name, lambda file: file.write(text.encode()))
+
+    def _write_table(self, name: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        table = io.StringIO()
+        csv.writer(table).writerows(rows)
+        self._write_text(name, table.getvalue())
+
+    def _write_tensors(self, name: str, tensors: dict[str, Any]) -> None:
+        write_atomically(self.path / name, lambda file: torch.save(tensors, file))
+
+
+def settings_of_run(file: str | Path, allow: Sequence[str] = ()) -> dict[str, Any] | None:
+    """Return the settings in a file of a run folder, through its door; None for another file.
+
+    Arguments:
+        file: the file, or YAML itself.
+        allow: packages of the user's own whose classes the settings may name.
+    """
+    with suppress(OSError):  # such as a name too long: YAML itself
+        place = Path(file).resolve()
+        if place.is_file() and place.with_name("run.json").exists():
+            return RunFolder(place.parent).settings(allow, place.name)
+    return None
+
+
+def data_path(tree: dict[str, Any]) -> str | None:
+    """Return the file that the source of these settings reads, if it reads one."""
+    found: Any = tree
+    for name in ("data", "source", "init_args", "path"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def read_yaml(text: str, name: str) -> dict[str, Any]:
+    """Return the tree of settings in a text of YAML.
+
+    Arguments:
+        text: the YAML.
+        name: what an error calls it.
+
+    Raises:
+        ValueError: if it is damaged, or holds something else.
+    """
+    try:
+        tree = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{name} must be YAML, but is damaged: {one_line(error)}") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{name} must hold a tree of settings, got {type(tree).__name__}.")
+    return tree
+
+
+def _run_info(fields: dict[str, Any]) -> RunInfo:
+    """The description of a run that JSON holds."""
+    info = RunInfo(**fields)
+    data = fields.get("data")
+    return RunInfo(
+        x_shape=tuple(info.x_shape),
+        format=int(info.format),
+        versions=dict(info.versions),
+        data=None if data is None else DataRecord(**data | {"shape": tuple(data["shape"])}),
+        data_path=None if info.data_path is None else os.fspath(info.data_path),
+    )
+
+
+def write_atomically(path: Path, write: Callable[[io.BufferedWriter], Any]) -> None:
+    """Write a file beside its place and move it there: whoever reads sees the old file or the new one, whole."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -1,0 +1,76 @@
+"""Record of a run's data, by which they are recognised."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_vae.data.rows import Rows
+
+
+class DataRecord(NamedTuple):
+    """Record of the rows that a run was trained and tested on, as their source gave them.
+
+    Arguments:
+        num_train: the number of training rows.
+        num_validation: the number of rows that were set apart from them.
+        num_test: the number of test rows.
+        max_level: the highest level that there can be, before a transform changes the levels.
+        dtype: of the levels.
+        shape: of the levels of one row.
+        digest: a BLAKE2b hash of the levels and labels of all rows.
+    """
+
+    num_train: int
+    num_validation: int
+    num_test: int
+    max_level: float
+    dtype: str
+    shape: tuple[int, ...]
+    digest: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_train} training, {self.num_validation} validation and {self.num_test} test "
+            f"rows of {self.dtype} with shape {self.shape}, highest level {self.max_level:g}, hash "
+            f"{self.digest[:8]}"
+        )
+
+
+def data_record(train: Rows, test: Rows, num_validation: int = 0) -> DataRecord:
+    """Return the record of what a source gives; `num_validation` training rows are set apart."""
+    return DataRecord(
+        num_train=len(train) - num_validation,
+        num_validation=num_validation,
+        num_test=len(test),
+        max_level=float(train.max_level),
+        dtype=str(train.levels.dtype).removeprefix("torch."),
+        shape=tuple(train.x_shape),
+        digest=_digest(train, test),
+    )
+
+
+def _digest(*parts: Rows) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in _bytes(*parts):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _bytes(*parts: Rows) -> Iterator[bytes | memoryview]:
+    """Dtype, shape and numbers of the levels and labels of each part."""
+    for rows in parts:
+        for values in (rows.levels, rows.labels):
+            if values is None:
+                yield b"none"
+                continue
+            yield f"{values.dtype} {tuple(values.shape)}".encode()
+            for block in rows.blocks():
+                yield _one_pattern(values[block]).cpu().contiguous().view(torch.uint8).numpy().data
+
+
+def _one_pattern(values: Tensor) -> Tensor:
+    """The numbers with one bit pattern for NaN, which has many."""
+    return torch.where(values.isnan(), torch.nan, values) if values.is_floating_point() else values

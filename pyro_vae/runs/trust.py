@@ -1,0 +1,212 @@
+"""Trust: the classes that the settings of a run folder may name.
+
+A run folder may come from anybody. Its settings may have objects made of classes, and nothing
+else: no function is called. Trust ends at three lines, which `check_trusted` draws before the
+parser of the settings sees them:
+
+- Packages: `TRUSTED`, and those that the user allows by name. Modules of these packages are
+  imported; no other is reached, although a trusted package shows others as its attributes, as
+  `torch.os` does.
+- Kinds: of the trusted packages only subclasses of `KINDS` are made; of a package that the user
+  allows, every class.
+- Arguments: names, numbers, and the name of the file that the data are read from. No other string
+  is let through.
+
+What the user types, or writes in a file outside any run folder, may name classes of every package.
+"""
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from importlib import import_module
+from importlib.metadata import distributions
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from jsonargparse import Namespace
+from pyro.infer import ELBO
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from pyro_vae.data.batches import Batches
+from pyro_vae.data.sources import Source
+from pyro_vae.data.transforms import Transform
+from pyro_vae.objectives import KLSchedule
+from pyro_vae.parts.flows import Flow, validation_restored
+from pyro_vae.support.checks import one_line
+
+# The packages whose classes a run folder may name without being asked for.
+TRUSTED = ("pyro_vae", "pyro", "torch", "zuko")
+# What is made of their classes; parts, networks and scales are modules.
+KINDS = (nn.Module, Optimizer, LRScheduler, ELBO, KLSchedule, Batches, Source, Transform, Flow)
+_NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)+"
+# Levels of a tree that say nothing about the place of a setting.
+_UNNAMED = ("class_path", "init_args", "dict_kwargs")
+
+
+class _Text(NamedTuple):
+    """A string in a tree of settings.
+
+    Arguments:
+        place: the setting, with dots.
+        value: the string.
+    """
+
+    place: str
+    value: str
+
+    @property
+    def name(self) -> str:
+        """The string as the parser reads an import path, without spaces."""
+        return "".join(self.value.split())
+
+
+def trusted_packages(allow: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the packages that are trusted, and those that the user allows.
+
+    A trusted name that is not installed is left out: it could be a file of the current folder.
+    """
+    known = [name for name in TRUSTED if name in sys.modules or any(distributions(name=name))]
+    return (*known, *allow)
+
+
+def check_trusted(tree: Any, packages: Sequence[str]) -> None:
+    """Refuse settings that name anything else than classes of these packages.
+
+    Every string is checked before the first import. The parser also takes YAML inside a string: a
+    string that is no plain name or number is refused.
+
+    Raises:
+        ValueError: if they do.
+    """
+    for text in [text for text in _texts(tree) if _is_import_path(text, packages)]:
+        check_class(text.place, text.name, packages)
+
+
+def check_class(place: str, name: str, packages: Sequence[str] | None = None) -> None:
+    """Refuse an import path that names no class.
+
+    Arguments:
+        place: the setting that names it.
+        name: the import path; modules on its way are imported.
+        packages: those that every step of it must come from; any by default.
+
+    Raises:
+        ValueError: if it leads out of the packages, to no class, or in a trusted package to a class
+            of none of `KINDS`.
+    """
+    _check_found(place, _reached(place, name, packages), name, packages)
+
+
+def check_parsed(value: Any, packages: Sequence[str] | None = None, place: str = "") -> None:
+    """Refuse parsed settings of which anything but a class would be called, before any is.
+
+    The parser finds short names among all classes of the process, and takes functions for classes.
+
+    Arguments:
+        value: what the parser has read.
+        packages: those that the classes must come from; any by default.
+        place: the setting that the value belongs to.
+
+    Raises:
+        ValueError: as `check_class` does.
+    """
+    if isinstance(value, type | partial) or inspect.isroutine(value):
+        _check_found(place, value, getattr(value, "__qualname__", "a partial"), packages)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            check_parsed(item, packages, place)
+    elif isinstance(value, (dict, Namespace)):
+        branches = value if isinstance(value, dict) else vars(value)
+        if isinstance(name := branches.get("class_path"), str):
+            check_class(place, name, packages)
+        for key, branch in branches.items():
+            check_parsed(branch, packages, _place(place, key))
+
+
+def _check_found(place: str, found: Any, name: str, packages: Sequence[str] | None) -> None:
+    if not isinstance(found, type):
+        raise ValueError(f"'{place}' must be a class, got {name}, which is none.")
+    if packages is None:
+        return
+    if _package(found) not in packages:
+        known = ", ".join(packages)
+        raise ValueError(f"'{place}' must be a class of {known}, got {name} of {_package(found)}.")
+    if _package(found) in TRUSTED and not issubclass(found, KINDS):
+        kinds = ", ".join(kind.__name__ for kind in KINDS)
+        raise ValueError(f"'{place}' must be a subclass of one of {kinds}, got {name}.")
+
+
+def _texts(tree: Any, place: str = "") -> Iterator[_Text]:
+    """Every string in a tree of settings, except the name of the data file, which is no class."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            inner = _place(place, key)
+            is_file = key == "path" and inner.startswith("data.source.") and isinstance(value, str)
+            if not is_file:
+                yield from _texts(value, inner)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _texts(value, place)
+    elif isinstance(tree, str):
+        yield _Text(place, tree)
+
+
+def _place(place: str, key: Any) -> str:
+    """The setting at a key of a tree at this place."""
+    return place if key in _UNNAMED else f"{place}.{key}".lstrip(".")
+
+
+def _is_import_path(text: _Text, packages: Sequence[str]) -> bool:
+    """Return True if a string is an import path; it imports nothing."""
+    if not re.fullmatch(_NAME, text.name):
+        if not re.fullmatch(r"[\w.:+-]*", text.value):
+            received = one_line(text.value)
+            raise ValueError(f"settings may hold names and numbers, got the text {received!r}.")
+        return False
+    package, *attributes = text.name.split(".")
+    if package not in packages:
+        raise ValueError(
+            f"settings may name classes of {', '.join(packages)}, got {text.name}: allow {package} "
+            "by name if you trust it."
+        )
+    if package in TRUSTED and any(attribute.startswith("_") for attribute in attributes):
+        raise ValueError(f"'{text.place}' must be a public class, got {text.name}.")
+    return True
+
+
+def _reached(place: str, name: str, packages: Sequence[str] | None) -> Any:
+    """Return the object at an import path; each module and class on it must be of these packages."""
+    owner, *attributes = name.split(".")
+    try:
+        with validation_restored():
+            found: Any = import_module(owner)
+            for attribute in attributes:
+                found = _attribute(found, attribute)
+                if packages is not None and not _is_of(found, packages):
+                    known = ", ".join(packages)
+                    raise ValueError(f"'{place}' must be a class of {known}, got {name}.")
+    except (AttributeError, ImportError) as error:
+        raise ValueError(f"'{place}' must be a class, got {name}: {one_line(error)}.") from error
+    return found
+
+
+def _is_of(found: Any, packages: Sequence[str]) -> bool:
+    """Return True unless the object is a module or class of another package."""
+    return not isinstance(found, ModuleType | type) or _package(found) in packages
+
+
+def _package(found: Any) -> str:
+    """The package of a module or a class."""
+    module = found.__name__ if isinstance(found, ModuleType) else found.__module__
+    return module.split(".")[0]
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    """An attribute, or the module of that name inside a package."""
+    if isinstance(owner, ModuleType) and hasattr(owner, "__path__") and not hasattr(owner, name):
+        return import_module(f"{owner.__name__}.{name}")
+    return getattr(owner, name)

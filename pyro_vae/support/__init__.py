@@ -1,0 +1,19 @@
+"""Checks of arguments, modes of modules, named random streams, and Pyro's param store."""
+
+from pyro_vae.support.checks import Shape, as_shape, nearest, one_line
+from pyro_vae.support.modules import evaluating, modes_restored, tensor_like
+from pyro_vae.support.store import store_as_found
+from pyro_vae.support.streams import stream, stream_seed
+
+__all__ = [
+    "Shape",
+    "as_shape",
+    "evaluating",
+    "modes_restored",
+    "nearest",
+    "one_line",
+    "store_as_found",
+    "stream",
+    "stream_seed",
+    "tensor_like",
+]

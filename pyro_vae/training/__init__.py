@@ -1,0 +1,18 @@
+"""Training of a VAE, and a record of how it went."""
+
+from pyro_vae.training.fitting import NonFiniteLossError, fit
+from pyro_vae.training.history import Epoch, Fit
+from pyro_vae.training.initialization import initialize
+from pyro_vae.training.settings import Change, Training
+from pyro_vae.training.snapshots import Snapshots
+
+__all__ = [
+    "Change",
+    "Epoch",
+    "Fit",
+    "NonFiniteLossError",
+    "Snapshots",
+    "Training",
+    "fit",
+    "initialize",
+]

@@ -1,0 +1,328 @@
+"""fit: train a VAE for some epochs, and say what happened."""
+
+import copy
+import math
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pyro_vae.data.rows import Data, Rows, as_rows
+from pyro_vae.evaluation.measures import check_data, negative_elbo
+from pyro_vae.inference.soundness import UnsoundStepError
+from pyro_vae.inference.svi import SVI
+from pyro_vae.objectives import RowELBO
+from pyro_vae.support.checks import one_line
+from pyro_vae.support.modules import evaluating, modes_restored, tensor_like
+from pyro_vae.support.store import store_as_found
+from pyro_vae.support.streams import stream
+from pyro_vae.training.early_warnings import advice
+from pyro_vae.training.history import Epoch, Fit
+from pyro_vae.training.resuming import asked_for, changes, go_on, step_scheduler
+from pyro_vae.training.settings import Change, Training
+from pyro_vae.vae import VAE
+
+# Losses are read from the device this many steps at a time: a read waits for all work that is under way.
+_READ_EVERY = 50
+
+
+class NonFiniteLossError(ValueError):
+    """The loss became NaN or infinite; the VAE has its last good weights again."""
+
+
+def fit(
+    vae: VAE,
+    data: Data,
+    training: Training | None = None,
+    *,
+    validation: Data | None = None,
+    test: Data | None = None,
+    resume: Fit | None = None,
+    on_epoch: Callable[[Fit], None] | None = None,
+    on_step: Callable[[int], None] | None = None,
+    progress: bool = False,
+) -> Fit:
+    """Train a VAE in place; at the end it has the weights that were reached.
+
+    The caller's random state, Pyro's param store and its validation flags stay as they are. Interrupted with Ctrl-C, it
+    returns what was reached. The same seed gives the same losses, and a resumed run those of an uninterrupted one.
+
+    Arguments:
+        vae: the VAE; trained on the device where its parameters are.
+        data: the rows to train on, `(N, *x_shape)`; for a conditional VAE a pair (x, y), or rows with labels.
+        training: how to train; by default as `Training()` says.
+        validation: rows for early stopping and for the choice of the best weights.
+        test: rows whose −ELBO goes into the history, and decides nothing.
+        resume: what an earlier `fit` returned, to go on from; it stays as it is. What `training` asks for as before goes
+            on as if the run had never stopped. A change of the optimiser's settings, the scheduler, the KL schedule, the
+            clipping or the patience holds from the next epoch on, and `Fit.changes` notes it. A learning rate is the one
+            at the start of the schedule: asked for 5e-4 in place of 1e-3, a rate that has decayed to 2e-4 becomes 1e-4.
+            A scheduler that is new or has other settings starts at the next epoch, at the learning rate asked for.
+        on_epoch: called before the first and after each epoch, for instance to save a checkpoint.
+        on_step: called after each step with the number of steps taken since training began, for instance `Snapshots`.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: unusable data or settings, before any work is done; a resumed run with another class of optimiser,
+            another objective, other batches or another seed.
+        NonFiniteLossError: the loss became NaN or infinite.
+    """
+    run = _Run(vae, as_rows(data, vae.context_dim, vae.missing), training or Training(), validation, test, resume)
+    run.on_step = on_step
+    report = (lambda reached: None) if on_epoch is None else (lambda reached: on_epoch(reached.copy()))
+    try:
+        with modes_restored(vae), run.progress_bar(progress) as bar:
+            if not vae.training:
+                vae.train()  # only then: a module that the caller has set apart stays in evaluation mode
+            report(run.reached)
+            while run.goes_on():
+                run.epoch(bar)
+                report(run.reached)
+    except KeyboardInterrupt:
+        return run.reached.copy()._replace(outcome="interrupted")
+    return run.reached.copy()._replace(outcome="finished" if run.is_complete() else "stopped early")
+
+
+class _Run:
+    """One call of `fit`: what stays the same over its epochs, and what they have reached."""
+
+    def __init__(
+        self, vae: VAE, train: Rows, training: Training, validation: Any, test: Any, resume: Fit | None
+    ) -> None:
+        self.like = tensor_like(vae)
+        self.vae, self.training, self.train = vae, training, _placed(train, self.like.device)
+        self.validation, self.test = (
+            None if part is None else as_rows(part, vae.context_dim, vae.missing) for part in (validation, test)
+        )
+        self._check()
+        context = train.context(vae.context_dim)
+        self.context = None if context is None else context.to(self.train.levels.device)
+        parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+        self.optimizer = training.optimizer(parameters)
+        self.asked = asked_for(training, self.optimizer)
+        self.scheduler = None if training.scheduler is None else training.scheduler(self.optimizer)
+        self.svi = self._svi()
+        self._advise()
+        self.kl_weight = 1.0, self.like.new_tensor(1.0)
+        self.changes: tuple[Change, ...] = ()
+        self.reached = self._snapshot([], None) if resume is None else self._resumed(resume)
+        self.on_step: Callable[[int], None] | None = None
+        self.is_validated = False
+
+    def _svi(self) -> SVI:
+        training = self.training
+        return SVI(
+            self.vae.model,
+            self.vae.guide,
+            self.optimizer,
+            training.objective,
+            rows=lambda levels, *_, **__: len(levels),
+            prepare=lambda levels: self.train.x(levels, self.like.dtype),
+            trace=training.trace,
+            compile=training.compile,
+            precision=training.precision,
+            num_steps=training.epochs * training.batches.num_batches(len(self.train)),
+        )
+
+    def _advise(self) -> None:
+        with stream(0, device=self.like.device), evaluating(self.vae):
+            x = self.train.batch(slice(1), self.like.dtype).to(self.like.device)
+            y = None if self.context is None else self.context[:1].to(self.like)
+            sentences = advice(self.vae, self.train, x, y, self.training.objective)
+            self._try_objective(x, y)
+        for sentence in sentences:
+            warnings.warn(sentence, stacklevel=4)
+
+    @torch.no_grad()
+    def _try_objective(self, x: Tensor, y: Tensor | None) -> None:
+        """An objective of this package refuses what it cannot score, before anything is written."""
+        schedule, objective = self.training.kl_schedule, self.training.objective
+        if isinstance(objective, RowELBO):
+            with store_as_found():
+                objective.loss(self.vae.model, self.vae.guide, x, y, **{schedule.keyword: max(schedule(0.0), 1e-6)})
+
+    def is_complete(self) -> bool:
+        """Whether all epochs are done."""
+        return len(self.reached.history) >= self.training.epochs
+
+    def goes_on(self) -> bool:
+        """Whether there is another epoch to run: neither all are done nor patience has run out."""
+        history, patience = self.reached.history, self.training.patience
+        has_patience = patience is None or len(history) - _best_epoch(history) < patience
+        return has_patience and not self.is_complete()
+
+    def progress_bar(self, is_shown: bool) -> tqdm:
+        """One bar over the rows of all epochs; it starts where a resumed run goes on."""
+        size = self.training.batches.num_dealt(len(self.train))
+        total, initial = size * self.training.epochs, size * len(self.reached.history)
+        seconds = 0.5 if sys.stderr.isatty() else 30.0  # a log file keeps every line
+        return tqdm(
+            total=total, initial=initial, unit=" rows", unit_scale=True, disable=not is_shown, mininterval=seconds
+        )
+
+    def epoch(self, bar: tqdm) -> None:
+        """Train on one epoch of batches, measure, and note what was reached."""
+        started = time.perf_counter()
+        number = len(self.reached.history) + 1
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        with stream(self.training.seed, number, device=self.like.device), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Encountered ")  # Pyro's word on NaN, which is raised here
+            train_loss, kl_weight = self._train(number, bar)
+        validation_loss, test_loss = (
+            None if part is None else self._finite(negative_elbo(self.vae, part), number)
+            for part in (self.validation, self.test)
+        )
+        seconds = time.perf_counter() - started
+        row = Epoch(number, learning_rate, kl_weight, train_loss, validation_loss, test_loss, seconds)
+        step_scheduler(self.scheduler, row)
+        self.reached = self._snapshot([*self.reached.history, row], self.reached.best_weights)
+
+    def _train(self, number: int, bar: tqdm) -> tuple[float, float]:
+        """The mean loss of the epoch's rows, and the KL weight of its last batch."""
+        batches, size = self.training.batches, len(self.train)
+        num_batches = batches.num_batches(size)
+        unread: list[Tensor] = []
+        loss_sum, rows_seen, kl_weight = 0.0, 0, 1.0
+        for step, index in enumerate(self._indices(), start=1):
+            kl_weight = self.training.kl_schedule(number - 1 + (step - 1) / num_batches)
+            unread.append(self._step(index, kl_weight))
+            if self.on_step is not None:
+                with stream(self.training.seed, number, step, device=self.like.device):  # what it draws is its own
+                    self.on_step((number - 1) * num_batches + step)
+            rows_seen += len(index)
+            bar.update(len(index))
+            if len(unread) == _READ_EVERY or step == num_batches:
+                loss_sum += self._read(unread, number, step)
+                unread.clear()
+                postfix = {"epoch": f"{number}/{self.training.epochs}", "loss": f"{loss_sum / rows_seen:.2f}"}
+                bar.set_postfix(postfix, refresh=False)
+        return loss_sum / rows_seen, kl_weight
+
+    def _indices(self) -> Iterable[Tensor]:
+        """The row numbers of each batch, on the device of the rows: they go there once an epoch."""
+        indices = list(self.training.batches.indices(len(self.train)))
+        return torch.cat(indices).to(self.train.levels.device).split([len(index) for index in indices])
+
+    def _step(self, index: Tensor, kl_weight: float) -> Tensor:
+        levels = self.train.levels[index].to(self.like.device, non_blocking=True)
+        y = () if self.context is None else (self.context[index].to(self.like),)
+        if kl_weight != self.kl_weight[0]:
+            # As a tensor, since a number is a part of the program, and each value would be traced.
+            self.kl_weight = kl_weight, self.like.new_tensor(kl_weight)
+        self.optimizer.zero_grad()
+        try:
+            # Validation costs a tenth of a step or more: the first one tells, and shows SVI what to check from then on.
+            with pyro.validation_enabled(not self.is_validated):
+                loss = self.svi.backward(levels, *y, **{self.training.kl_schedule.keyword: self.kl_weight[1]})
+        except UnsoundStepError as error:
+            raise self._unsound(error) from None
+        self.is_validated = True
+        if self.training.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.vae.parameters(), self.training.clip_norm)
+        self.optimizer.step()
+        return loss
+
+    def _read(self, losses: list[Tensor], number: int, step: int) -> float:
+        """The sum of losses; at a step that was not sound, or with weights that overflow at last, the run ends here."""
+        try:
+            self.svi.check()
+        except UnsoundStepError as error:
+            raise self._unsound(error) from None
+        is_last = step == self.training.batches.num_batches(len(self.train))
+        if is_last and not all(bool(torch.isfinite(parameter).all()) for parameter in self.vae.parameters()):
+            raise self._non_finite(number, f"at step {step}")
+        return torch.stack(losses).double().sum().item()
+
+    def _unsound(self, error: UnsoundStepError) -> NonFiniteLossError:
+        """The same error in terms of epochs: all steps of an epoch are read before the next one begins."""
+        step = (error.step - 1) % self.training.batches.num_batches(len(self.train)) + 1
+        return self._non_finite(len(self.reached.history) + 1, f"at step {step}", error)
+
+    def _finite(self, loss: float, number: int) -> float:
+        """The loss of validation or test rows; at a non-finite one the run ends here."""
+        if math.isfinite(loss):
+            return loss
+        raise self._non_finite(number, "on validation or test rows")
+
+    def _non_finite(self, number: int, place: str, error: UnsoundStepError | None = None) -> NonFiniteLossError:
+        self.vae.load_state_dict(self.reached.weights)
+        what = "The loss became NaN or infinite" if error is None else error.what
+        is_outside = error is not None and error.is_outside
+        advice = (
+            "look at what 'data' hold there"
+            if is_outside
+            else "try a lower learning rate, 'clip_norm', or a larger 'min_scale'"
+        )
+        return NonFiniteLossError(
+            f"{what} in epoch {number} {place}, and the VAE has the weights of the end of epoch {number - 1} again: "
+            f"{advice}."
+        )
+
+    def _snapshot(self, history: list[Epoch], best_weights: dict[str, Tensor] | None) -> Fit:
+        weights = copy.deepcopy(self.vae.state_dict())
+        is_best = self.validation is None or not history or _best_epoch(history) == len(history)
+        scheduler = None if self.scheduler is None else copy.deepcopy(self.scheduler.state_dict())
+        return Fit(
+            history=history,
+            weights=weights,
+            best_weights=weights if is_best or best_weights is None else best_weights,
+            optimizer=copy.deepcopy(self.optimizer.state_dict()),
+            scheduler=scheduler,
+            outcome="running",
+            how=self.svi.how,
+            asked=self.asked,
+            changes=self.changes,
+        )
+
+    def _resumed(self, fit: Fit) -> Fit:
+        """Return the state of an earlier run with the settings of this one.
+
+        A Fit of another VAE leaves this VAE as it is.
+        """
+        changed = changes(fit, self.asked, self.scheduler)
+        start = copy.deepcopy(self.vae.state_dict())
+        try:
+            self.vae.load_state_dict(fit.weights)
+            go_on(self.optimizer, self.scheduler, fit, changed)
+        except (KeyError, RuntimeError, ValueError) as error:
+            self.vae.load_state_dict(start)
+            raise ValueError(f"'resume' must come from a run of this VAE: {one_line(error)}") from error
+        self.changes = (*fit.changes, *changed)
+        now = self._snapshot(fit.history, fit.best_weights)
+        return fit.copy()._replace(
+            optimizer=now.optimizer, scheduler=now.scheduler, asked=now.asked, changes=now.changes
+        )
+
+    def _check(self) -> None:
+        training, num_rows = self.training, len(self.train)
+        if training.patience is not None and self.validation is None:
+            raise ValueError(f"'patience' needs validation rows, got {training.patience} without any.")
+        if not any(parameter.requires_grad for parameter in self.vae.parameters()):
+            raise ValueError("'vae' must have parameters to train, got only frozen ones.")
+        if num_rows < training.batches.size:
+            raise ValueError(
+                f"'data' must have at least one batch of {training.batches.size} rows, got {num_rows} rows."
+            )
+        for part in (self.train, self.validation, self.test):
+            if part is not None:
+                check_data(self.vae, part)
+        self.train.check_varied()
+
+
+def _placed(rows: Rows, device: torch.device) -> Rows:
+    """The rows on the device, where half of its free memory holds them; else where they are, to be moved batch by batch."""
+    if device.type == "cuda" and rows.levels.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        return rows
+    return rows.to(device)
+
+
+def _best_epoch(history: list[Epoch]) -> int:
+    """The number of the epoch with the lowest validation loss; the last one without validation rows, and 0 before any."""
+    validated = [(row.validation_loss, row.epoch) for row in history if row.validation_loss is not None]
+    return min(validated)[1] if validated else len(history)

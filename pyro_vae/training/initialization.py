@@ -1,0 +1,58 @@
+"""Starting a VAE from its training rows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyro_vae.data.rows import Data, Rows, as_rows
+from pyro_vae.support.modules import tensor_like
+from pyro_vae.support.streams import stream
+from pyro_vae.vae import VAE
+
+
+@torch.no_grad()
+def initialize(vae: VAE, data: Data) -> None:
+    """Start what depends on the units of x from the training rows, before a VAE is trained.
+
+    These are the scale of the likelihood (or its dispersion), where it is learned, with the location and the unit that its
+    network's numbers are in, and the constants of what the encoder sees, such as those of `Standardized`. The caller's
+    random state stays as it is.
+
+    Arguments:
+        vae: the VAE.
+        data: the rows to train on, `(N, *x_shape)`, as for `fit`.
+
+    Raises:
+        ValueError: rows that cannot be the VAE's.
+
+    Example:
+        >>> x = 1e5 * torch.rand(100, 64)
+        >>> encoder = Standardized(MLP(64, [32], 4), x_shape=64)
+        >>> vae = VAE(
+        ...     StandardNormalPrior(2), NormalLikelihood(MLP(2, [32], 64), 64), DiagNormalPosterior(encoder, 64, 2)
+        ... )
+        >>> initialize(vae, x)
+    """
+    rows = as_rows(data, vae.context_dim, vae.missing)
+    if rows.x_shape != vae.x_shape:
+        raise ValueError(f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}.")
+    like = tensor_like(vae)
+    vae.likelihood.initialize(rows.mean().to(like), rows.std().to(like))
+    vae.posterior.initialize(_Blocks(rows, like.dtype, like.device))
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """x of all rows, block by block; where it is drawn, always the same draws."""
+
+    rows: Rows
+    dtype: torch.dtype
+    device: torch.device
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for number, block in enumerate(self.rows.blocks()):
+            with stream(0, number, device=self.device):
+                x = self.rows.batch(block, self.dtype)
+            yield x.to(self.device)

@@ -1,0 +1,88 @@
+"""How to train, and where training has got to."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+import torch
+from pyro.infer import ELBO, TraceMeanField_ELBO
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from pyro_vae.data.batches import Batches, Shuffled
+from pyro_vae.engine.program import Compile, Precision, check_execution
+from pyro_vae.objectives import CapacityELBO, ConstantKL, KLSchedule
+
+OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
+SchedulerFactory: TypeAlias = Callable[[Optimizer], LRScheduler]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train.
+
+    Arguments:
+        epochs: how many epochs in all.
+        batches: how rows are dealt into batches.
+        optimizer: makes a torch optimiser from parameters; the loss is the mean over the rows of a batch.
+        scheduler: makes a learning-rate scheduler, stepped once an epoch; none by default.
+        objective: the Pyro ELBO that is minimised.
+        kl_schedule: the weight of the KL term as a function of time.
+        clip_norm: the largest norm of all gradients together, in nats per row; none by default.
+        patience: stop after this many epochs without a better validation ELBO; never by default.
+        seed: names the random streams of batches, binarisation and draws of z; each epoch has one of its own.
+        trace: record the step once and replay it, with the same results; False runs plain Pyro.
+        compile: compile the trace, or do not; "auto" does in runs that are long enough for it to pay. Compiled, losses are
+            the same up to rounding: a run that is resumed for more epochs may be compiled where it was not before.
+        precision: of the matrix products in training; "bfloat16" rounds the factors of large ones. −ELBOs of validation
+            and test rows are always in the precision of the parameters.
+    """
+
+    epochs: int = 10
+    batches: Batches = field(default_factory=Shuffled)
+    optimizer: OptimizerFactory = torch.optim.Adam
+    scheduler: SchedulerFactory | None = None
+    objective: ELBO = field(default_factory=lambda: TraceMeanField_ELBO(max_plate_nesting=1))
+    kl_schedule: KLSchedule = field(default_factory=ConstantKL)
+    clip_norm: float | None = None
+    patience: int | None = None
+    seed: int = 0
+    trace: bool = True
+    compile: Compile = "auto"
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        check_execution(self.trace, self.compile, self.precision)
+        for name, least in (("epochs", 1), ("patience", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"'{name}' must be {least} or more, got {value}.")
+        if (self.kl_schedule.keyword == "kl_capacity") != isinstance(self.objective, CapacityELBO):
+            raise ValueError(
+                "'kl_schedule' must be a LinearCapacity where the objective is a CapacityELBO, and only there, got "
+                f"{type(self.kl_schedule).__name__} and {type(self.objective).__name__}."
+            )
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"'clip_norm' must be greater than 0, got {self.clip_norm}.")
+        if not callable(self.optimizer) or isinstance(self.optimizer, Optimizer):
+            raise ValueError("'optimizer' must be a function from parameters to a torch optimiser, got an optimiser.")
+
+
+class Change(NamedTuple):
+    """A setting that a resumed run was asked to change.
+
+    Arguments:
+        epoch: the first epoch that it holds for.
+        setting: its name; those of the optimiser begin with `optimizer.`.
+        before: its value until then.
+        after: its value from then on.
+    """
+
+    epoch: int
+    setting: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"From epoch {self.epoch} on '{self.setting}' is {self.after}, was {self.before}."

@@ -1,0 +1,38 @@
+"""Pictures of a VAE taken while it trains, for animations made afterwards."""
+
+from collections.abc import Callable, Collection
+
+import torch
+from torch import Tensor
+
+from pyro_vae.support.modules import evaluating
+from pyro_vae.vae import VAE
+
+
+class Snapshots:
+    """What a VAE shows at chosen steps of its training; pass it to `fit` as `on_step`.
+
+    Arguments:
+        vae: the VAE.
+        steps: the steps to look at, counted from the beginning of training; 0 is before the first.
+        look: what to keep, a tensor made from the VAE; it may not draw random numbers.
+
+    Example:
+        >>> snapshots = Snapshots(vae, range(0, 100, 10), lambda vae: vae.decode(torch.zeros(1, 2)).mean)
+        >>> snapshots.taken
+        [0]
+    """
+
+    def __init__(self, vae: VAE, steps: Collection[int], look: Callable[[VAE], Tensor]) -> None:
+        self.vae, self.steps, self.look = vae, frozenset(steps), look
+        self.taken: list[int] = []
+        self.frames: list[Tensor] = []
+        self(0)
+
+    @torch.no_grad()
+    def __call__(self, step: int) -> None:
+        """Look, if this is one of the steps."""
+        if step in self.steps:
+            with evaluating(self.vae):
+                self.frames.append(self.look(self.vae).cpu().clone())
+            self.taken.append(step)

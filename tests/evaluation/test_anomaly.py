@@ -1,0 +1,96 @@
+import csv
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from models import binary_vae, linear_gaussian_vae
+from references import LinearGaussian
+
+from pyro_vae import Shuffled, Training, evaluate, fit
+from pyro_vae.evaluation import anomaly_scores, auroc, evaluate_rows, threshold
+from pyro_vae.training import Snapshots
+
+
+def test_scores_stand_in_the_order_of_the_rows_and_average_to_the_evaluation():
+    vae = binary_vae()
+    x = vae.sample(250)
+    rows, whole = evaluate_rows(vae, x), evaluate(vae, x)
+    assert rows.negative_elbo.mean().item() == pytest.approx(whole.negative_elbo.mean)
+    assert rows.log_marginal.mean().item() == pytest.approx(whole.log_marginal.mean)
+    torch.testing.assert_close(rows.rate.float(), torch.distributions.kl_divergence(vae.encode(x), vae.prior()))
+
+
+def test_scores_of_an_exact_model_are_its_log_marginal_and_its_residual():
+    torch.set_default_dtype(torch.float64)
+    try:
+        reference = LinearGaussian(torch.randn(5, 2), torch.randn(5), 0.5)
+        x = torch.randn(300, 5)
+        scores = anomaly_scores(linear_gaussian_vae(reference), x, num_samples=4000)
+        expected = reference.posterior_loc(x) @ reference.weight.T + reference.bias
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(scores.negative_log_marginal, -reference.log_marginal(x), atol=1e-9, rtol=0)
+    # Its KL is taken in closed form, the distortion is drawn: 300 standard errors of 0.03 or less, 6 of them allowed for.
+    torch.testing.assert_close(scores.negative_elbo, -reference.log_marginal(x), atol=0.2, rtol=0)
+    torch.testing.assert_close(scores.squared_error, ((x - expected) ** 2).sum(1))
+
+
+def test_auroc_is_the_share_of_pairs_in_the_right_order():
+    normal, anomalous = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0])
+    pairs = [(a > n).double() + 0.5 * (a == n).double() for a in anomalous for n in normal]
+    assert auroc(normal, anomalous) == pytest.approx(sum(pairs).item() / 6)
+
+
+def test_a_threshold_keeps_its_false_positive_rate():
+    # The expected rate is at most 0.1 and at least 0.1 - 1/100; 4,000 repetitions, 4 standard errors at a fixed seed.
+    scores = torch.randn(4000, 100)
+    exceeded = [new > threshold(row[:99], 0.1) for row, new in zip(scores, scores[:, 99], strict=True)]
+    rate = sum(exceeded).item() / 4000
+    assert 0.09 - 4 * 0.0047 < rate < 0.1 + 4 * 0.0047
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, 0.001])
+def test_a_rate_that_cannot_be_calibrated_is_refused(rate):
+    with pytest.raises(ValueError, match="99 rows can calibrate no less than 0.0100, got"):
+        threshold(torch.randn(99), rate)
+
+
+def test_snapshots_are_taken_at_their_steps_and_change_nothing():
+    x = binary_vae().sample(50)
+    weights, frames = [], []
+    for looking in (False, True):
+        torch.manual_seed(0)
+        vae = binary_vae()
+        snapshots = Snapshots(vae, {0, 3, 5, 12}, lambda vae: vae.likelihood.network.layers[-1].bias)
+        settings = Training(epochs=2, batches=Shuffled(10))
+        fit(vae, x, settings, on_step=snapshots if looking else None)
+        weights.append(list(vae.parameters()))
+        frames.append(snapshots)
+    assert frames[1].taken == [0, 3, 5]
+    assert not torch.equal(frames[1].frames[0], frames[1].frames[1])
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+
+
+def test_the_script_scores_the_users_rows_to_csv(tmp_path, monkeypatch, capsys):
+    scripts = Path(__file__).parents[2] / "scripts"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    rows = np.random.default_rng(0).integers(0, 17, (20, 1, 8, 8), dtype=np.uint8)
+    np.save("rows.npy", rows)
+
+    def run(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(scripts / f"{script}.py"), run_name="__main__")
+        assert not caught.value.code
+
+    run("train", "--training.epochs", "1", "--run", "run")
+    run("detect", "run", "rows.npy", "--score", "negative_log_marginal")
+    with Path("scores.csv").open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [int(row["row"]) for row in table] == list(range(20))
+    assert all(row["is_anomalous"] == "True" for row in table)  # noise is nothing like a digit
+    assert "20 of 20 rows" in capsys.readouterr().out

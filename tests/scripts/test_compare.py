@@ -1,0 +1,83 @@
+"""The scripts that compare parts, on data small enough for a test."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_scripts import call
+
+SCRIPTS = str(Path(__file__).parents[2] / "scripts")
+TINY = (
+    "--num_rows",
+    20,
+    "--num_importance_samples",
+    3,
+    "--settings=--training.epochs 1 --data.source Digits",
+)
+
+
+@pytest.fixture
+def comparison(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    import comparison.counts
+    import comparison.rows
+
+    return comparison
+
+
+def test_rows_are_measured_once_and_compared_row_by_row(tmp_path):
+    ended = call(tmp_path, "compare", "elbo", "iwae-5", "--out", "out", *TINY)
+    assert ended.code == 0, ended.err
+    result = tmp_path / "out" / "iwae-5" / "comparison.json"
+    nll = {
+        name: json.loads((tmp_path / "out" / name / "comparison.json").read_text())["nll"]
+        for name in ("elbo", "iwae-5")
+    }
+    assert len(nll["iwae-5"]) == 20
+    # What is there is read and not measured again: the table follows the numbers in the files.
+    with_offset = [value + 2.5 for value in nll["elbo"]]
+    changed = json.loads(result.read_text()) | {"nll": with_offset}
+    result.write_text(json.dumps(changed))
+    assert call(tmp_path, "compare", "elbo", "--out", "out", *TINY).code == 0
+    table = (tmp_path / "out" / "results.md").read_text()
+    assert "2.50 ± 0.00 to `elbo`" in table
+    assert "`iwae-5`: `python scripts/train.py mnist-iwae --training.epochs 1 " in table
+    other = call(tmp_path, "compare", "elbo", "--out", "out", *TINY[2:], "--num_rows", 10)
+    assert (other.code, other.err.count("\n")) == (2, 1)
+    assert "must be measured with num_rows" in other.err
+
+
+def test_a_training_that_fails_ends_in_one_sentence(tmp_path, capfd):
+    ended = call(tmp_path, "compare", "standard", "--out", "out", "--settings=--trainin.epochs 1")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "train.py ended with the exit code 2" in ended.err
+    assert "'--trainin.epochs' is no setting" in capfd.readouterr().err
+
+
+def test_a_row_that_is_not_known_is_refused(tmp_path):
+    ended = call(tmp_path, "compare", "vamps", "--out", "out")
+    assert (ended.code, ended.err) == (2, ended.err)
+    assert "'rows' must be of elbo, iwae-5" in ended.err
+
+
+def test_every_row_is_measured_against_a_row_before_it(comparison):
+    names = list(comparison.rows.ROWS)
+    siblings = {name: row.sibling for name, row in comparison.rows.ROWS.items() if row.sibling}
+    assert all(names.index(sibling) < names.index(name) for name, sibling in siblings.items())
+
+
+def test_the_true_model_of_the_counts_integrates_to_one(comparison):
+    model = comparison.counts.true_model(num_columns=1, dispersion=0.5)
+    x = torch.arange(3000.0).unsqueeze(1)
+    assert model.log_marginal(x).exp().sum().item() == pytest.approx(1, abs=2e-3)
+
+
+@pytest.mark.slow
+def test_the_right_likelihood_of_counts_comes_near_the_truth(comparison):
+    counts = comparison.counts.compare_counts(num_rows=4_000, num_held_out=500, epochs=20)
+    (true, _), (right, _), (wrong, _) = counts
+    assert right == pytest.approx(true, rel=0.04)
+    assert wrong < 1.2 * true

@@ -1,0 +1,389 @@
+import math
+from functools import partial
+
+import pyro
+import pytest
+import torch
+from models import ExactPosterior, binary_vae, linear_gaussian_vae
+from pyro.infer import Trace_ELBO
+from references import LinearGaussian
+
+from pyro_vae import (
+    MLP,
+    VAE,
+    BernoulliLikelihood,
+    DiagNormalPosterior,
+    DynamicDraw,
+    LinearWarmup,
+    NonFiniteLossError,
+    NormalLikelihood,
+    Rows,
+    Shuffled,
+    StandardNormalPrior,
+    Training,
+    WithReplacement,
+    evaluate,
+    fit,
+)
+from pyro_vae.engine import program as execution
+from pyro_vae.engine import trace
+
+ADAM = partial(torch.optim.Adam, lr=0.01)
+
+
+@pytest.fixture
+def x():
+    return binary_vae().sample(50)
+
+
+def fresh_vae(seed=0):
+    torch.manual_seed(seed)
+    return binary_vae()
+
+
+def losses(result):
+    return [(row.train_loss, row.validation_loss, row.test_loss) for row in result.history]
+
+
+def same_weights(first, second):
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_training_raises_the_elbo(x):
+    vae = fresh_vae()
+    before = vae.elbo(x, num_samples=50).mean()
+    result = fit(vae, x, Training(epochs=30, batches=Shuffled(10), optimizer=ADAM))
+    assert vae.elbo(x, num_samples=50).mean() > before + 0.5
+    assert result.outcome == "finished"
+    assert [row.epoch for row in result.history] == list(range(1, 31))
+
+
+def test_the_same_seed_gives_the_same_losses_and_another_seed_others(x):
+    runs = [fit(fresh_vae(), x, Training(epochs=2, seed=seed, batches=Shuffled(10)), test=x) for seed in (3, 3, 4)]
+    assert losses(runs[0]) == losses(runs[1])
+    assert same_weights(runs[0].weights, runs[1].weights)
+    assert losses(runs[0]) != losses(runs[2])
+
+
+@pytest.mark.parametrize("stop_after", [1, 3])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(x, stop_after):
+    rows = Rows(torch.randint(256, (50, 1, 4, 4), dtype=torch.uint8), DynamicDraw(), 255.0)
+    settings = partial(
+        Training,
+        batches=Shuffled(16),
+        optimizer=ADAM,
+        scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.8),
+        kl_schedule=LinearWarmup(3),
+        clip_norm=5.0,
+    )
+    whole = fit(fresh_vae(), rows, settings(epochs=5), validation=x)
+    part = fit(fresh_vae(), rows, settings(epochs=stop_after), validation=x)
+    resumed = fit(fresh_vae(seed=9), rows, settings(epochs=5), validation=x, resume=part)
+    assert losses(whole) == losses(resumed)
+    assert same_weights(whole.weights, resumed.weights)
+    assert same_weights(whole.best_weights, resumed.best_weights)
+
+
+def test_the_train_loss_weighs_rows_alike_whatever_the_last_batch():
+    # With the exact posterior every loss is -log p(x) of its rows, so the epoch's mean is known.
+    torch.set_default_dtype(torch.float64)
+    try:
+        reference = LinearGaussian(torch.randn(3, 2), torch.randn(3), 0.5)
+        vae, x = linear_gaussian_vae(reference, ExactPosterior(reference)), torch.randn(23, 3)
+        still = Training(
+            epochs=1, batches=Shuffled(10), optimizer=partial(torch.optim.SGD, lr=0.0), objective=Trace_ELBO()
+        )
+        result = fit(vae, x, still)
+        expected = -reference.log_marginal(x).mean().item()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert result.history[0].train_loss == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_step_differentiates_the_mean_so_that_the_batch_size_does_not_scale_it(x):
+    moves = []
+    for rows in (x, torch.cat([x, x, x, x])):
+        vae = fresh_vae()
+        before = vae.likelihood.network.layers[-1].bias.detach().clone()
+        fit(vae, rows, Training(epochs=1, batches=Shuffled(len(rows)), optimizer=partial(torch.optim.SGD, lr=0.1)))
+        moves.append(vae.likelihood.network.layers[-1].bias.detach() - before)
+    torch.testing.assert_close(moves[0], moves[1], rtol=0.3, atol=2e-3)  # another draw of z, not another scale
+
+
+def test_random_state_store_and_validation_flags_of_the_caller_stay(x):
+    vae = fresh_vae()
+    state, store = torch.get_rng_state(), set(pyro.get_param_store().keys())
+    with pyro.validation_enabled(False):
+        fit(vae, x, Training(epochs=1, batches=Shuffled(10)), test=x)
+        assert not pyro.distributions.is_validation_enabled()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert set(pyro.get_param_store().keys()) == store
+
+
+def test_ctrl_c_returns_what_the_last_whole_epoch_reached(x):
+    def interrupt(reached):
+        if len(reached.history) == 2:
+            raise KeyboardInterrupt
+
+    settings = Training(epochs=4, batches=Shuffled(10))
+    result = fit(fresh_vae(), x, settings, on_epoch=interrupt)
+    assert (result.outcome, len(result.history)) == ("interrupted", 2)
+    assert losses(fit(fresh_vae(), x, settings, resume=result)) == losses(fit(fresh_vae(), x, settings))
+
+
+def test_on_epoch_sees_the_start_and_every_epoch(x):
+    seen = []
+    fit(
+        fresh_vae(),
+        x,
+        Training(epochs=2, batches=Shuffled(10)),
+        on_epoch=lambda reached: seen.append(len(reached.history)),
+    )
+    assert seen == [0, 1, 2]
+
+
+def test_early_stopping_keeps_the_best_weights(x):
+    vae, opposite = fresh_vae(), 1 - x
+    torch.manual_seed(0)
+    result = fit(vae, x, Training(epochs=60, batches=Shuffled(10), optimizer=ADAM, patience=3), validation=opposite)
+    validation = [row.validation_loss for row in result.history]
+    best = validation.index(min(validation))
+    assert result.outcome == "stopped early"
+    assert len(validation) == best + 1 + 3
+    again = fit(fresh_vae(), x, Training(epochs=best + 1, batches=Shuffled(10), optimizer=ADAM), validation=opposite)
+    assert same_weights(result.best_weights, again.weights)
+    assert not same_weights(result.best_weights, result.weights)
+
+
+def test_a_non_finite_loss_names_epoch_and_step_and_gives_the_last_good_weights_back(x):
+    vae, good = fresh_vae(), []
+
+    def poison(reached):
+        good.append(reached.weights)
+        if len(reached.history) == 1:
+            broken.poisoned = True
+
+    class Broken(BernoulliLikelihood):
+        poisoned, calls = False, 0
+
+        def forward(self, z, y=None):
+            self.calls += self.poisoned
+            p_x = super().forward(z, y)
+            return (
+                p_x
+                if self.calls < 3
+                else pyro.distributions.Normal(math.nan * z[:, :1, None, None], 1).expand([len(z), 1, 4, 4]).to_event(3)
+            )
+
+    broken = Broken(vae.likelihood.network, vae.x_shape)
+    vae.likelihood = broken
+    with pytest.raises(NonFiniteLossError, match="in epoch 2 at step 3, .* end of epoch 1 .* lower learning rate"):
+        fit(vae, x, Training(epochs=3, batches=Shuffled(10), trace=False), on_epoch=poison)
+    assert same_weights(vae.state_dict(), good[1])
+
+
+def test_weights_that_overflow_are_caught_before_they_are_kept(x):
+    vae = fresh_vae()
+    start = {name: value.clone() for name, value in vae.state_dict().items()}
+    with pytest.raises(NonFiniteLossError, match="epoch 1 at step"):
+        fit(vae, x, Training(epochs=1, batches=Shuffled(10), optimizer=partial(torch.optim.SGD, lr=1e38)))
+    assert same_weights(vae.state_dict(), start)
+
+
+def test_the_kl_weight_warms_up_over_epochs(x):
+    result = fit(
+        fresh_vae(), x, Training(epochs=4, batches=Shuffled(10), kl_schedule=LinearWarmup(epochs=2, start=0.1))
+    )
+    assert [row.kl_weight for row in result.history] == pytest.approx([0.46, 0.91, 1.0, 1.0])
+
+
+def test_the_scheduler_steps_once_an_epoch(x):
+    halve = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
+    result = fit(fresh_vae(), x, Training(epochs=3, batches=Shuffled(10), optimizer=ADAM, scheduler=halve))
+    assert [row.learning_rate for row in result.history] == pytest.approx([0.01, 0.005, 0.0025])
+
+
+def test_a_plateau_scheduler_watches_the_validation_loss(x):
+    plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, factor=0.1, patience=0)
+    settings = Training(epochs=15, batches=Shuffled(10), optimizer=ADAM, scheduler=plateau)
+    result = fit(fresh_vae(), x, settings, validation=1 - x)
+    assert result.history[-1].learning_rate < 0.01
+
+
+def test_gradients_are_clipped_by_their_common_norm(x):
+    vae = fresh_vae()
+    before = [parameter.detach().clone() for parameter in vae.parameters()]
+    fit(vae, x, Training(epochs=1, batches=Shuffled(50), optimizer=partial(torch.optim.SGD, lr=1.0), clip_norm=0.01))
+    moved = torch.cat([(new - old).flatten() for new, old in zip(vae.parameters(), before, strict=True)])
+    assert moved.norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_vae_in_double_precision_is_trained_and_evaluated_in_it(x):
+    vae = fresh_vae().double()
+    result = fit(vae, x, Training(epochs=1, batches=Shuffled(10)), test=x)
+    assert all(value.dtype == torch.float64 for value in result.weights.values())
+
+
+def test_modes_come_back_and_a_module_set_apart_stays_so(x):
+    vae = fresh_vae()
+    frozen = vae.posterior.network.layers[1].eval()
+    seen = []
+    vae.likelihood.register_forward_hook(lambda *_: seen.append((vae.training, frozen.training)))
+    fit(vae, x, Training(epochs=1, batches=Shuffled(10), trace=False))
+    assert seen[-1] == (True, False)
+    assert not any(is_frozen_training for _, is_frozen_training in seen)
+    vae.eval()
+    fit(vae, x, Training(epochs=1, batches=Shuffled(10), trace=False))
+    assert not any(module.training for module in vae.modules())
+
+
+def test_what_a_callback_draws_leaves_the_losses_alone(x):
+    runs = [
+        fit(fresh_vae(), x, Training(epochs=1, batches=Shuffled(10)), on_step=on_step)
+        for on_step in (None, lambda step: torch.rand(3))
+    ]
+    assert losses(runs[0]) == losses(runs[1])
+
+
+def test_a_test_loss_that_is_not_finite_ends_the_run(x, monkeypatch):
+    vae = fresh_vae()
+    start = {name: value.clone() for name, value in vae.state_dict().items()}
+    monkeypatch.setattr("pyro_vae.fitting.negative_elbo", lambda *_: math.nan)
+    with pytest.raises(NonFiniteLossError, match="epoch 1 on validation or test rows, .* end of epoch 0"):
+        fit(vae, x, Training(epochs=2, batches=Shuffled(10)), test=x)
+    assert same_weights(vae.state_dict(), start)
+
+
+def test_frozen_parameters_stay(x):
+    vae = fresh_vae()
+    before = [parameter.requires_grad_(False).clone() for parameter in vae.posterior.parameters()]
+    fit(vae, x, Training(epochs=1, batches=Shuffled(10)))
+    torch.testing.assert_close(list(vae.posterior.parameters()), before)
+
+
+def test_batches_with_replacement_number_what_they_should(x):
+    vae, steps = fresh_vae(), []
+    fit(vae, x, Training(epochs=2, batches=WithReplacement(5, 7)), on_step=steps.append)
+    assert steps == list(range(1, 15))
+
+
+BAD_SETTINGS = {
+    "'epochs' must be 1 or more, got 0": lambda: Training(epochs=0),
+    "'patience' must be 1 or more, got 0": lambda: Training(patience=0),
+    "'patience' needs validation rows, got 3 without any": lambda: Training(patience=3),
+    "'clip_norm' must be greater than 0, got 0": lambda: Training(clip_norm=0.0),
+    "'optimizer' must be a function from parameters": lambda: Training(optimizer=ADAM(binary_vae().parameters())),
+    "'data' must have at least one batch of 128 rows, got 50": Training,
+}
+
+
+@pytest.mark.parametrize("sentence", BAD_SETTINGS)
+def test_bad_settings_are_refused_before_any_work(x, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        fit(fresh_vae(), x, BAD_SETTINGS[sentence](), on_epoch=lambda reached: pytest.fail("work was done"))
+
+
+BAD_DATA = {
+    "'x' must be 0 or 1": lambda x: x / 2,
+    "must have rows of the shape": lambda x: x.flatten(1),
+    "must be finite": lambda x: x * math.nan,
+    "must vary from row to row": lambda x: x * 0,
+    "at least one row": lambda x: x[:0],
+}
+
+
+@pytest.mark.parametrize("sentence", BAD_DATA)
+def test_bad_data_are_refused_before_any_work(x, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        fit(
+            fresh_vae(),
+            BAD_DATA[sentence](x),
+            Training(batches=Shuffled(10)),
+            on_epoch=lambda reached: pytest.fail("work was done"),
+        )
+
+
+# How steps are run
+
+
+def grey_rows():
+    """Grey levels that are binarised anew in every batch; the last batch of an epoch is short."""
+    return Rows(torch.randint(256, (47, 1, 4, 4), dtype=torch.uint8), DynamicDraw(), max_level=255)
+
+
+WARM = {"batches": Shuffled(10), "kl_schedule": LinearWarmup(epochs=3, start=0.1), "clip_norm": 0.5}
+
+
+def test_traced_training_is_that_of_plain_pyro_bit_for_bit():
+    rows = grey_rows()
+    traced, plain = (fit(fresh_vae(), rows, Training(epochs=4, trace=trace, **WARM)) for trace in (True, False))
+    assert losses(traced) == losses(plain)
+    assert same_weights(traced.weights, plain.weights)
+    assert (traced.how, plain.how) == ("traced", "plain")
+
+
+EXECUTIONS = {
+    "traced": {},
+    "compiled": {"compile": True},
+    "traced, bfloat16 products": {"precision": "bfloat16"},
+}
+
+
+@pytest.mark.usefixtures("every_product_counts")
+@pytest.mark.parametrize("how", EXECUTIONS)
+def test_however_it_is_run_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(how):
+    rows = grey_rows()
+    whole, first = (fit(fresh_vae(), rows, Training(epochs=epochs, **WARM, **EXECUTIONS[how])) for epochs in (3, 1))
+    resumed = fit(fresh_vae(), rows, Training(epochs=3, **WARM, **EXECUTIONS[how]), resume=first)
+    assert losses(resumed) == losses(whole)
+    assert same_weights(resumed.weights, whole.weights)
+    assert resumed.how == how
+
+
+@pytest.mark.usefixtures("every_product_counts")
+@pytest.mark.parametrize("how", ["compiled", "traced, bfloat16 products"])
+def test_however_it_is_run_it_learns_the_same(how):
+    rows = grey_rows()
+    received, expected = (fit(fresh_vae(), rows, Training(epochs=3, **WARM, **run)) for run in (EXECUTIONS[how], {}))
+    torch.testing.assert_close(losses(received)[-1][0], losses(expected)[-1][0], rtol=5e-3, atol=0)
+
+
+def test_long_runs_are_compiled_and_short_ones_are_not(x, monkeypatch):
+    monkeypatch.setattr(execution, "_seconds_saved", lambda graph: execution._COMPILE_SECONDS / 11)
+    hows = [fit(fresh_vae(), x, Training(epochs=epochs, batches=Shuffled(10))).how for epochs in (2, 3)]
+    assert hows == ["traced", "compiled"]
+
+
+def test_a_schedule_of_kl_weights_needs_no_trace_for_each(x, monkeypatch):
+    traces = []
+
+    def counted(function, inputs):
+        traces.append(inputs)
+        return trace(function, inputs)
+
+    monkeypatch.setattr(execution, "trace", counted)
+    fit(fresh_vae(), x, Training(epochs=6, batches=Shuffled(10), kl_schedule=LinearWarmup(epochs=6)))
+    assert len(traces) == 1
+
+
+@pytest.mark.usefixtures("every_product_counts")
+def test_losses_of_validation_rows_are_in_the_precision_of_the_parameters():
+    rows = grey_rows()
+    result = fit(fresh_vae(), rows, Training(epochs=1, precision="bfloat16", **WARM), test=rows)
+    vae = fresh_vae()
+    vae.load_state_dict(result.weights)
+    assert (
+        result.history[-1].test_loss == evaluate(vae, rows, num_samples=1, num_importance_samples=0).negative_elbo.mean
+    )
+
+
+def test_whole_numbers_under_a_density_are_said_to_be_so():
+    x = torch.randint(5, (20, 3)).float()
+    vae = VAE(
+        StandardNormalPrior(2),
+        NormalLikelihood(MLP(2, [], 3), 3),
+        DiagNormalPosterior(MLP(3, [], 4), 3, 2),
+    )
+    with pytest.warns(UserWarning, match="'data' hold whole numbers only, which NormalLikelihood scores by a density"):
+        fit(vae, x, Training(epochs=1, batches=Shuffled(10)))
+    fit(vae, x + 0.5, Training(epochs=1, batches=Shuffled(10)))
