@@ -17,7 +17,7 @@ import yaml
 from torch import Tensor
 
 from pyro_vae.evaluation.results import Evaluation
-from pyro_vae.runs.formats import upgraded
+from pyro_vae.runs.formats import upgraded, with_public_paths
 from pyro_vae.runs.record import DataRecord
 from pyro_vae.runs.trust import check_trusted, trusted_packages
 from pyro_vae.support.checks import one_line
@@ -111,7 +111,7 @@ class RunFolder:
             path = os.path.relpath(Path(path).resolve(), self.path.resolve())
         info = RunInfo(tuple(x_shape), FORMAT, versions, data, path)
         fields = info._asdict() | {"data": None if data is None else data._asdict()}
-        self._write_text("settings.yaml", settings)
+        self._write_text("settings.yaml", with_public_paths(settings))
         self._write_text("run.json", json.dumps(fields, indent=2) + "\n")
 
     def save(self, fit: Fit, weights: dict[str, Tensor]) -> None:
@@ -165,7 +165,8 @@ class RunFolder:
                 settings name what is not trusted.
         """
         info = self.info()
-        tree = read_yaml(self._read_text(name), f"{self.path / name}")
+        text = with_public_paths(self._read_text(name))
+        tree = read_yaml(text, f"{self.path / name}")
         # A parser takes the name of a file in place of a group of settings, and reads it.
         for group, value in tree.items():
             is_known = isinstance(value, dict) if group in GROUPS else group == "device"

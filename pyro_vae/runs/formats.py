@@ -1,6 +1,24 @@
 """Settings of runs that older versions wrote, put into the words of this one."""
 
+import re
 from typing import Any
+
+import pyro_vae
+
+# The import path of a class through modules of the package; no part of a file's name.
+_LONG_PATH = re.compile(r"(?<![\w./])pyro_vae(?:\.\w+)+\.([A-Z]\w*)(?![\w./])")
+
+
+def with_public_paths(text: str) -> str:
+    """Return settings with each path `pyro_vae.<anything>.X` as `pyro_vae.X`, for public classes X.
+
+    The modules of the package may move; its public names stay.
+    """
+    return _LONG_PATH.sub(_public_path, text)
+
+
+def _public_path(match: re.Match[str]) -> str:
+    return f"pyro_vae.{match[1]}" if match[1] in pyro_vae.__all__ else match[0]
 
 
 def upgraded(tree: dict[str, Any], written_in: int) -> dict[str, Any]:

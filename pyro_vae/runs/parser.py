@@ -14,6 +14,7 @@ from torch import nn
 
 from pyro_vae.runs import swaps
 from pyro_vae.runs.folder import settings_of_run
+from pyro_vae.runs.formats import with_public_paths
 from pyro_vae.support.checks import nearest, one_line
 
 
@@ -40,9 +41,13 @@ class SentenceParser(ArgumentParser):
         """Let a class that takes the place of another, by an option or a file, keep none of its arguments."""
         swaps.record(self, self._said)
 
-    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+    def parse_args(self, args: Any = None, *more: Any, **kwargs: Any) -> Any:
+        arguments = sys.argv[1:] if args is None else args
         with _own_words():
-            return super().parse_args(*args, **kwargs)
+            return super().parse_args(list(map(with_public_paths, arguments)), *more, **kwargs)
+
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Any:
+        return super().parse_string(with_public_paths(content), *args, **kwargs)
 
     def parse_object(self, *args: Any, **kwargs: Any) -> Any:
         with _own_words():
@@ -190,7 +195,7 @@ def _accepted(hint: Any, names: list[str]) -> str:
 
 def _known_subclasses(base: type) -> list[type]:
     """The final classes to name for a base: torch's own modules are too many, the package's networks will do."""
-    packages = ("pyro_vae.nets",) if base is nn.Module else (base.__module__.split(".")[0] + ".", "pyro_vae.")
+    packages = ("pyro_vae.parts.networks",) if base is nn.Module else (base.__module__.split(".")[0] + ".", "pyro_vae.")
     found = (
         cls for cls in _subclasses(base) if cls.__module__.startswith(packages) and not cls.__name__.startswith("_")
     )

@@ -10,6 +10,8 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse._actions import ActionConfigFile, _ActionConfigLoad
 from jsonargparse._typehints import ActionTypeHint
 
+from pyro_vae.runs.formats import with_public_paths
+
 # The place of a setting in the tree, without the levels that stand between a class and its arguments.
 Place: TypeAlias = tuple[str, ...]
 _LEVELS = ("class_path", "init_args", "dict_kwargs")
@@ -100,6 +102,8 @@ def _recorded(kind: Any) -> Any:
 
         def __call__(self, parser: Any, namespace: Namespace, value: Any, option: str) -> None:
             call = super().__call__
+            if kind is _ActionConfigLoad:  # the file of a group, which the parser reads by itself
+                value = with_public_paths(_contents(value))
             tree, place = _loaded(value, kind), _place(option.lstrip("-").rstrip("+"))
             places = dict(_places(tree, () if issubclass(kind, ActionConfigFile) else place))
             classes = frozenset(place for place, is_name in places.items() if is_name)

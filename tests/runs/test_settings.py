@@ -342,8 +342,8 @@ from torch import nn
 import pyro_vae as pv
 from pyro_vae.data import Batches
 from pyro_vae.objectives import KLSchedule
-from pyro_vae.sources import Source
-from pyro_vae.transforms import Transform
+from pyro_vae.data import Source
+from pyro_vae.data import Transform
 
 class MyPrior(pv.StandardNormalPrior): pass
 class MyLikelihood(pv.NormalLikelihood):
@@ -494,7 +494,7 @@ def test_load_refuses_foreign_code_too(tmp_path, evil):
 
 @pytest.mark.parametrize("place", PLACES[:5], ids=".".join)
 @pytest.mark.parametrize(
-    "name", ["torch.zeros", "torch.hub.load", "torch.nn.init.zeros_", "pyro_vae.checkpoint.os.system"]
+    "name", ["torch.zeros", "torch.hub.load", "torch.nn.init.zeros_", "pyro_vae.runs.folder.os.system"]
 )
 def test_a_function_of_a_trusted_package_is_no_class_for_any_place(tmp_path, place, name):
     run = write_settings(tmp_path / "run", *place, value=name)

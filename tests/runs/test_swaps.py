@@ -280,7 +280,7 @@ def test_the_columns_of_a_table_start_from_their_own_defaults(read, first):
 LISTS = """
 from torch import nn
 import pyro_vae as pv
-from pyro_vae.likelihoods import Scale
+from pyro_vae.parts import Scale
 
 class Layers(pv.NormalLikelihood):
     def __init__(self, network, x_shape, scales: list[Scale], more: dict[str, Scale] | None = None):

@@ -123,9 +123,9 @@ def test_a_run_with_classes_of_the_users_own_is_resumed_when_they_are_allowed(tm
 
 NAMES = [
     "torch.os.system",
-    "pyro_vae.sources.os.system",
-    "pyro_vae.config.resources.files",
-    "pyro_vae.sources.np.load",
+    "pyro_vae.data.sources.os.system",
+    "pyro_vae.runs.settings.resources.files",
+    "pyro_vae.data.sources.np.load",
     "torch.load",
     "torch.hub.load",
     "torch.nn.init.zeros_",
@@ -133,8 +133,8 @@ NAMES = [
     "torch.utils.benchmark.Timer",
     "torch.utils.data.DataLoader",
     "pyro_vae.runs.folder.RunFolder",
-    "pyro_vae.checkpoint.Path",
-    "pyro_vae.sources.made",
+    "pyro_vae.runs.folder.Path",
+    "pyro_vae.data.sources.made",
     "torch.nn.Linear.__class__",
     "torch.__builtins__",
     "torch._C.ScriptModule",
@@ -229,7 +229,7 @@ def test_only_the_weights_of_the_run_itself_are_loaded(tmp_path, name):
 # The user's own words: any class, but never a function
 
 
-@pytest.mark.parametrize("name", ["os.system", "torch.hub.load", "pyro_vae.sources.made", "functools.partial"])
+@pytest.mark.parametrize("name", ["os.system", "torch.hub.load", "pyro_vae.data.sources.made", "functools.partial"])
 @pytest.mark.parametrize("way", ["typed", "typed as a tree", "a file"])
 def test_a_function_is_never_taken_for_a_class(tmp_path, calls, name, way):
     (tmp_path / "mine.yaml").write_text(f"vae: {{decoder: {{class_path: {name}, init_args: {{command: ls}}}}}}")
@@ -261,11 +261,11 @@ def functions_with(pattern):
 
 
 def test_one_function_reads_the_settings_of_a_run_and_one_writes_them():
-    assert set(functions_with("settings.yaml")) == {"checkpoint.settings", "checkpoint.save_settings"}
+    assert set(functions_with("settings.yaml")) == {"folder.settings", "folder.save_settings"}
     # The door and the user's own file; a preset of the package; texts that were written just before; the places, and no
     # values, of what a command line says.
-    written = {"checkpoint.save_settings", "train.main"}
-    parsers = {"checkpoint.read_yaml", "config._read_own", "swaps._loaded"} | written
+    written = {"folder.save_settings", "train.main"}
+    parsers = {"folder.read_yaml", "settings._read_own", "swaps._loaded"} | written
     assert set(functions_with(r"yaml\.\w*load")) == parsers
 
 
