@@ -22,26 +22,22 @@ from pyro_vae.objectives import KLSchedule
 from pyro_vae.parts import Likelihood, Posterior, Prior, Scale
 
 PACKAGE = Path(pyro_vae.__file__).parent
-# Each module imports only from those before it.
-# fmt: off
-ORDER = [
-    "errors", "streams", "store", "finite", "log_gamma", "distributions",
-    "gamma_distributions", "missing", "parts", "moments", "inputs", "divergences",
-    "flows", "transforms", "images", "arrays",
-    "data", "latent", "nets", "likelihoods.links", "likelihoods.scales",
-    "likelihoods.levels", "likelihoods.unit", "likelihoods.real", "likelihoods.counts", "likelihoods.product",
-    "likelihoods", "priors", "posteriors", "vae", "initialization", "aggregate",
-    "determinism", "importance", "psis", "correction",
-    "objectives.masks", "objectives.bounds", "objectives.penalties", "objectives.schedules", "objectives", "tracing",
-    "precision", "containers",
-    "surroundings", "execution", "supports", "coordinates", "densities", "hamiltonian", "mcmc", "reuse",
-    "soundness", "groups", "svi", "sources",
-    "estimates", "without_latent", "evaluation", "imputation", "anomaly", "snapshots", "diagnostics.annealing",
-    "diagnostics.calibration", "diagnostics.collapse", "diagnostics.gaps", "diagnostics.diagnosis", "diagnostics",
-    "advice", "training", "resuming", "fitting", "record", "trust", "formats", "checkpoint",
-    "figures", "diagnostics.figures", "swaps", "cli", "config",
-]
-# fmt: on
+# The folders that each room may import from, besides its own and support.
+MAY_IMPORT = {
+    "support": set(),
+    "data": set(),
+    "distributions": set(),
+    "engine": set(),
+    "parts": {"data", "distributions"},
+    "vae": {"parts", "data", "distributions"},
+    "inference": {"engine", "distributions"},
+    "objectives": {"inference", "distributions"},
+    "evaluation": {"vae", "data", "inference", "engine", "distributions"},
+    "training": {"evaluation", "objectives", "inference", "engine", "vae", "data"},
+    "diagnostics": {"evaluation", "inference", "vae", "data"},
+    "figures": {"training", "diagnostics", "inference"},
+    "runs": {"training", "evaluation", "vae", "parts", "objectives", "data"},
+}
 
 IMPORT = """
 import json, logging, random, sys, warnings
@@ -97,28 +93,82 @@ def test_importing_the_package_changes_nothing_and_loads_only_what_every_use_nee
 # The direction of imports
 
 
-def imported_modules(name):
-    """The package's modules that a module imports, inside functions too."""
-    found = set()
-    path = PACKAGE / name.replace(".", "/")
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+def room_of(module):
+    """The folder of a module of the package, or `vae`."""
+    return module.removeprefix("pyro_vae.").split(".")[0]
+
+
+def imported(module):
+    """The modules where the names that a module imports are defined, also inside functions."""
+    tree = ast.parse(inspect.getsource(importlib.import_module(f"pyro_vae.{module}")))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            module = f"pyro_vae.{node.module or ''}".rstrip(".") if node.level else node.module
-            # In `from pyro_vae import data` the name is the module.
-            found |= {f"{module}.{alias.name}" for alias in node.names} if module == "pyro_vae" else {module}
-    return {name.removeprefix("pyro_vae.") for name in found if name.startswith("pyro_vae.")}
+            assert not node.level, f"{module} must name whole paths"
+            for alias in node.names:
+                yield home_of(node.module, alias.name)
 
 
-def test_the_order_names_every_module():
-    assert sorted(ORDER) == sorted(modules())
+def home_of(module, name):
+    """The module that defines a name; the module that it is imported from, if it is a constant."""
+    if not module.startswith("pyro_vae"):
+        return module
+    value = getattr(importlib.import_module(module), name)
+    if inspect.ismodule(value):
+        return value.__name__
+    return getattr(value, "__module__", None) or module
 
 
-@pytest.mark.parametrize("name", ORDER)
-def test_a_module_imports_only_from_modules_before_it(name):
-    assert imported_modules(name) <= set(ORDER[: ORDER.index(name)])
+def of_package(module):
+    return {name for name in imported(module) if name.startswith("pyro_vae.")}
+
+
+def test_the_table_names_every_room():
+    assert {room_of(name) for name in modules()} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_imports_only_from_rooms_that_its_own_may_use(module):
+    room = room_of(module)
+    assert {room_of(name) for name in of_package(module)} <= MAY_IMPORT[room] | {room, "support"}
+
+
+def test_the_vae_knows_contracts_and_no_family():
+    of_parts = {name for name in of_package("vae") if room_of(name) == "parts"}
+    assert of_parts <= {"pyro_vae.parts.contracts", "pyro_vae.parts.checks"}
+
+
+def test_the_rooms_have_no_circle():
+    left = {room: set(others) for room, others in MAY_IMPORT.items()}
+    while left:
+        free = {room for room, others in left.items() if not others & set(left)}
+        assert free, f"a circle among {sorted(left)}"
+        left = {room: others for room, others in left.items() if room not in free}
+
+
+@pytest.mark.parametrize("name", modules())
+def test_the_modules_of_a_room_have_no_circle(name):
+    found, new = set(), {f"pyro_vae.{name}"}
+    while new:
+        found |= new
+        new = {other for module in new for other in of_package(module[9:])} - found
+        assert f"pyro_vae.{name}" not in new
+        new = {module for module in new if module[9:] in modules()}
+
+
+@pytest.mark.parametrize("folder", sorted(set(MAY_IMPORT) - {"vae"}))
+def test_no_module_bears_the_name_of_what_its_folder_exports(folder):
+    package = importlib.import_module(f"pyro_vae.{folder}")
+    files = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    assert not files & set(package.__all__)
+
+
+def test_contributing_shows_the_same_table():
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z]+)(?:/|\.py)` \|[^|]*\|([^|]*)\|$", text, flags=re.MULTILINE)
+    shown = {room: set(re.findall(r"[a-z]+", others)) - {"nothing"} for room, others in rows}
+    assert shown == MAY_IMPORT
 
 
 # The public names
