@@ -17,7 +17,7 @@ from pyro_vae.data.missing import Missing, filled
 from pyro_vae.distributions.masks import check_whole, masked
 from pyro_vae.distributions.means import distribution_mean
 from pyro_vae.parts.contracts import Likelihood, Posterior, Prior
-from pyro_vae.support.checks import as_shape, one_line
+from pyro_vae.support.checks import one_line, positive, whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.store import make_picklable, show, unique_name
 
@@ -234,7 +234,7 @@ class VAE(nn.Module):
         elif y is not None:
             rows = y.shape[-2]
         else:
-            (rows,) = as_shape(1 if num_rows is None else num_rows, "num_rows")
+            rows = 1 if num_rows is None else whole(num_rows, "num_rows")
         if y is not None and x is not None and y.shape[-2] != rows:
             raise ValueError(f"'y' must have as many rows as 'x', {rows}, got {y.shape[-2]}.")
         if x is not None:
@@ -355,6 +355,6 @@ def _expands(shape: Sequence[int], wanted: Sequence[int]) -> bool:
 
 
 def _weighted(kl_weight: float | Tensor) -> ScaleMessenger:
-    if not isinstance(kl_weight, Tensor) and not kl_weight > 0:
-        raise ValueError(f"'kl_weight' must be greater than 0, got {kl_weight}.")
+    if not isinstance(kl_weight, Tensor):
+        positive(kl_weight, "kl_weight")
     return ScaleMessenger(scale=kl_weight)

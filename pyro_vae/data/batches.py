@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pyro_vae.support.checks import as_shape
+from pyro_vae.support.checks import whole
 
 
 class Batches(ABC):
@@ -19,7 +19,7 @@ class Batches(ABC):
     """
 
     def __init__(self, size: int) -> None:
-        (self.size,) = as_shape(size, "size")
+        self.size = whole(size, "size")
 
     @abstractmethod
     def num_batches(self, num_rows: int) -> int:
@@ -74,7 +74,7 @@ class WithReplacement(Batches):
 
     def __init__(self, size: int, batches: int) -> None:
         super().__init__(size)
-        (self.batches,) = as_shape(batches, "batches")
+        self.batches = whole(batches, "batches")
 
     def num_batches(self, num_rows: int) -> int:
         return self.batches

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.evaluation.measures import BLOCK_ROWS
-from pyro_vae.support.checks import as_shape
+from pyro_vae.support.checks import whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
@@ -195,7 +195,8 @@ def calibrate(
 
 
 def _check_sizes(num_rows: int, num_draws: int, failure_rate: float) -> None:
-    as_shape((num_rows, num_draws), "num_rows and num_draws")
+    whole(num_rows, "num_rows")
+    whole(num_draws, "num_draws")
     if num_rows < LEAST_ROWS:
         raise ValueError(
             f"'num_rows' must be at least {LEAST_ROWS}, {_MIN_BINS} bins of {_ROWS_PER_BIN}, got {num_rows}."

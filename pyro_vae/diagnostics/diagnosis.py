@@ -19,7 +19,7 @@ from pyro_vae.evaluation.results import Evaluation
 from pyro_vae.inference.annealing import Sandwich, sandwich
 from pyro_vae.inference.importance import importance_sample
 from pyro_vae.inference.psis import GOOD_KHAT, LEAST_DRAWS, TRUSTED_KHAT
-from pyro_vae.support.checks import as_shape
+from pyro_vae.support.checks import whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
@@ -203,7 +203,8 @@ def diagnose(
 
 
 def _check_counts(num_rows: int, num_samples: int, num_annealed: int, num_temperatures: int) -> None:
-    as_shape((num_annealed, num_temperatures), "num_annealed and num_temperatures")
+    whole(num_annealed, "num_annealed")
+    whole(num_temperatures, "num_temperatures")
     if num_samples < LEAST_DRAWS:
         raise ValueError(f"'num_samples' must be {LEAST_DRAWS} or more for a k-hat, got {num_samples}.")
     if num_rows < LEAST_ROWS:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyro_vae.support.checks import as_shape
+from pyro_vae.support.checks import whole
 from pyro_vae.support.modules import evaluating
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
@@ -81,7 +81,8 @@ def inference_gaps(
         >>> inference_gaps(vae, x, log_marginal=vae.elbo(x).detach(), num_steps=2).amortisation.shape
         torch.Size([3])
     """
-    as_shape((num_steps, num_samples), "num_steps and num_samples")
+    whole(num_steps, "num_steps")
+    whole(num_samples, "num_samples")
     if log_marginal.shape != x.shape[:1]:
         raise ValueError(f"'log_marginal' must have the shape ({len(x)},), got {tuple(log_marginal.shape)}.")
     local = with_free_outputs(vae, x, y)

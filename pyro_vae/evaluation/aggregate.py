@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from pyro_vae.data.rows import Data, as_rows
 from pyro_vae.distributions.means import distribution_mean
-from pyro_vae.support.checks import as_shape
+from pyro_vae.support.checks import whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream, stream_seed
 from pyro_vae.vae import VAE
@@ -105,7 +105,7 @@ def gaussian_mixture(vae: VAE, data: Data, *, num_components: int = 10, seed: in
     """
     from sklearn.mixture import GaussianMixture
 
-    (count,) = as_shape(num_components, "num_components")
+    count = whole(num_components, "num_components")
     aggregated = AggregatedPosterior(vae, data)
     if len(aggregated.rows) < max(2, count):
         raise ValueError(

@@ -11,7 +11,7 @@ from pyro_vae.data.rows import Data, as_rows
 from pyro_vae.distributions.means import distribution_mean
 from pyro_vae.evaluation.measures import by_block, check_data
 from pyro_vae.inference.importance import importance_sample
-from pyro_vae.support.checks import as_shape
+from pyro_vae.support.checks import whole
 from pyro_vae.vae import VAE
 
 # Draws times rows that are decoded at once: bounds the memory.
@@ -66,9 +66,8 @@ def impute(vae: VAE, data: Data, *, num_samples: int = 1000, num_draws: int = 0,
     """
     if vae.missing is None:
         raise ValueError("'vae' must be made with missing=\"nan\" to impute, got one that takes no NaN.")
-    as_shape(num_samples, "num_samples")
-    if num_draws < 0:
-        raise ValueError(f"'num_draws' must be 0 or more, got {num_draws}.")
+    whole(num_samples, "num_samples")
+    whole(num_draws, "num_draws", least=0)
     rows = as_rows(data, vae.context_dim, vae.missing)
     check_data(vae, rows)
     blocks = by_block(vae, rows, seed, partial(_impute_block, vae, num_samples, num_draws))

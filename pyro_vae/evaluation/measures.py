@@ -16,7 +16,7 @@ from pyro_vae.evaluation.results import Estimate, Evaluation
 from pyro_vae.evaluation.without_latent import NUM_ROWS, fit_without_latent
 from pyro_vae.inference.psis import LEAST_DRAWS, TRUSTED_KHAT, pareto_khat
 from pyro_vae.inference.weights import draw, log_mean_exp_variance
-from pyro_vae.support.checks import as_shape
+from pyro_vae.support.checks import as_shape, whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
@@ -84,9 +84,8 @@ def evaluate(
     Raises:
         ValueError: rows of another shape or outside the likelihood's support; a count that is too small.
     """
-    as_shape(num_samples, "num_samples")
-    if num_importance_samples < 0:
-        raise ValueError(f"'num_importance_samples' must be 0 or more, got {num_importance_samples}.")
+    whole(num_samples, "num_samples")
+    whole(num_importance_samples, "num_importance_samples", least=0)
     rows = as_rows(data, vae.context_dim, vae.missing)
     check_data(vae, rows)
     weights = _weights_program(vae, len(rows), num_importance_samples, compile)

@@ -14,7 +14,7 @@ from pyro_vae.inference.hamiltonian import Point, hmc_transition
 from pyro_vae.inference.row_densities import RowDensities
 from pyro_vae.inference.sites import refuse_points, sample_sites
 from pyro_vae.inference.weights import log_mean_exp, log_mean_exp_variance
-from pyro_vae.support.checks import as_shape
+from pyro_vae.support.checks import whole
 from pyro_vae.support.store import store_as_found
 
 # The share of trajectories that are to be accepted, and how fast the pilot's step size follows.
@@ -100,7 +100,9 @@ def sandwich(
         >>> sandwich(vae.model, vae.guide, vae.sample(3), num_temperatures=5).lower.shape
         torch.Size([3])
     """
-    as_shape((num_temperatures, num_chains, num_steps), "num_temperatures, num_chains and num_steps")
+    whole(num_temperatures, "num_temperatures")
+    whole(num_chains, "num_chains")
+    whole(num_steps, "num_steps")
     check_deterministic(model, guide, args, kwargs)
     _check_guide(guide, args, kwargs)
     densities = RowDensities(model, guide, args, kwargs)

@@ -18,7 +18,7 @@ from pyro_vae.inference.determinism import check_deterministic
 from pyro_vae.inference.hamiltonian import Point, hmc_transition, with_gradient
 from pyro_vae.inference.row_densities import SCALE_DRAWS, RowDensities, guide_latents, latent_kinds
 from pyro_vae.inference.supports import Kinds, ToReal, ToSupport, run_to_last_latent
-from pyro_vae.support.checks import as_shape
+from pyro_vae.support.checks import whole
 from pyro_vae.support.store import store_as_found
 
 # Dual averaging: how slowly the step size follows, and how soon it settles (Hoffman and Gelman, 2014, section 3.2). Their γ
@@ -164,7 +164,10 @@ def hmc(
         >>> chains.latents["z"].shape, chains.acceptance.shape
         (torch.Size([5, 4, 3, 2]), torch.Size([3]))
     """
-    as_shape((num_samples, num_warmup, num_chains, num_steps), "num_samples, num_warmup, num_chains and num_steps")
+    whole(num_samples, "num_samples")
+    whole(num_warmup, "num_warmup")
+    whole(num_chains, "num_chains")
+    whole(num_steps, "num_steps")
     if not 0 < target_accept < 1:
         raise ValueError(f"'target_accept' must lie in (0, 1), got {target_accept}.")
     check_deterministic(model, guide, args, kwargs)
@@ -233,7 +236,9 @@ def nuts(
         >>> chains.latents["z"].shape
         torch.Size([5, 1, 1, 2])
     """
-    as_shape((num_samples, num_warmup, num_chains), "num_samples, num_warmup and num_chains")
+    whole(num_samples, "num_samples")
+    whole(num_warmup, "num_warmup")
+    whole(num_chains, "num_chains")
     check_deterministic(model, guide, args, kwargs)
     with torch.no_grad():
         draws = _guide_draws(guide, max(SCALE_DRAWS, num_chains), args, kwargs)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_vae.inference.weights import Draws, draw, log_mean_exp
 from pyro_vae.objectives.masks import by_element, kept_elements
-from pyro_vae.support.checks import as_shape
+from pyro_vae.support.checks import whole
 
 
 class RowELBO(ELBO, ABC):
@@ -28,7 +28,7 @@ class RowELBO(ELBO, ABC):
     """
 
     def __init__(self, num_particles: int = 1, max_plate_nesting: int = 1) -> None:
-        as_shape(num_particles, "num_particles")
+        whole(num_particles, "num_particles")
         super().__init__(num_particles, max_plate_nesting)
 
     @abstractmethod

@@ -15,6 +15,7 @@ from pyro_vae.inference.sites import Site, log_prob, weighed
 from pyro_vae.inference.weights import Draws
 from pyro_vae.objectives.bounds import RowELBO
 from pyro_vae.objectives.masks import by_element, kept_elements, without_masks
+from pyro_vae.support.checks import not_negative, positive
 
 
 class FreeBitsELBO(RowELBO):
@@ -43,9 +44,7 @@ class FreeBitsELBO(RowELBO):
 
     def __init__(self, free_nats: float = 0.25, num_particles: int = 1, max_plate_nesting: int = 1) -> None:
         super().__init__(num_particles, max_plate_nesting)
-        if not free_nats >= 0:
-            raise ValueError(f"'free_nats' must be 0 or more, got {free_nats}.")
-        self.free_nats = free_nats
+        self.free_nats = not_negative(free_nats, "free_nats")
 
     def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
         draws = self.draw(model, guide, args, kwargs)
@@ -91,9 +90,7 @@ class CapacityELBO(RowELBO):
 
     def __init__(self, gamma: float = 100.0, num_particles: int = 1, max_plate_nesting: int = 1) -> None:
         super().__init__(num_particles, max_plate_nesting)
-        if not gamma > 0:
-            raise ValueError(f"'gamma' must be greater than 0, got {gamma}.")
-        self.gamma = gamma
+        self.gamma = positive(gamma, "gamma")
 
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, kl_capacity: float | Tensor | None = None, **kwargs: Any
@@ -147,9 +144,7 @@ class TotalCorrelationELBO(RowELBO):
 
     def __init__(self, beta: float = 4.0, num_particles: int = 1) -> None:
         super().__init__(num_particles)
-        if not beta > 0:
-            raise ValueError(f"'beta' must be greater than 0, got {beta}.")
-        self.beta = beta
+        self.beta = positive(beta, "beta")
 
     @torch.no_grad()
     def terms(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> RateTerms:

@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 
+from pyro_vae.support.checks import positive, share
+
 
 class KLSchedule(ABC):
     """The weight of KL(q(z | x) ‖ p(z)) in the objective as training goes on.
@@ -31,9 +33,7 @@ class ConstantKL(KLSchedule):
     """
 
     def __init__(self, weight: float = 1.0) -> None:
-        if not weight > 0:
-            raise ValueError(f"'weight' of ConstantKL must be greater than 0, got {weight}.")
-        self.weight = weight
+        self.weight = positive(weight, "weight", of=self)
 
     def __call__(self, epoch: float) -> float:
         return self.weight
@@ -55,11 +55,8 @@ class LinearWarmup(KLSchedule):
     """
 
     def __init__(self, epochs: float, start: float = 0.01) -> None:
-        if not epochs > 0:
-            raise ValueError(f"'epochs' of LinearWarmup must be greater than 0, got {epochs}.")
-        if not 0 < start <= 1:
-            raise ValueError(f"'start' of LinearWarmup must be greater than 0 and at most 1, got {start}.")
-        self.epochs, self.start = epochs, start
+        self.epochs = positive(epochs, "epochs", of=self)
+        self.start = share(start, "start", of=self)
 
     def __call__(self, epoch: float) -> float:
         return self.start + (1 - self.start) * min(1.0, epoch / self.epochs)
@@ -82,12 +79,9 @@ class CyclicalKL(KLSchedule):
     """
 
     def __init__(self, epochs: float, rise: float = 0.5, start: float = 0.01) -> None:
-        for name, value in (("rise", rise), ("start", start)):
-            if not 0 < value <= 1:
-                raise ValueError(f"'{name}' of CyclicalKL must be greater than 0 and at most 1, got {value}.")
-        if not epochs > 0:
-            raise ValueError(f"'epochs' of CyclicalKL must be greater than 0, got {epochs}.")
-        self.epochs = epochs
+        self.epochs = positive(epochs, "epochs", of=self)
+        share(rise, "rise", of=self)
+        share(start, "start", of=self)
         self.warmup = LinearWarmup(epochs * rise, start)
 
     def __call__(self, epoch: float) -> float:
@@ -112,10 +106,8 @@ class LinearCapacity(KLSchedule):
     keyword = "kl_capacity"
 
     def __init__(self, last: float, epochs: float) -> None:
-        for name, value in (("last", last), ("epochs", epochs)):
-            if not value > 0:
-                raise ValueError(f"'{name}' of LinearCapacity must be greater than 0, got {value}.")
-        self.last, self.epochs = last, epochs
+        self.last = positive(last, "last", of=self)
+        self.epochs = positive(epochs, "epochs", of=self)
 
     def __call__(self, epoch: float) -> float:
         return self.last * min(1.0, epoch / self.epochs)

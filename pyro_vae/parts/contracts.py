@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pyro_vae.data.missing import filled
 from pyro_vae.parts.finite import HIGHEST_OUTPUT, held
-from pyro_vae.support.checks import Shape, as_shape
+from pyro_vae.support.checks import Shape, as_shape, whole
 from pyro_vae.support.store import make_picklable
 
 Network: TypeAlias = nn.Module | Callable[[torch.Size], nn.Module]
@@ -47,7 +47,7 @@ class Prior(_Part, ABC):
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
-        (self.latent_dim,) = as_shape(latent_dim, "latent_dim")
+        self.latent_dim = whole(latent_dim, "latent_dim")
 
     @abstractmethod
     def forward(self, y: Tensor | None = None) -> TorchDistribution:
@@ -113,9 +113,9 @@ class Likelihood(_Amortised, ABC):
     """
 
     def __init__(self, network: Network, x_shape: Shape, out_shape: Shape | None = None) -> None:
-        self_shape = as_shape(x_shape, "x_shape")
-        super().__init__(network, in_dims=1, out_shape=self_shape if out_shape is None else out_shape)
-        self.x_shape = self_shape
+        row_shape = as_shape(x_shape, "x_shape")
+        super().__init__(network, in_dims=1, out_shape=row_shape if out_shape is None else out_shape)
+        self.x_shape = row_shape
 
     @abstractmethod
     def forward(self, z: Tensor, y: Tensor | None = None) -> TorchDistribution:
@@ -309,9 +309,11 @@ class Posterior(_Amortised, ABC):
     takes_nan: bool = False
 
     def __init__(self, network: Network, x_shape: Shape, latent_dim: int, out_shape: Shape | None = None) -> None:
-        (self_dim,), self_shape = as_shape(latent_dim, "latent_dim"), as_shape(x_shape, "x_shape")
-        super().__init__(network, in_dims=len(self_shape), out_shape=(self_dim,) if out_shape is None else out_shape)
-        self.latent_dim, self.x_shape = self_dim, self_shape
+        dim = whole(latent_dim, "latent_dim")
+        row_shape = as_shape(x_shape, "x_shape")
+        super().__init__(network, in_dims=len(row_shape), out_shape=dim if out_shape is None else out_shape)
+        self.latent_dim = dim
+        self.x_shape = row_shape
         self.takes_nan = getattr(self.network, "takes_nan", self.takes_nan)
         if not self.takes_nan and any(getattr(module, "takes_nan", False) for module in self.network.modules()):
             raise ValueError(

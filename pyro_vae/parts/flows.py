@@ -10,7 +10,7 @@ from pyro.contrib.zuko import ZukoToPyro
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from pyro_vae.support.checks import as_shape
+from pyro_vae.support.checks import as_shape, whole
 
 
 class FlowDistribution(ZukoToPyro):
@@ -57,7 +57,7 @@ class Flow(ABC):
     """
 
     def __init__(self, num_transforms: int = 3, hidden: Sequence[int] = (64, 64)) -> None:
-        (self.num_transforms,) = as_shape(num_transforms, "num_transforms")
+        self.num_transforms = whole(num_transforms, "num_transforms")
         self.hidden = tuple(as_shape(hidden, "hidden"))
 
     @abstractmethod

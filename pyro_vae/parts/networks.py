@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vae.support.channels import check_channels_first
-from pyro_vae.support.checks import Shape, as_shape
+from pyro_vae.support.checks import Shape, as_shape, whole
 
 # The widths of the hidden layers of a perceptron that is called by its name alone.
 _HIDDEN = (256, 256)
@@ -253,8 +253,7 @@ class _ResidualBlock(nn.Module):
 
 def _refined(channels: int, num_blocks: int, activation: type[nn.Module]) -> list[nn.Module]:
     """Residual blocks, a GroupNorm and an activation, all at one resolution."""
-    if num_blocks < 0:
-        raise ValueError(f"'num_blocks' must be 0 or more, got {num_blocks}.")
+    whole(num_blocks, "num_blocks", least=0)
     blocks = [_ResidualBlock(channels, activation) for _ in range(num_blocks)]
     return [*blocks, _group_norm(channels), activation()]
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from pyro_vae.parts.contracts import Network, Posterior
 from pyro_vae.parts.finite import HIGHEST_LOG, held
 from pyro_vae.parts.flows import AffineFlow, Flow, flow_distribution
-from pyro_vae.support.checks import Shape, as_floor, as_shape
+from pyro_vae.support.checks import Shape, not_negative, whole
 
 # What correlations are of the numbers that a network gives for them: a small step from a diagonal normal.
 _SMALL = 0.1
@@ -35,7 +35,7 @@ class DiagNormalPosterior(Posterior):
 
     def __init__(self, network: Network, x_shape: Shape, latent_dim: int, min_scale: float = 1e-6) -> None:
         super().__init__(network, x_shape, latent_dim, out_shape=(2, latent_dim))
-        self.min_scale = as_floor(min_scale)
+        self.min_scale = not_negative(min_scale, "min_scale")
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         loc, log_scale = self.call_network(x, y).unbind(-2)
@@ -66,9 +66,9 @@ class FullNormalPosterior(Posterior):
     positions: Tensor
 
     def __init__(self, network: Network, x_shape: Shape, latent_dim: int, min_scale: float = 1e-6) -> None:
-        (dim,) = as_shape(latent_dim, "latent_dim")
+        dim = whole(latent_dim, "latent_dim")
         super().__init__(network, x_shape, dim, out_shape=dim * (dim + 3) // 2)
-        self.min_scale = as_floor(min_scale)
+        self.min_scale = not_negative(min_scale, "min_scale")
         rows, columns = torch.tril_indices(dim, dim, offset=-1)
         self.register_buffer("positions", dim * rows + columns, persistent=False)
 
@@ -103,9 +103,10 @@ class LowRankNormalPosterior(Posterior):
     def __init__(
         self, network: Network, x_shape: Shape, latent_dim: int, rank: int = 2, min_scale: float = 1e-3
     ) -> None:
-        (self_rank,) = as_shape(rank, "rank")
-        super().__init__(network, x_shape, latent_dim, out_shape=(2 + self_rank, latent_dim))
-        self.rank, self.min_scale = self_rank, as_floor(min_scale)
+        columns = whole(rank, "rank")
+        super().__init__(network, x_shape, latent_dim, out_shape=(2 + columns, latent_dim))
+        self.rank = columns
+        self.min_scale = not_negative(min_scale, "min_scale")
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         loc, log_scale, *columns = self.call_network(x, y).unbind(-2)
@@ -149,9 +150,11 @@ class FlowPosterior(Posterior):
         num_features: int = 32,
         min_scale: float = 1e-6,
     ) -> None:
-        (dim,), (features,) = as_shape(latent_dim, "latent_dim"), as_shape(num_features, "num_features")
+        dim = whole(latent_dim, "latent_dim")
+        features = whole(num_features, "num_features")
         super().__init__(network, x_shape, dim, out_shape=2 * dim + features)
-        self.num_features, self.min_scale = features, as_floor(min_scale)
+        self.num_features = features
+        self.min_scale = not_negative(min_scale, "min_scale")
         self.transforms = (flow or AffineFlow()).transforms(dim, context_dim=features)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pyro_vae.data.missing import filled
 from pyro_vae.parts.contracts import NetworkFactory, Posterior, Prior, as_given, as_seen
 from pyro_vae.parts.flows import Flow, SplineFlow, flow_distribution
-from pyro_vae.support.checks import as_floor, as_shape
+from pyro_vae.support.checks import not_negative, positive, whole
 from pyro_vae.support.modules import tensor_like
 
 
@@ -54,8 +54,7 @@ class LaplacePrior(Prior):
 
     def __init__(self, latent_dim: int, scale: float = 0.5**0.5) -> None:
         super().__init__(latent_dim)
-        if not scale > 0:
-            raise ValueError(f"'scale' of a LaplacePrior must be greater than 0, got {scale}.")
+        positive(scale, "scale", of=self)
         self.scale = scale
         self.register_buffer("loc", torch.zeros(self.latent_dim), persistent=False)
 
@@ -83,7 +82,7 @@ class DiagNormalPrior(Prior):
 
     def __init__(self, latent_dim: int, min_scale: float = 1e-6) -> None:
         super().__init__(latent_dim)
-        self.min_scale = as_floor(min_scale)
+        self.min_scale = not_negative(min_scale, "min_scale")
         self.loc = nn.Parameter(torch.zeros(self.latent_dim))
         self.log_scale = nn.Parameter(torch.zeros(self.latent_dim))
 
@@ -117,14 +116,14 @@ class ConditionalNormalPrior(Prior):
         min_scale: float = 1e-6,
     ) -> None:
         super().__init__(latent_dim)
-        (self.context_dim,) = as_shape(context_dim, "context_dim")
+        self.context_dim = whole(context_dim, "context_dim")
         if network is None:
             self.network: nn.Module = nn.Linear(self.context_dim, 2 * self.latent_dim)
         elif isinstance(network, nn.Module):
             self.network = network
         else:
             self.network = network(in_shape=(self.context_dim,), out_shape=(2, self.latent_dim))
-        self.min_scale = as_floor(min_scale)
+        self.min_scale = not_negative(min_scale, "min_scale")
 
     def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
         if y is None:
@@ -157,8 +156,8 @@ class MixtureNormalPrior(Prior):
 
     def __init__(self, latent_dim: int, num_components: int = 10, min_scale: float = 1e-3) -> None:
         super().__init__(latent_dim)
-        (count,) = as_shape(num_components, "num_components")
-        self.min_scale = as_floor(min_scale)
+        count = whole(num_components, "num_components")
+        self.min_scale = not_negative(min_scale, "min_scale")
         self.logits = nn.Parameter(torch.zeros(count))
         self.loc = nn.Parameter(torch.randn(count, self.latent_dim))
         self.log_scale = nn.Parameter(torch.zeros(count, self.latent_dim))
@@ -196,7 +195,7 @@ class VampPrior(Prior):
 
     def __init__(self, latent_dim: int, num_components: int = 500, noise: float = 0.01) -> None:
         super().__init__(latent_dim)
-        (self.num_components,) = as_shape(num_components, "num_components")
+        self.num_components = whole(num_components, "num_components")
         self.num_initial_rows = self.num_components
         self.noise = noise
         # In a tuple, since a module would become a submodule: the state dict has each tensor once.

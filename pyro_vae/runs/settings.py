@@ -27,7 +27,7 @@ from pyro_vae.parts.encoder_inputs import AsIs, Standardized, WithMask
 from pyro_vae.runs.folder import RunFolder, read_yaml, settings_of_run
 from pyro_vae.runs.record import DataRecord, data_record
 from pyro_vae.runs.trust import check_parsed, trusted_packages
-from pyro_vae.support.checks import Shape, check_max_level, nearest, one_line
+from pyro_vae.support.checks import Shape, check_max_level, nearest, one_line, whole
 from pyro_vae.support.streams import stream
 from pyro_vae.training.initialization import initialize
 from pyro_vae.training.settings import Training
@@ -111,8 +111,7 @@ class DataSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"'validation_fraction' must lie in [0, 1), got {self.validation_fraction}.")
-        if self.seed < 0:
-            raise ValueError(f"'seed' must be 0 or more, got {self.seed}.")
+        whole(self.seed, "seed", least=0)
         if self.max_level is not None:
             check_max_level(self.max_level)
 

@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import TypeAlias
 
 import torch
@@ -30,20 +31,57 @@ def as_shape(shape: Shape, name: str) -> torch.Size:
         ValueError: a size is not a positive whole number.
     """
     sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
+    if not all(isinstance(size, Integral) and size > 0 for size in sizes):
         raise ValueError(f"'{name}' must hold positive whole numbers, got {shape!r}.")
-    return torch.Size(sizes)
+    return torch.Size(map(int, sizes))
 
 
-def as_floor(min_scale: float) -> float:
-    """The floor of a scale.
+def whole(value: int, name: str, least: int = 1) -> int:
+    """Return a count as an `int`.
 
     Raises:
-        ValueError: it is negative.
+        ValueError: if it is no whole number of at least `least`.
     """
-    if not min_scale >= 0:
-        raise ValueError(f"'min_scale' must be 0 or more, got {min_scale}.")
-    return min_scale
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"'{name}' must be a whole number of at least {least}, got {value!r}.")
+    return int(value)
+
+
+def positive(value: float, name: str, of: object | None = None) -> float:
+    """Return a number above 0.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if not value > 0:
+        raise ValueError(f"'{name}'{_owner(of)} must be greater than 0, got {value}.")
+    return value
+
+
+def not_negative(value: float, name: str, of: object | None = None) -> float:
+    """Return a number from 0 on.
+
+    Raises:
+        ValueError: if it is less.
+    """
+    if not value >= 0:
+        raise ValueError(f"'{name}'{_owner(of)} must be 0 or more, got {value}.")
+    return value
+
+
+def share(value: float, name: str, of: object | None = None) -> float:
+    """Return a number above 0 and up to 1.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if not 0 < value <= 1:
+        raise ValueError(f"'{name}'{_owner(of)} must be greater than 0 and at most 1, got {value}.")
+    return value
+
+
+def _owner(of: object | None) -> str:
+    return "" if of is None else f" of {type(of).__name__}"
 
 
 def check_max_level(max_level: float) -> None:

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from pyro_vae.data.batches import Batches, Shuffled
 from pyro_vae.engine.program import Compile, Precision, check_execution
 from pyro_vae.objectives import CapacityELBO, ConstantKL, KLSchedule
+from pyro_vae.support.checks import positive, whole
 
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory: TypeAlias = Callable[[Optimizer], LRScheduler]
@@ -54,17 +55,17 @@ class Training:
 
     def __post_init__(self) -> None:
         check_execution(self.trace, self.compile, self.precision)
-        for name, least in (("epochs", 1), ("patience", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"'{name}' must be {least} or more, got {value}.")
+        whole(self.epochs, "epochs")
+        whole(self.seed, "seed", least=0)
+        if self.patience is not None:
+            whole(self.patience, "patience")
         if (self.kl_schedule.keyword == "kl_capacity") != isinstance(self.objective, CapacityELBO):
             raise ValueError(
                 "'kl_schedule' must be a LinearCapacity where the objective is a CapacityELBO, and only there, got "
                 f"{type(self.kl_schedule).__name__} and {type(self.objective).__name__}."
             )
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ValueError(f"'clip_norm' must be greater than 0, got {self.clip_norm}.")
+        if self.clip_norm is not None:
+            positive(self.clip_norm, "clip_norm")
         if not callable(self.optimizer) or isinstance(self.optimizer, Optimizer):
             raise ValueError("'optimizer' must be a function from parameters to a torch optimiser, got an optimiser.")
 

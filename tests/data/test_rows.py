@@ -347,5 +347,5 @@ def test_with_replacement_deals_its_number_of_full_batches_from_all_rows_alike()
     [(lambda: Shuffled(0), "size"), (lambda: Shuffled(2.5), "size"), (lambda: WithReplacement(5, 0), "batches")],
 )
 def test_batches_refuse_what_is_no_positive_whole_number(make, name):
-    with pytest.raises(ValueError, match=f"'{name}' must hold positive whole numbers"):
+    with pytest.raises(ValueError, match=f"'{name}' must be a whole number of at least 1"):
         make()

@@ -370,7 +370,7 @@ def test_the_prior_may_depend_on_the_context():
     ("options", "message"),
     [
         ({"num_rows": 199}, "'num_rows' must be at least 200, 5 bins of 40, got 199."),
-        ({"num_rows": 0}, "'num_rows and num_draws' must hold positive whole numbers, got (0, 99)."),
+        ({"num_rows": 0}, "'num_rows' must be a whole number of at least 1, got 0."),
         (
             {"num_draws": 100},
             "'num_draws' plus 1 must be divisible by a number from 5 to 20, as 99 + 1 is, for 1000 rows",

@@ -179,7 +179,7 @@ def test_contexts_missing_entries_and_flows():
 @pytest.mark.parametrize("name", ["num_steps", "num_samples"])
 def test_counts_are_checked(name):
     vae = binary_vae()
-    with pytest.raises(ValueError, match=f"{name}.* must hold positive whole numbers"):
+    with pytest.raises(ValueError, match=f"^'{name}' must be a whole number of at least 1"):
         inference_gaps(vae, vae.sample(2), log_marginal=torch.zeros(2), **{name: 0})
 
 

@@ -252,7 +252,7 @@ def test_there_can_be_no_more_components_than_rows(clusters):
     assert len(gaussian_mixture(vae, x[:3], num_components=3).mixture_distribution.probs) == 3
     with pytest.raises(ValueError, match="'data' must have at least 4 rows for 4 components, got 3"):
         gaussian_mixture(vae, x[:3], num_components=4)
-    with pytest.raises(ValueError, match="'num_components' must hold positive whole numbers, got 0"):
+    with pytest.raises(ValueError, match="'num_components' must be a whole number of at least 1, got 0"):
         gaussian_mixture(vae, x, num_components=0)
 
 

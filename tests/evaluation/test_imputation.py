@@ -5,7 +5,7 @@ import references
 import torch
 from models import PriorAsPosterior, binary_vae
 from test_missing import NAN, ObservedPosterior, linear_vae, make_vae, nowhere_special
-from test_parts import LIKELIHOODS
+from test_contracts import LIKELIHOODS
 from torch import nn
 
 from pyro_vae import (
@@ -134,8 +134,8 @@ def test_an_imputation_that_cannot_be_is_refused():
             lambda: impute(binary_vae(), x),
             "'vae' must be made with missing=\"nan\" to impute, got one that takes no NaN",
         ),
-        (lambda: impute(vae, x, num_samples=0), "'num_samples' must hold positive whole numbers, got 0"),
-        (lambda: impute(vae, x, num_draws=-1), "'num_draws' must be 0 or more, got -1"),
+        (lambda: impute(vae, x, num_samples=0), "'num_samples' must be a whole number of at least 1, got 0"),
+        (lambda: impute(vae, x, num_draws=-1), "'num_draws' must be a whole number of at least 0, got -1"),
         (lambda: impute(vae, x[:, :2]), r"'data' must have rows of the shape \(3,\), got \(2,\)"),
     ):
         with pytest.raises(ValueError, match=sentence):

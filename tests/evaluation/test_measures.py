@@ -191,7 +191,7 @@ def test_rows_that_do_not_fit_are_refused(vae):
         evaluate(vae, torch.zeros(5, 16))
     with pytest.raises(ValueError, match="'x' must be 0 or 1"):
         evaluate(vae, torch.full((5, 1, 4, 4), 0.5))
-    with pytest.raises(ValueError, match="'num_samples' must hold positive whole numbers, got 0"):
+    with pytest.raises(ValueError, match="'num_samples' must be a whole number of at least 1, got 0"):
         evaluate(vae, torch.zeros(5, 1, 4, 4), num_samples=0)
 
 

@@ -241,9 +241,9 @@ def test_other_shapes_of_values_are_refused(reference):
     draws = importance_sample(vae.model, vae.guide, torch.randn(3, 5), num_samples=40)
     with pytest.raises(ValueError, match=r"'values' must have the shape \(draws, rows, ...\) = .*40, 3.*got \(3, 40\)"):
         draws.expectation(torch.zeros(3, 40))
-    with pytest.raises(ValueError, match="'num_draws' must hold positive whole numbers, got 0"):
+    with pytest.raises(ValueError, match="'num_draws' must be a whole number of at least 1, got 0"):
         draws.resample(0)
-    with pytest.raises(ValueError, match="'num_samples' must hold positive whole numbers, got 0"):
+    with pytest.raises(ValueError, match="'num_samples' must be a whole number of at least 1, got 0"):
         importance_sample(vae.model, vae.guide, torch.randn(3, 5), num_samples=0)
 
 

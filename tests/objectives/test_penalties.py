@@ -279,7 +279,7 @@ def test_traced_training_is_that_of_plain_pyro_bit_for_bit(name):
         (partial(FreeBitsELBO, math.nan), "'free_nats' must be 0 or more, got nan"),
         (partial(CapacityELBO, 0.0), "'gamma' must be greater than 0, got 0.0"),
         (partial(TotalCorrelationELBO, 0.0), "'beta' must be greater than 0, got 0.0"),
-        (partial(FreeBitsELBO, num_particles=0), "'num_particles' must hold positive whole numbers, got 0"),
+        (partial(FreeBitsELBO, num_particles=0), "'num_particles' must be a whole number of at least 1, got 0"),
     ],
 )
 def test_settings_without_a_meaning_are_refused(make, sentence):

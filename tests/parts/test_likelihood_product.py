@@ -116,7 +116,7 @@ def test_a_run_over_a_table_is_trained_from_the_command_line_and_loaded_again(tm
     [
         ("[{size: 3, likelihood: NormalLikelihod}]", "subclass of Likelihood .* the nearest is 'NormalLikelihood'"),
         ("[{sise: 3, likelihood: NormalLikelihood}]", "'vae.likelihood.columns.sise' is no setting; .* 'size'"),
-        ("[{size: 0, likelihood: NormalLikelihood}]", "'size' must hold positive whole numbers, got 0"),
+        ("[{size: 0, likelihood: NormalLikelihood}]", "'size' must be a whole number of at least 1, got 0"),
         (
             "[{size: 2, likelihood: {class_path: NormalLikelihood, init_args: {scal: 2}}}]",
             "'vae.likelihood.columns.likelihood.scal' is no setting; the nearest is 'scale'",

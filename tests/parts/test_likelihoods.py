@@ -274,7 +274,7 @@ def test_the_components_of_a_mixture_start_apart():
             "'df' of StudentTLikelihood must be greater than 1.*got 1",
         ),
         (lambda: PoissonLikelihood(nn.Identity(), 1, min_rate=0), "'min_rate' of PoissonLikelihood .* than 0, got 0"),
-        (lambda: NegativeBinomialLikelihood(nn.Identity(), 1, -1.0), "'value' of a FixedScale must be greater than 0"),
+        (lambda: NegativeBinomialLikelihood(nn.Identity(), 1, -1.0), "'value' of FixedScale must be greater than 0"),
         (
             lambda: BetaLikelihood(nn.Identity(), 1, max_precision=2.0),
             "'max_precision' .* greater than 2 and .*, got 2",
@@ -285,7 +285,7 @@ def test_the_components_of_a_mixture_start_apart():
         ),
         (lambda: BinomialLikelihood(nn.Identity(), 1, 10**6), "'total_count' .* at most 65536, .* got 1000000: divide"),
         (lambda: mixture(num_levels=1), "'num_levels' must be a whole number of at least 2, got 1"),
-        (lambda: mixture(num_components=0), "'num_components' must hold positive whole numbers, got 0"),
+        (lambda: mixture(num_components=0), "'num_components' must be a whole number of at least 1, got 0"),
         (
             lambda: DiscretizedLogisticLikelihood(nn.Identity(), 1, min_scale=0.0),
             "'min_scale' of DiscretizedLogisticLikelihood must be greater than 0, got 0",

@@ -207,12 +207,12 @@ def test_a_conditional_normal_takes_any_leading_dimensions_and_any_network():
 
 
 BAD_PRIORS = {
-    "'latent_dim' must hold positive whole numbers, got 0": lambda: StandardNormalPrior(0),
-    "'scale' of a LaplacePrior must be greater than 0, got 0": lambda: LaplacePrior(2, scale=0.0),
-    "'scale' of a LaplacePrior must be greater than 0, got nan": lambda: LaplacePrior(2, scale=math.nan),
-    "'context_dim' must hold positive whole numbers, got 0": lambda: ConditionalNormalPrior(2, 0),
-    "'num_components' must hold positive whole numbers, got 0": lambda: MixtureNormalPrior(2, 0),
-    "'num_components' must hold positive whole numbers, got -1": lambda: VampPrior(2, -1),
+    "'latent_dim' must be a whole number of at least 1, got 0": lambda: StandardNormalPrior(0),
+    "'scale' of LaplacePrior must be greater than 0, got 0": lambda: LaplacePrior(2, scale=0.0),
+    "'scale' of LaplacePrior must be greater than 0, got nan": lambda: LaplacePrior(2, scale=math.nan),
+    "'context_dim' must be a whole number of at least 1, got 0": lambda: ConditionalNormalPrior(2, 0),
+    "'num_components' must be a whole number of at least 1, got 0": lambda: MixtureNormalPrior(2, 0),
+    "'num_components' must be a whole number of at least 1, got -1": lambda: VampPrior(2, -1),
     "LaplacePrior does not start from data: leave 'initialize_prior' at false": lambda: LaplacePrior(2).initialize(
         torch.zeros(3, 2)
     ),

@@ -196,7 +196,7 @@ MISTAKES = [
     ("--training.kl_schedule Warmup", r"subclass of KLSchedule .* nearest is 'LinearWarmup'"),
     ("--data.source MNST", r"'data.source' accepts a subclass of Source .* nearest is 'MNIST'"),
     ("--data.transform Treshold", r"'data.transform' accepts a subclass of Transform .* nearest is 'Threshold'"),
-    ("--training.batches.size 0", r"'size' must hold positive whole numbers, got 0"),
+    ("--training.batches.size 0", r"'size' must be a whole number of at least 1, got 0"),
     ("--training.kl_schedule.weight -1", r"'weight' of ConstantKL must be greater than 0, got -1"),
     ("--config no.yaml", r"'config' must be valid: File does not exist"),
     ("--config {vae:{latent_dim:q}}", r"'config' must be valid: .*found unexpected ':'"),

@@ -13,7 +13,7 @@ from pyro_vae.parts.encoder_inputs import Composed, Log1p, Standardized
 from pyro_vae.parts.finite import HIGHEST_LOG_OF_DATA, held
 from pyro_vae.parts.likelihoods.links import bounded_log, span
 from pyro_vae.parts.likelihoods.scales import MIN_SCALE, LearnedScale, Scale, as_scale
-from pyro_vae.support.checks import Shape, as_shape
+from pyro_vae.support.checks import Shape, as_shape, positive
 
 # The logit of the share of extra zeros at the start of training, 12 %.
 _START_GATE_LOGIT = -2.0
@@ -60,8 +60,7 @@ class PoissonLikelihood(_CountLikelihood):
 
     def __init__(self, network: Network, x_shape: Shape, min_rate: float = 1e-6) -> None:
         super().__init__(network, x_shape)
-        if not min_rate > 0:
-            raise ValueError(f"'min_rate' of PoissonLikelihood must be greater than 0, got {min_rate}.")
+        positive(min_rate, "min_rate", of=self)
         self.min_rate = min_rate
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:

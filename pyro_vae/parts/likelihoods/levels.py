@@ -13,7 +13,7 @@ from pyro_vae.parts.contracts import EncoderInputFactory, Likelihood, Network
 from pyro_vae.parts.encoder_inputs import AsIs
 from pyro_vae.parts.finite import HIGHEST_LOG, held
 from pyro_vae.parts.likelihoods.links import MEAN_MARGIN, bounded_logit, solve_increasing, span
-from pyro_vae.support.checks import Shape, as_shape
+from pyro_vae.support.checks import Shape, as_shape, positive, whole
 
 # The scale of a discretised logistic at the start of training, where the levels span [-1, 1]: as wide as images are.
 _START_SCALE = 0.3
@@ -88,7 +88,7 @@ class BinomialLikelihood(Likelihood):
 
     def __init__(self, network: Network, x_shape: Shape, total_count: int) -> None:
         super().__init__(network, x_shape)
-        (self.total_count,) = as_shape(total_count, "total_count")
+        self.total_count = whole(total_count, "total_count")
         if self.total_count > _MAX_COUNT:
             raise ValueError(
                 f"'total_count' of BinomialLikelihood must be at most {_MAX_COUNT}, where single precision tells its levels "
@@ -159,11 +159,8 @@ class _LogisticLevelsLikelihood(Likelihood, ABC):
         self, network: Network, x_shape: Shape, numbers: tuple[int, ...], num_levels: int, min_scale: float
     ) -> None:
         super().__init__(network, x_shape, out_shape=(*numbers, *as_shape(x_shape, "x_shape")))
-        if not (isinstance(num_levels, int) and num_levels > 1):
-            raise ValueError(f"'num_levels' must be a whole number of at least 2, got {num_levels}.")
-        if not min_scale > 0:
-            raise ValueError(f"'min_scale' of {type(self).__name__} must be greater than 0, got {min_scale}.")
-        self.num_levels, self.min_scale = num_levels, min_scale
+        self.num_levels = whole(num_levels, "num_levels", least=2)
+        self.min_scale = positive(min_scale, "min_scale", of=self)
 
     def logistic(self, raw_loc: Tensor, log_scale: Tensor) -> DiscretizedLogistic:
         """The distribution of each element from what the network gives for it."""
@@ -258,7 +255,7 @@ class DiscretizedLogisticMixtureLikelihood(_LogisticLevelsLikelihood):
         min_scale: float = 1e-3,
         num_components: int = 5,
     ) -> None:
-        (count,) = as_shape(num_components, "num_components")
+        count = whole(num_components, "num_components")
         super().__init__(network, x_shape, (3, count), num_levels, min_scale)
         self.num_components = count
 

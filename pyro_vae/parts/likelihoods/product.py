@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pyro_vae.distributions.densities import Concatenation
 from pyro_vae.parts.contracts import EncoderInputFactory, Likelihood, LikelihoodFactory, Network
 from pyro_vae.parts.encoder_inputs import ByColumn, Standardized
-from pyro_vae.support.checks import Shape, as_shape
+from pyro_vae.support.checks import Shape, as_shape, whole
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Columns:
     likelihood: LikelihoodFactory
 
     def __post_init__(self) -> None:
-        as_shape(self.size, "size")
+        whole(self.size, "size")
 
 
 class ProductLikelihood(Likelihood):

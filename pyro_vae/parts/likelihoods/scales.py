@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pyro_vae.parts.finite import HIGHEST_LOG_OF_DATA, held
 from pyro_vae.parts.likelihoods.links import fill_in_buffers
-from pyro_vae.support.checks import Shape, as_shape
+from pyro_vae.support.checks import Shape, as_shape, not_negative, positive
 
 # The floor of a scale where nothing is known of the data, in their units.
 MIN_SCALE = 1e-3
@@ -60,9 +60,7 @@ class FixedScale(Scale):
 
     def __init__(self, value: float = 1.0) -> None:
         super().__init__()
-        if not value > 0:
-            raise ValueError(f"'value' of a FixedScale must be greater than 0, got {value}.")
-        self.value = value
+        self.value = positive(value, "value", of=self)
 
     def forward(self, *outputs: Tensor) -> float:
         return self.value
@@ -133,8 +131,7 @@ class NetworkScale(Scale):
     def __init__(self, min_scale: float | None = None) -> None:
         super().__init__(num_outputs=1)
         floor = MIN_SCALE if min_scale is None else min_scale
-        if not floor >= 0:
-            raise ValueError(f"'min_scale' of a NetworkScale must be 0 or more, got {min_scale}.")
+        not_negative(floor, "min_scale", of=self)
         self.has_own_floor = min_scale is not None
         self.register_buffer("floor", torch.tensor(floor))
 
