@@ -1,5 +1,6 @@
 """Rows as they are stored, where they come from, and the x that is made of them."""
 
+from pyro_vae.data.batch import Batch
 from pyro_vae.data.batches import Batches, Shuffled, WithReplacement
 from pyro_vae.data.missing import Missing, filled
 from pyro_vae.data.rows import Data, Rows, as_rows
@@ -30,6 +31,7 @@ __all__ = [
     "KMNIST",
     "MNIST",
     "ArrayFile",
+    "Batch",
     "Batches",
     "Data",
     "Digits",

@@ -176,7 +176,7 @@ def calibrate(
         ValueError: no VAE, too few rows or draws, y that does not fit; draws that are not finite or of another shape.
 
     Example:
-        >>> from pyro_vae.diagnostics.calibration import calibrate
+        >>> from pyro_vae.diagnostics import calibrate
         >>> calibrate(vae, num_rows=400).ranks.shape
         torch.Size([400, 3])
     """

@@ -55,7 +55,7 @@ def collapse_report(evaluation: Evaluation) -> CollapseReport:
         evaluation: what `evaluate` returns.
 
     Example:
-        >>> from pyro_vae.diagnostics.collapse import collapse_report
+        >>> from pyro_vae.diagnostics import collapse_report
         >>> collapse_report(evaluate(vae, vae.sample(100))).verdict()
         '... collapse: ... of 2 latent dimensions are active, the rate is ...'
     """

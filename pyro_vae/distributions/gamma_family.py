@@ -39,7 +39,7 @@ class Poisson(dist.Poisson):
         rate: λ, any shape; the batch shape.
 
     Example:
-        >>> from pyro_vae.gamma_distributions import Poisson
+        >>> from pyro_vae.distributions import Poisson
         >>> Poisson(torch.tensor(1e6)).log_prob(torch.tensor(1e6))
         tensor(-7.8267)
     """
@@ -70,7 +70,7 @@ class Binomial(dist.Binomial):
         logits: log λ − log(1 − λ); broadcasts with n to the batch shape.
 
     Example:
-        >>> from pyro_vae.gamma_distributions import Binomial
+        >>> from pyro_vae.distributions import Binomial
         >>> Binomial(65535, logits=torch.tensor(0.0)).log_prob(torch.tensor(32768.0))
         tensor(-5.7710)
     """
@@ -109,7 +109,7 @@ class NegativeBinomial(dist.NegativeBinomial):  # type: ignore[misc]
         dispersion: α, greater than 0; broadcasts with log_mean to the batch shape.
 
     Example:
-        >>> from pyro_vae.gamma_distributions import NegativeBinomial
+        >>> from pyro_vae.distributions import NegativeBinomial
         >>> NegativeBinomial(torch.tensor(0.0), torch.tensor(1e-6)).log_prob(torch.tensor(1.0))
         tensor(-1.0000)
     """
@@ -173,7 +173,7 @@ class StudentT(dist.StudentT):  # type: ignore[misc]
         scale: the scale; all three broadcast to the batch shape.
 
     Example:
-        >>> from pyro_vae.gamma_distributions import StudentT
+        >>> from pyro_vae.distributions import StudentT
         >>> StudentT(1e7).log_prob(torch.tensor(0.0))
         tensor(-0.9189)
     """
@@ -198,7 +198,7 @@ class Beta(dist.Beta):
         concentration0: b; broadcasts with a to the batch shape.
 
     Example:
-        >>> from pyro_vae.gamma_distributions import Beta
+        >>> from pyro_vae.distributions import Beta
         >>> Beta(torch.tensor(1e6), torch.tensor(1e6)).log_prob(torch.tensor(0.5))
         tensor(7.0285)
     """

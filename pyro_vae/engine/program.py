@@ -102,7 +102,7 @@ class Program:
         num_calls: how many calls there will be, if that is known: compiling that pays is then done at once.
 
     Example:
-        >>> from pyro_vae.execution import Program
+        >>> from pyro_vae.engine import Program
         >>> program = Program(lambda x: (x.sin() + 1,))
         >>> results = [program(torch.ones(2)) for _ in range(2)]
         >>> results[1], program.how

@@ -74,7 +74,7 @@ def pareto_khat(log_weights: Tensor) -> Tensor:
         ValueError: another shape, NaN or positive infinity among the weights, or a row of zero weights.
 
     Example:
-        >>> from pyro_vae.psis import pareto_khat
+        >>> from pyro_vae.inference import pareto_khat
         >>> pareto_khat(torch.randn(1000, 3)).shape
         torch.Size([3])
     """

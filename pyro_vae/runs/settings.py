@@ -230,7 +230,7 @@ def device(name: str) -> torch.device:
 def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> VAE:
     """The VAE of a run folder, on the CPU and in evaluation mode.
 
-    No code of the folder's is run: see `pyro_vae.trust`.
+    No code of the folder's is run: see `pyro_vae.runs.trust`.
 
     Arguments:
         run: the folder.

@@ -248,7 +248,7 @@ def test_what_a_callback_draws_leaves_the_losses_alone(x):
 def test_a_test_loss_that_is_not_finite_ends_the_run(x, monkeypatch):
     vae = fresh_vae()
     start = {name: value.clone() for name, value in vae.state_dict().items()}
-    monkeypatch.setattr("pyro_vae.fitting.negative_elbo", lambda *_: math.nan)
+    monkeypatch.setattr("pyro_vae.training.fitting.negative_elbo", lambda *_: math.nan)
     with pytest.raises(NonFiniteLossError, match="epoch 1 on validation or test rows, .* end of epoch 0"):
         fit(vae, x, Training(epochs=2, batches=Shuffled(10)), test=x)
     assert same_weights(vae.state_dict(), start)

@@ -1,0 +1,101 @@
+"""Rows of a VAE: checked once, with their context, and dealt in its dtype and on its device."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from pyro_vae.data.batch import Batch, rows_of
+from pyro_vae.data.rows import Data, Rows, as_rows
+from pyro_vae.support.modules import evaluating, tensor_like
+from pyro_vae.support.streams import stream
+from pyro_vae.vae import VAE
+
+# Random draws belong to blocks of this many rows, so that no batch size of the user's can change them.
+BLOCK_ROWS = 200
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class VAERows:
+    """Rows for a VAE, with their context where it takes one.
+
+    Arguments:
+        vae: the VAE.
+        rows: the rows.
+        y: their context, `(N, Y)`, where the rows are stored; None for a VAE without a context.
+    """
+
+    vae: VAE
+    rows: Rows
+    y: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, index: Tensor | slice) -> Batch:
+        """Return the rows at `index`, in the dtype of the VAE and on its device."""
+        like = tensor_like(self.vae)
+        y = rows_of(self.y, index)
+        x = self.rows.batch(index, like.dtype).to(like.device)
+        return Batch(x, None if y is None else y.to(like))
+
+    def take(self, index: Tensor | slice) -> "VAERows":
+        """Return the rows at `index`."""
+        return VAERows(self.vae, self.rows.take(index), rows_of(self.y, index))
+
+    def placed(self, rows: Rows) -> "VAERows":
+        """Return the same rows, stored elsewhere."""
+        y = None if self.y is None else self.y.to(rows.levels.device)
+        return VAERows(self.vae, rows, y)
+
+    @torch.no_grad()
+    def checked(self) -> "VAERows":
+        """Return these rows if the VAE can score them.
+
+        Raises:
+            ValueError: if values are outside the likelihood's support, or NaN that the VAE does not take.
+        """
+        dtype = tensor_like(self.vae).dtype
+        with stream(0, device=self.rows.levels.device):
+            for block in self.rows.blocks():
+                self.vae.check(self.rows.batch(block, dtype))
+        return self
+
+    def by_block(self, seed: int, function: Callable[[Batch], T]) -> list[T]:
+        """Return the function of each block of rows, in evaluation mode.
+
+        The contents of the rows decide the order of the blocks. Each has a random stream of its own.
+        """
+        device = tensor_like(self.vae).device
+        results = []
+        with evaluating(self.vae):
+            for number, index in enumerate(self.rows.content_order().split(BLOCK_ROWS)):
+                with stream(seed, number, device=device):
+                    results.append(function(self.batch(index)))
+        return results
+
+    def in_order(self, blocks: list[Tensor], dim: int = 0) -> Tensor:
+        """Return results of `by_block` in the order of the rows, on the CPU."""
+        places = self.rows.content_order().argsort()
+        return torch.cat(blocks, dim).cpu().index_select(dim, places)
+
+
+def rows_for(vae: VAE, data: Data | VAERows) -> VAERows:
+    """Return data as rows for a VAE, with the context that it takes.
+
+    Raises:
+        ValueError: if rows have another shape, NaN that the VAE does not take, or no context that it takes.
+    """
+    if isinstance(data, VAERows):
+        return data
+    rows = as_rows(data, vae.context_dim, vae.missing)
+    y = rows.context(vae.context_dim)
+    if rows.x_shape != vae.x_shape:
+        raise ValueError(
+            f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}."
+        )
+    return VAERows(vae, rows, y)
