@@ -6,8 +6,10 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from pyro_vae.evaluation.measures import BLOCK_ROWS
+from pyro_vae.data.batch import rows_of
+from pyro_vae.evaluation.vae_rows import BLOCK_ROWS
 from pyro_vae.support.checks import whole
+from pyro_vae.support.chunks import chunk_size
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
@@ -190,7 +192,7 @@ def calibrate(
     with evaluating(vae):
         for number, rows in enumerate(torch.arange(num_rows, device=like.device).split(BLOCK_ROWS)):
             with stream(seed, number, device=like.device):
-                blocks.append(_rank_block(vae, draw, len(rows), num_draws, None if y is None else y[rows]).cpu())
+                blocks.append(_rank_block(vae, draw, len(rows), num_draws, rows_of(y, rows)).cpu())
     return Calibration.from_ranks(torch.cat(blocks), num_draws, failure_rate)
 
 
@@ -235,11 +237,13 @@ def _rank_block(vae: VAE, draw: Draw, num_rows: int, num_draws: int, y: Tensor |
 
 def _log_joint(vae: VAE, z: Tensor, x: Tensor, y: Tensor | None) -> Tensor:
     """log p(x, z) in nats, `(S, B)`; all z of a row in one pass, so that equal z have equal values."""
-    size = max(1, _CHUNK // len(z))
+    size = chunk_size(_CHUNK, len(z))
     columns = []
     for rows in torch.arange(len(x), device=x.device).split(size):
-        z_rows, y_rows = z[:, rows], None if y is None else y[rows]
-        columns.append(vae.prior(y_rows).log_prob(z_rows) + vae.decode(z_rows, y_rows).log_prob(x[rows]))
+        z_rows = z[:, rows]
+        y_rows = rows_of(y, rows)
+        log_prior = vae.prior(y_rows).log_prob(z_rows)
+        columns.append(log_prior + vae.decode(z_rows, y_rows).log_prob(x[rows]))
     return torch.cat(columns, dim=1)
 
 

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_vae.data.rows import Data, Rows, as_rows
+from pyro_vae.data.batch import Batch
+from pyro_vae.data.rows import Data
 from pyro_vae.diagnostics.calibration import LEAST_ROWS, Calibration, calibrate
 from pyro_vae.diagnostics.collapse import CollapseReport, collapse_report
 from pyro_vae.diagnostics.gaps import Gaps, inference_gaps, with_free_outputs
-from pyro_vae.evaluation.measures import BLOCK_ROWS, check_data, evaluate
-from pyro_vae.evaluation.results import Evaluation
+from pyro_vae.evaluation.measures import evaluate
+from pyro_vae.evaluation.results import Estimate, Evaluation
+from pyro_vae.evaluation.vae_rows import BLOCK_ROWS, rows_for
 from pyro_vae.inference.annealing import Sandwich, sandwich
 from pyro_vae.inference.importance import importance_sample
 from pyro_vae.inference.psis import GOOD_KHAT, LEAST_DRAWS, TRUSTED_KHAT
@@ -167,22 +169,24 @@ def diagnose(
         5
     """
     _check_counts(num_rows, num_samples, num_annealed, num_temperatures)
-    rows = as_rows(data, vae.context_dim, vae.missing).take(slice(num_rows))
-    check_data(vae, rows)
+    rows = rows_for(vae, data).take(slice(num_rows)).checked()
     clock = _Clock()
     with evaluating(vae):
-        x, y = _drawn(vae, rows, seed)
-        few = _given(x, y, slice(num_annealed))
-        with_free_outputs(vae, *_given(x, y, slice(1)))  # refuses now what the last part would refuse after minutes
+        with stream(seed, device=tensor_like(vae).device):
+            batch = rows.batch(slice(None))  # one draw of a random transform
+        x = batch.x
+        y = batch.y
+        few = batch.take(slice(num_annealed))
+        with_free_outputs(vae, *batch.take(slice(1)))  # refuses now what the last part would refuse after minutes
         with clock("evaluation"):
             evaluation = evaluate(vae, x if y is None else (x, y), seed=seed)
         with clock("k-hat"):
-            weights = _row_weights(vae, x, y, num_samples, seed)
+            weights = _row_weights(vae, batch, num_samples, seed)
         with clock("calibration"):
             context = None if y is None else y.repeat(-(-num_rows // len(y)), 1)[:num_rows]
             calibration = calibrate(vae, num_rows=num_rows, y=context, seed=seed)
         with clock("sandwich of simulated rows"), stream(seed, _SIMULATED_STREAM, device=x.device):
-            simulated, simulated_bound = _simulated(vae, len(few[0]), few[1], num_temperatures, num_samples)
+            simulated, simulated_bound = _simulated(vae, few.num_rows, few.y, num_temperatures, num_samples)
         with clock("annealing of real rows"), stream(seed, _REAL_STREAM, device=x.device):
             real = sandwich(vae.model, vae.guide, *few, num_temperatures=num_temperatures)
         with clock("gaps"), stream(seed, _GAPS_STREAM, device=x.device):
@@ -224,29 +228,19 @@ class _Clock:
         self.seconds[name] = time.perf_counter() - start
 
 
-def _drawn(vae: VAE, rows: Rows, seed: int) -> tuple[Tensor, Tensor | None]:
-    """x and y of all rows, with one draw of a random transform."""
-    like, context = tensor_like(vae), rows.context(vae.context_dim)
-    with stream(seed, device=like.device):
-        x = rows.batch(slice(None), like.dtype).to(like.device)
-    return x, None if context is None else context.to(like)
-
-
-def _given(x: Tensor, y: Tensor | None, index: slice) -> tuple[Tensor, Tensor | None]:
-    return x[index], None if y is None else y[index]
-
-
-def _row_weights(vae: VAE, x: Tensor, y: Tensor | None, num_samples: int, seed: int) -> RowWeights:
+def _row_weights(vae: VAE, batch: Batch, num_samples: int, seed: int) -> RowWeights:
     """Importance weights by blocks of rows, each with a random stream of its own."""
     parts = []
-    for start in range(0, len(x), BLOCK_ROWS):
-        with stream(seed, _KHAT_STREAM, start, device=x.device):
-            block = _given(x, y, slice(start, start + BLOCK_ROWS))
+    for start in range(0, batch.num_rows, BLOCK_ROWS):
+        with stream(seed, _KHAT_STREAM, start, device=batch.x.device):
+            block = batch.take(slice(start, start + BLOCK_ROWS))
             parts.append(importance_sample(vae.model, vae.guide, *block, num_samples=num_samples))
-    khat, ess, log_marginal = (
-        torch.cat([getattr(part, name) for part in parts]).cpu() for name in ("khat", "ess", "log_marginal")
+    return RowWeights(
+        khat=torch.cat([part.khat for part in parts]).cpu(),
+        ess=torch.cat([part.ess for part in parts]).cpu(),
+        log_marginal=torch.cat([part.log_marginal for part in parts]).cpu(),
+        num_samples=num_samples,
     )
-    return RowWeights(khat, ess, log_marginal, num_samples)
 
 
 @torch.no_grad()
@@ -262,15 +256,14 @@ def _simulated(
 
 def _moments(values: Tensor) -> dict[str, float | None]:
     """The mean over rows with its standard error, which one row does not have."""
-    count, values = len(values), values.double()
-    row_error = None if count == 1 else (values.std() / count**0.5).item()
-    return {"mean": values.mean().item(), "row_error": row_error, "num_rows": count}
+    found = Estimate.over_rows(values.double())
+    return {"mean": found.mean, "row_error": found.row_error, "num_rows": found.num_rows}
 
 
 def _mean(values: Tensor) -> str:
-    moments = _moments(values)
-    error = "" if moments["row_error"] is None else f" ± {moments['row_error']:.2f}"
-    return f"{moments['mean']:.2f}{error}"
+    found = Estimate.over_rows(values.double())
+    error = "" if found.row_error is None else f" ± {found.row_error:.2f}"
+    return f"{found.mean:.2f}{error}"
 
 
 def _quantiles(values: Tensor) -> dict[str, float | None]:

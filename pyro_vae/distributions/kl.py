@@ -43,6 +43,12 @@ def closed_kl(q_z: Any, p_z: Any) -> Tensor | None:
         return None
 
 
+def kl_or_draws(q_z: Any, p_z: Any, z: Tensor) -> Tensor:
+    """KL(q(z | x) ‖ p(z)) in nats where a closed form is registered, else log q(z | x) − log p(z)."""
+    kl = closed_kl(q_z, p_z)
+    return q_z.log_prob(z) - p_z.log_prob(z) if kl is None else kl
+
+
 def closed_kl_by_dim(q_z: Any, p_z: Any) -> Tensor | None:
     """KL of each latent dimension, `(*, D)`, in nats, where both are products over the dimensions with a closed form."""
     if not all(isinstance(part, Independent) and part.base_dist.event_dim == 0 for part in (q_z, p_z)):

@@ -1,13 +1,32 @@
 """Means of distributions, drawn where they have no closed form."""
 
+from typing import NamedTuple
+
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+# Draws that are averaged where a family has no mean in closed form.
+_NUM_DRAWS = 100
 
-def distribution_mean(distribution: TorchDistribution, num_samples: int = 100) -> Tensor:
-    """The mean, or the average of `num_samples` draws where the family has no closed one."""
+
+class MeanEstimate(NamedTuple):
+    """A mean, with the variance of its estimate: 0 where it is in closed form."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+def estimated_mean(distribution: TorchDistribution, num_samples: int = _NUM_DRAWS) -> MeanEstimate:
+    """Return the mean, or the average of draws where the family has no closed one."""
     try:
-        return distribution.mean
+        mean = distribution.mean
     except NotImplementedError:
-        return distribution.sample(torch.Size([num_samples])).mean(0)
+        draws = distribution.sample(torch.Size([num_samples]))
+        return MeanEstimate(draws.mean(0), draws.var(0) / num_samples)
+    return MeanEstimate(mean, torch.zeros_like(mean))
+
+
+def distribution_mean(distribution: TorchDistribution, num_samples: int = _NUM_DRAWS) -> Tensor:
+    """Return the mean, or the average of `num_samples` draws where the family has no closed one."""
+    return estimated_mean(distribution, num_samples).mean

@@ -9,8 +9,9 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_vae.data.rows import Data, as_rows
+from pyro_vae.data.rows import Data
 from pyro_vae.distributions.means import distribution_mean
+from pyro_vae.evaluation.vae_rows import VAERows, rows_for
 from pyro_vae.support.checks import whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream, stream_seed
@@ -44,12 +45,9 @@ class AggregatedPosterior(TorchDistribution):
     arg_constraints = {}  # noqa: RUF012
     support = constraints.real_vector
 
-    def __init__(self, vae: VAE, data: Data, batch_shape: Sequence[int] = ()) -> None:
-        rows, like = as_rows(data, vae.context_dim, vae.missing), tensor_like(vae)
-        if rows.x_shape != vae.x_shape:
-            raise ValueError(f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}.")
-        context = rows.context(vae.context_dim)
-        self.vae, self.rows, self.like, self.y = vae, rows, like, None if context is None else context.to(like)
+    def __init__(self, vae: VAE, data: Data | VAERows, batch_shape: Sequence[int] = ()) -> None:
+        self.vae = vae
+        self.rows = rows_for(vae, data)
         super().__init__(torch.Size(batch_shape), torch.Size([vae.latent_dim]), validate_args=False)
 
     def expand(self, batch_shape: Sequence[int], _instance: None = None) -> "AggregatedPosterior":
@@ -57,14 +55,15 @@ class AggregatedPosterior(TorchDistribution):
 
     def encode(self, index: Tensor | slice) -> TorchDistribution:
         """q(z | x) of the rows at `index`."""
-        x = self.rows.batch(index, self.like.dtype).to(self.like.device)
+        batch = self.rows.batch(index)
         with evaluating(self.vae):
-            return self.vae.encode(x, None if self.y is None else self.y[index])
+            return self.vae.encode(*batch)
 
     def _components(self) -> Iterator[TorchDistribution]:
         """q(z | x) of all rows, block by block; the caller's random state has no part in it."""
-        for block in self.rows.blocks(_CHUNK):
-            with stream(0, block.start, device=self.like.device):
+        device = tensor_like(self.vae).device
+        for block in self.rows.rows.blocks(_CHUNK):
+            with stream(0, block.start, device=device):
                 yield self.encode(block)
 
     @torch.no_grad()
@@ -111,10 +110,15 @@ def gaussian_mixture(vae: VAE, data: Data, *, num_components: int = 10, seed: in
         raise ValueError(
             f"'data' must have at least {max(2, count)} rows for {count} components, got {len(aggregated.rows)}."
         )
-    with stream(seed, device=aggregated.like.device), torch.no_grad():
-        z = torch.cat([aggregated.encode(block).sample() for block in aggregated.rows.blocks(_CHUNK)])
+    like = tensor_like(vae)
+    with stream(seed, device=like.device), torch.no_grad():
+        blocks = aggregated.rows.rows.blocks(_CHUNK)
+        z = torch.cat([aggregated.encode(block).sample() for block in blocks])
     fitted = GaussianMixture(count, random_state=stream_seed(seed) % 2**32).fit(z.double().cpu().numpy())
-    weights, loc, covariance = (
-        torch.from_numpy(part).to(aggregated.like) for part in (fitted.weights_, fitted.means_, fitted.covariances_)
+    weights = torch.from_numpy(fitted.weights_).to(like)
+    loc = torch.from_numpy(fitted.means_).to(like)
+    covariance = torch.from_numpy(fitted.covariances_).to(like)
+    return dist.MixtureSameFamily(
+        dist.Categorical(weights),
+        dist.MultivariateNormal(loc, covariance),
     )
-    return dist.MixtureSameFamily(dist.Categorical(weights), dist.MultivariateNormal(loc, covariance))

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from pyro_vae.data.missing import filled
-from pyro_vae.data.rows import Data, as_rows
+from pyro_vae.data.rows import Data
 from pyro_vae.evaluation.measures import evaluate_rows
+from pyro_vae.evaluation.vae_rows import rows_for
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
@@ -55,16 +56,27 @@ def anomaly_scores(
     Raises:
         ValueError: rows of another shape or outside the likelihood's support.
     """
-    rows, like = as_rows(data, vae.context_dim, vae.missing), tensor_like(vae)
-    terms = evaluate_rows(vae, rows, num_samples=num_samples, num_importance_samples=num_importance_samples, seed=seed)
-    context, errors = rows.context(vae.context_dim), []
-    with evaluating(vae), stream(seed, device=like.device):
-        for block in rows.blocks():
-            x = rows.batch(block, like.dtype).to(like.device)
-            y = None if context is None else context[block].to(like)
-            means = vae.reconstruct(x, y)
-            errors.append(((filled(x, means) - means) ** 2).flatten(1).sum(1).cpu())
-    return AnomalyScores(terms.rate, terms.negative_elbo, -terms.log_marginal, torch.cat(errors))
+    rows = rows_for(vae, data)
+    terms = evaluate_rows(
+        vae,
+        rows,
+        num_samples=num_samples,
+        num_importance_samples=num_importance_samples,
+        seed=seed,
+    )
+    errors = []
+    with evaluating(vae), stream(seed, device=tensor_like(vae).device):
+        for block in rows.rows.blocks():
+            batch = rows.batch(block)
+            means = vae.reconstruct(*batch)
+            differences = filled(batch.x, means) - means
+            errors.append((differences**2).flatten(1).sum(1).cpu())
+    return AnomalyScores(
+        kl=terms.rate,
+        negative_elbo=terms.negative_elbo,
+        negative_log_marginal=-terms.log_marginal,
+        squared_error=torch.cat(errors),
+    )
 
 
 def auroc(normal: Tensor, anomalous: Tensor) -> float:

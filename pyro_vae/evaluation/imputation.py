@@ -1,4 +1,4 @@
-"""Imputation: what the missing entries of x may be, given the observed ones."""
+"""Imputation of missing entries of x, given the observed ones."""
 
 from functools import partial
 from typing import NamedTuple
@@ -6,12 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_vae.data.batch import Batch
 from pyro_vae.data.missing import filled
-from pyro_vae.data.rows import Data, as_rows
+from pyro_vae.data.rows import Data
 from pyro_vae.distributions.means import distribution_mean
-from pyro_vae.evaluation.measures import by_block, check_data
+from pyro_vae.evaluation.vae_rows import rows_for
 from pyro_vae.inference.importance import importance_sample
 from pyro_vae.support.checks import whole
+from pyro_vae.support.chunks import chunk_size
 from pyro_vae.vae import VAE
 
 # Draws times rows that are decoded at once: bounds the memory.
@@ -19,7 +21,7 @@ _CHUNK = 5_000
 
 
 class Imputation(NamedTuple):
-    """What `impute` returns, in the order of the rows, with all observed entries as they are.
+    """Results of `impute`, in the order of the rows, with all observed entries as they are.
 
     Arguments:
         mean: x with E[x_missing | x_observed] in place of missing entries, `(N, *x_shape)`; the guess with the least
@@ -68,18 +70,21 @@ def impute(vae: VAE, data: Data, *, num_samples: int = 1000, num_draws: int = 0,
         raise ValueError("'vae' must be made with missing=\"nan\" to impute, got one that takes no NaN.")
     whole(num_samples, "num_samples")
     whole(num_draws, "num_draws", least=0)
-    rows = as_rows(data, vae.context_dim, vae.missing)
-    check_data(vae, rows)
-    blocks = by_block(vae, rows, seed, partial(_impute_block, vae, num_samples, num_draws))
-    places = rows.content_order().argsort()
-    mean, draws, ess, khat = zip(*blocks, strict=True)
-    ordered = (torch.cat(part).cpu()[places] for part in (mean, ess, khat))
-    return Imputation(next(ordered), torch.cat(draws, dim=1).cpu()[:, places], *ordered)
+    rows = rows_for(vae, data).checked()
+    blocks = rows.by_block(seed, partial(_impute_block, vae, num_samples, num_draws))
+    return Imputation(
+        mean=rows.in_order([block.mean for block in blocks]),
+        draws=rows.in_order([block.draws for block in blocks], dim=1),
+        ess=rows.in_order([block.ess for block in blocks]),
+        khat=rows.in_order([block.khat for block in blocks]),
+    )
 
 
-def _impute_block(vae: VAE, num_samples: int, num_draws: int, x: Tensor, y: Tensor | None) -> Imputation:
-    weighted = importance_sample(vae.model, vae.guide, x, y, num_samples=num_samples)
-    size = max(1, _CHUNK // len(x))
+def _impute_block(vae: VAE, num_samples: int, num_draws: int, batch: Batch) -> Imputation:
+    weighted = importance_sample(vae.model, vae.guide, *batch, num_samples=num_samples)
+    x = batch.x
+    y = batch.y
+    size = chunk_size(_CHUNK, len(x))
     mean = torch.zeros_like(x)
     for z, weights in zip(weighted.latents["z"].split(size), weighted.weights.split(size), strict=True):
         mean += torch.einsum("sb,sb...->b...", weights.to(x), distribution_mean(vae.decode(z, y)))

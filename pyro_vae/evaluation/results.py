@@ -1,7 +1,9 @@
-"""What an evaluation says: estimates with their errors, as a table and as JSON."""
+"""Results of an evaluation: estimates with their errors, as a table and as JSON."""
 
 import json
 from typing import NamedTuple
+
+from torch import Tensor
 
 from pyro_vae.inference.psis import TRUSTED_KHAT
 
@@ -27,6 +29,35 @@ class Estimate(NamedTuple):
     row_error: float | None
     num_samples: int
     num_rows: int
+
+    @staticmethod
+    def over_rows(
+        values: Tensor,
+        num_samples: int = 0,
+        monte_carlo_error: float | None = 0.0,
+    ) -> "Estimate":
+        """Return the mean of a value of each row, `(N,)`."""
+        num_rows = len(values)
+        row_error = None if num_rows == 1 else (values.std() / num_rows**0.5).item()
+        return Estimate(
+            values.mean().item(),
+            monte_carlo_error,
+            row_error,
+            num_samples,
+            num_rows,
+        )
+
+    def scaled(self, factor: float) -> "Estimate":
+        """Return the estimate in another unit."""
+
+        def rescaled(error: float | None) -> float | None:
+            return None if error is None else error * abs(factor)
+
+        return self._replace(
+            mean=self.mean * factor,
+            monte_carlo_error=rescaled(self.monte_carlo_error),
+            row_error=rescaled(self.row_error),
+        )
 
 
 class Evaluation(NamedTuple):

@@ -95,7 +95,5 @@ def rows_for(vae: VAE, data: Data | VAERows) -> VAERows:
     rows = as_rows(data, vae.context_dim, vae.missing)
     y = rows.context(vae.context_dim)
     if rows.x_shape != vae.x_shape:
-        raise ValueError(
-            f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}."
-        )
+        raise ValueError(f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}.")
     return VAERows(vae, rows, y)

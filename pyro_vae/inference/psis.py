@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_vae.support.chunks import chunk_size
+
 # Up to here the weights have a variance for all practical purposes; above the next, their mean is not to be trusted.
 GOOD_KHAT, TRUSTED_KHAT = 0.5, 0.7
 # Fewer draws than these have no tail to judge, and fewer than the next in the tail cannot tell its shape.
@@ -84,7 +86,7 @@ def pareto_khat(log_weights: Tensor) -> Tensor:
 
 def _some_rows(log_weights: Tensor) -> tuple[Tensor, ...]:
     """All draws of some rows at a time: bounds the memory."""
-    return log_weights.split(max(1, _CHUNK // len(log_weights)), dim=1)
+    return log_weights.split(chunk_size(_CHUNK, len(log_weights)), dim=1)
 
 
 def _check(log_weights: Tensor) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pyro_vae.data.rows import Data, Rows, as_rows
-from pyro_vae.evaluation.measures import check_data, negative_elbo
+from pyro_vae.evaluation.measures import negative_elbo
+from pyro_vae.evaluation.vae_rows import rows_for
 from pyro_vae.inference.soundness import UnsoundStepError
 from pyro_vae.inference.svi import SVI
 from pyro_vae.objectives import RowELBO
@@ -311,7 +312,7 @@ class _Run:
             )
         for part in (self.train, self.validation, self.test):
             if part is not None:
-                check_data(self.vae, part)
+                rows_for(self.vae, part).checked()
         self.train.check_varied()
 
 

@@ -23,7 +23,7 @@ from pyro_vae import (
 )
 from pyro_vae.evaluation import evaluate_rows, negative_elbo
 from pyro_vae.evaluation import measures as evaluation
-from pyro_vae.evaluation.measures import BLOCK_ROWS
+from pyro_vae.evaluation.vae_rows import BLOCK_ROWS
 
 
 @pytest.fixture

@@ -307,7 +307,7 @@ REFUSED = {
     "too many stages back": (lambda: ConvDecoder(2, (1, 10, 9), [4] * 5), "'channels' must hold 1 to 4 .* got 5"),
     "no stage": (lambda: ConvEncoder((1, 8, 8), 2, channels=[]), "'channels' must hold 1 to 3 numbers, .* got 0"),
     "no channels": (lambda: ConvDecoder(2, (1, 8, 8), [0]), r"'channels' must hold positive whole numbers, got \[0\]"),
-    "negative blocks": (lambda: ConvDecoder(2, (1, 8, 8), [2], -1), "'num_blocks' must be a whole number of at least 0, got -1"),
+    "negative blocks": (lambda: ConvDecoder(2, (1, 8, 8), [2], -1), "'num_blocks' must be a whole number .* 0, got -1"),
     "no width": (lambda: ConvEncoder((1, 8, 8), 2, [2], hidden=0), "'hidden' must hold positive whole numbers, got 0"),
     "no outputs": (lambda: MLP(3, [4]), "'out_shape' must be the shape of one row of outputs, got None"),
     "no gated outputs": (lambda: GatedMLP(3), "'out_shape' must be the shape of one row of outputs, got None"),

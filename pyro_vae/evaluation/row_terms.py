@@ -1,0 +1,157 @@
+"""Terms of each row under a VAE: −ELBO, rate, distortion and log p(x), with their Monte Carlo variances."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+from pyro_vae.data.batch import Batch
+from pyro_vae.distributions.kl import closed_kl, closed_kl_by_dim, kl_or_draws
+from pyro_vae.distributions.means import MeanEstimate, estimated_mean
+from pyro_vae.engine.program import Program
+from pyro_vae.evaluation.vae_rows import BLOCK_ROWS
+from pyro_vae.inference.psis import LEAST_DRAWS, pareto_khat
+from pyro_vae.inference.weights import log_mean_exp_variance
+from pyro_vae.support.chunks import chunk_size, chunks
+from pyro_vae.vae import VAE
+
+# Draws times rows that pass through the networks at once: bounds the memory.
+_CHUNK = 5_000
+# Draws times rows whose weights are judged at once: bounds the memory, with any number of draws.
+_JUDGED = 200_000
+
+
+class RowMeans(NamedTuple):
+    """Means over draws of z for each row.
+
+    Arguments:
+        mean: `(B,)`.
+        variance: their Monte Carlo variance, `(B,)`.
+        num_samples: the draws of z for each row; 0 where the mean is exact.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    num_samples: int
+
+    @staticmethod
+    def exact(values: Tensor) -> "RowMeans":
+        """Return values that no draw changes."""
+        return RowMeans(values, torch.zeros_like(values), 0)
+
+    @staticmethod
+    def of_draws(draws: Tensor) -> "RowMeans":
+        """Return the means of draws, `(S, B)`."""
+        spread = draws - draws.mean(0)
+        variance = (spread**2).sum(0) / len(draws) / max(1, len(draws) - 1)
+        return RowMeans(draws.mean(0), variance, len(draws))
+
+
+class ELBOTerms(NamedTuple):
+    """−ELBO = rate + distortion at each draw of z, in nats, `(S, B)`."""
+
+    negative_elbo: Tensor
+    rate: Tensor
+    distortion: Tensor
+
+
+class Marginal(NamedTuple):
+    """log p(x) by importance sampling, with k̂ of the weights where the draws are enough to tell."""
+
+    log_marginal: RowMeans
+    khat: Tensor | None
+
+
+class RowTerms(NamedTuple):
+    """Terms of each row of a batch; `log_marginal` is None without importance samples."""
+
+    negative_elbo: RowMeans
+    rate: RowMeans
+    distortion: RowMeans
+    marginal: Marginal | None
+    rate_by_dim: Tensor | None
+    latent_mean: MeanEstimate
+    is_discrete: bool
+
+
+def row_terms(
+    vae: VAE,
+    weights: Program,
+    num_samples: int,
+    num_importance_samples: int,
+    batch: Batch,
+) -> RowTerms:
+    """Return the terms of each row of a batch."""
+    q_z = vae.encode(*batch)
+    p_z = vae.prior(batch.y)
+    terms = elbo_terms(vae, batch, q_z, num_samples)
+    latent_mean = estimated_mean(q_z)
+    rate_by_dim = closed_kl_by_dim(q_z, p_z)
+    has_closed_rate = closed_kl(q_z, p_z) is not None
+    marginal = None
+    if num_importance_samples:
+        marginal = _marginal(weights, batch, num_importance_samples)
+    return RowTerms(
+        negative_elbo=RowMeans.of_draws(terms.negative_elbo),
+        rate=RowMeans.exact(terms.rate[0]) if has_closed_rate else RowMeans.of_draws(terms.rate),
+        distortion=RowMeans.of_draws(terms.distortion),
+        marginal=marginal,
+        rate_by_dim=None if rate_by_dim is None else rate_by_dim.double(),
+        latent_mean=MeanEstimate(latent_mean.mean.double(), latent_mean.variance.double()),
+        is_discrete=_is_discrete(vae.decode(latent_mean.mean, batch.y), batch.x),
+    )
+
+
+def elbo_terms(vae: VAE, batch: Batch, q_z: TorchDistribution, num_samples: int) -> ELBOTerms:
+    """Return the terms of the ELBO at draws of z; the rate is in closed form where there is one."""
+    p_z = vae.prior(batch.y)
+    rates = []
+    distortions = []
+    for count in sample_chunks(num_samples):
+        z = q_z.sample(torch.Size([count]))
+        rates.append(kl_or_draws(q_z, p_z, z).expand(count, -1))
+        distortions.append(-vae.log_likelihood(batch.x, z, batch.y))
+    rate = torch.cat(rates).double()
+    distortion = torch.cat(distortions).double()
+    return ELBOTerms(rate + distortion, rate, distortion)
+
+
+def sample_chunks(num_samples: int) -> list[int]:
+    """Return the draws in parts that bound the memory of one pass through the networks."""
+    return chunks(num_samples, chunk_size(_CHUNK, BLOCK_ROWS))
+
+
+def _marginal(weights: Program, batch: Batch, num_samples: int) -> Marginal:
+    """log of the mean importance weight, chunk by chunk."""
+    log_sum = batch.x.new_full(batch.x.shape[:1], -math.inf, dtype=torch.float64)
+    parts = []
+    for count in sample_chunks(num_samples):
+        part = weights(*batch, count)[0].clone()  # compiled for CUDA, the next call overwrites it
+        parts.append(part)
+        log_sum = torch.logaddexp(log_sum, part.double().logsumexp(0))
+    columns = torch.cat(parts).split(chunk_size(_JUDGED, num_samples), dim=1)
+    variance = torch.cat([log_mean_exp_variance(column.double()) for column in columns])
+    khat = None
+    if num_samples >= LEAST_DRAWS:
+        khat = torch.cat([_khat(column) for column in columns])
+    return Marginal(RowMeans(log_sum - math.log(num_samples), variance, num_samples), khat)
+
+
+def _khat(log_weights: Tensor) -> Tensor:
+    """k̂ of each row, infinite where the weights are none: NaN, infinite or all 0."""
+    khat = log_weights.new_full(log_weights.shape[1:], math.inf, dtype=torch.float64)
+    is_finite = log_weights.amax(0).isfinite()
+    if is_finite.any():
+        khat[is_finite] = pareto_khat(log_weights[:, is_finite])
+    return khat
+
+
+def _is_discrete(p_x: TorchDistribution, x: Tensor) -> bool:
+    """True if x are values of a discrete distribution, none missing, and no grey levels that it scores improperly."""
+    try:
+        support = p_x.support
+    except NotImplementedError:
+        return False
+    return support is not None and support.is_discrete and bool(support.check(x).all())
