@@ -1,24 +1,31 @@
 """The VAE: the sentence that joins a prior, a likelihood and a posterior into a Pyro model and guide."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
-from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor, nn
 
-from pyro_vae.data.missing import Missing, filled
-from pyro_vae.distributions.masks import check_whole, masked
+from pyro_vae.data.missing import Missing
 from pyro_vae.distributions.means import distribution_mean
+from pyro_vae.parts.checks import (
+    check_context,
+    check_filler,
+    check_fit,
+    check_kinds,
+    check_shape,
+    example,
+    num_rows_of,
+)
 from pyro_vae.parts.contracts import Likelihood, Posterior, Prior
-from pyro_vae.support.checks import one_line, positive, whole
-from pyro_vae.support.modules import evaluating, tensor_like
+from pyro_vae.parts.entries import entries_of
+from pyro_vae.support.checks import positive
+from pyro_vae.support.modules import evaluating
 from pyro_vae.support.store import make_picklable, show, unique_name
 
 
@@ -58,34 +65,17 @@ class VAE(nn.Module):
 
     def __init__(self, prior: Prior, likelihood: Likelihood, posterior: Posterior, missing: Missing = None) -> None:
         super().__init__()
-        if missing not in (None, "nan"):
-            raise ValueError(f"'missing' must be \"nan\" or None, got {missing!r}.")
-        for name, part, base in (
-            ("prior", prior, Prior),
-            ("likelihood", likelihood, Likelihood),
-            ("posterior", posterior, Posterior),
-        ):
-            if not isinstance(part, base):
-                raise ValueError(f"'{name}' must be a {base.__name__}, got {type(part).__name__}.")
-        self.prior, self.likelihood, self.posterior = prior, likelihood, posterior
+        self._entries = entries_of(missing)
+        check_kinds(prior, likelihood, posterior)
+        self.prior = prior
+        self.likelihood = likelihood
+        self.posterior = posterior
         self.missing: Missing = missing
-        self._check_parts()
+        with evaluating(self):
+            check_fit(prior, likelihood, posterior)
+            if missing is not None:
+                check_filler(likelihood, self.latent_dim, self.context_dim)
         self._store_name = unique_name(self)
-
-    @property
-    def latent_dim(self) -> int:
-        """The number D of latent dimensions."""
-        return self.prior.latent_dim
-
-    @property
-    def context_dim(self) -> int:
-        """The size Y of the context y of a conditional VAE, p(x | y), which some of the parts take; 0 for none."""
-        return max(part.context_dim for part in (self.prior, self.likelihood, self.posterior))
-
-    @property
-    def x_shape(self) -> torch.Size:
-        """The shape of one row of data."""
-        return self.likelihood.x_shape
 
     def model(
         self,
@@ -127,7 +117,22 @@ class VAE(nn.Module):
         """The Pyro program q(z | x), with site `"z"` in a plate `"data"`; returns z. Arguments as for `model`."""
         self._register(self.posterior)
         with self._row_plate(x, y, num_rows, size), _weighted(kl_weight):
-            return pyro.sample("z", self.posterior(self._as_seen(x), y))
+            return pyro.sample("z", self.posterior(self._entries.seen(x, self.posterior), y))
+
+    @property
+    def latent_dim(self) -> int:
+        """The number D of latent dimensions."""
+        return self.prior.latent_dim
+
+    @property
+    def context_dim(self) -> int:
+        """The size Y of the context y of a conditional VAE, p(x | y), which some of the parts take; 0 for none."""
+        return max(part.context_dim for part in (self.prior, self.likelihood, self.posterior))
+
+    @property
+    def x_shape(self) -> torch.Size:
+        """The shape of one row of data."""
+        return self.likelihood.x_shape
 
     def register(self) -> None:
         """Show the trainable parameters to Pyro, for a program of yours that uses the parts by themselves.
@@ -139,15 +144,15 @@ class VAE(nn.Module):
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> TorchDistribution:
         """q(z | x), with batch shape `(*)` for x of shape `(*, *x_shape)`."""
-        self._check_shape(x)
-        self._check_context(y, x.shape[: len(x.shape) - len(self.x_shape)])
+        check_shape(x, self.x_shape)
+        check_context(y, self.context_dim, x.shape[: len(x.shape) - len(self.x_shape)])
         if poutine.is_validation_enabled():
-            self._check_missing(x)
-        return self.posterior(self._as_seen(x), y)
+            self._entries.check(x)
+        return self.posterior(self._entries.seen(x, self.posterior), y)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> TorchDistribution:
         """p(x | z), with batch shape `(*)` for z of shape `(*, D)`."""
-        self._check_context(y, z.shape[:-1])
+        check_context(y, self.context_dim, z.shape[:-1])
         return self.likelihood(z, y)
 
     def log_likelihood(self, x: Tensor, z: Tensor, y: Tensor | None = None) -> Tensor:
@@ -169,7 +174,7 @@ class VAE(nn.Module):
             y: the context of each row, `(num_rows, Y)`, or one for all, `(Y,)`.
             latent: draws z in place of the prior, for instance an `AggregatedPosterior`.
         """
-        self._check_context(y, (num_rows,))
+        check_context(y, self.context_dim, (num_rows,))
         p_z = self.prior(y) if latent is None else latent
         z = p_z.expand(torch.Size([num_rows])).sample()
         return self.decode(z, y).sample()
@@ -197,139 +202,39 @@ class VAE(nn.Module):
         """Refuse rows, `(*, *x_shape)`, that the VAE cannot score.
 
         Raises:
-            ValueError: values outside the likelihood's support; NaN, unless the VAE is made for missing entries, and a part
-                missing of what has a joint distribution.
+            ValueError: if values are outside the likelihood's support, NaN is not expected, or a part is missing of what
+                has a joint distribution.
         """
-        self._check_missing(x)
-        self.likelihood.check(x if self.missing is None else filled(x, self.likelihood.filler))
+        self._entries.check(x)
+        self.likelihood.check(self._entries.complete(x, self.likelihood))
         if self.missing is not None:
-            check_whole(self._example("likelihood", torch.Size([self.latent_dim])), ~x.isnan())
+            with evaluating(self):
+                p_x = example(self.likelihood, torch.Size([self.latent_dim]), self.context_dim)
+            self._entries.check_events(p_x, x)
 
     def _of_observed(self, p_x: TorchDistribution, x: Tensor | None) -> tuple[TorchDistribution, Any]:
-        """p(x | z) of the observed entries of x alone, and x with a value inside the support in place of the others."""
-        if self.missing is None or x is None:
-            return p_x, x
-        return masked(p_x, ~x.isnan()), filled(x, self.likelihood.filler)
-
-    def _as_seen(self, x: Tensor) -> Tensor:
-        """x as the posterior takes it."""
-        return x if self.missing is None or self.posterior.takes_nan else filled(x, 0.0)
+        """p(x | z) of the observed entries of x alone, and an x that it can score."""
+        return (p_x, x) if x is None else self._entries.observed(p_x, x, self.likelihood)
 
     def _row_plate(self, x: Tensor | None, y: Tensor | None, num_rows: int | None, size: int | None) -> pyro.plate:
-        if any(isinstance(messenger, IndepMessenger) and messenger.dim == -1 for messenger in _PYRO_STACK):
-            raise ValueError(
-                "vae.model and vae.guide bring their own row plate, so they cannot be called inside another plate at "
-                "dim -1: use vae.prior(), vae.likelihood(z) and vae.posterior(x) there."
-            )
-        self._check_context(y)
-        if y is not None and len(y.shape) < 2:
-            raise ValueError(f"'y' must have the shape (rows, {self.context_dim}), got {tuple(y.shape)}.")
+        _refuse_row_plate()
+        self._check_given(x, y)
+        rows = num_rows_of(self.x_shape, x, y, num_rows, size)
         if x is not None:
-            self._check_shape(x)
-            if poutine.is_validation_enabled():
-                self.check(x)
-            rows = x.shape[-1 - len(self.x_shape)]
-            if rows == 0:
-                raise ValueError("'x' must have at least one row, got none.")
-        elif y is not None:
-            rows = y.shape[-2]
-        else:
-            rows = 1 if num_rows is None else whole(num_rows, "num_rows")
-        if y is not None and x is not None and y.shape[-2] != rows:
-            raise ValueError(f"'y' must have as many rows as 'x', {rows}, got {y.shape[-2]}.")
-        if x is not None:
-            self._check_context(y, x.shape[: -len(self.x_shape)])
-        if num_rows not in (None, rows):
-            raise ValueError(
-                f"'num_rows' must be omitted or equal to the number of rows given, {rows}, got {num_rows}."
-            )
-        if size is not None and size < rows:
-            raise ValueError(f"'size' must be at least the number of rows given, {rows}, got {size}.")
+            check_context(y, self.context_dim, x.shape[: -len(self.x_shape)])
         if size is None:
             return pyro.plate("data", rows, dim=-1)
         # Not subsample_size: that would draw a random permutation.
         return pyro.plate("data", size, subsample=torch.arange(rows), dim=-1)
 
-    def _check_shape(self, x: Tensor) -> None:
-        if len(x.shape) <= len(self.x_shape) or x.shape[-len(self.x_shape) :] != self.x_shape:
-            raise ValueError(
-                f"'x' must have the shape (rows, {', '.join(map(str, self.x_shape))}), got {tuple(x.shape)}."
-            )
-
-    def _check_missing(self, x: Tensor) -> None:
-        if self.missing is None and x.isnan().any():
-            raise ValueError("'x' must be finite, got NaN: only a VAE made with missing=\"nan\" takes NaN, as missing.")
-
-    def _check_context(self, y: Tensor | None, batch_shape: Sequence[int] | None = None) -> None:
-        shape = (0,) if y is None else tuple(y.shape)
-        if shape[-1:] != (self.context_dim,) or (y is not None and not y.is_floating_point()):
-            accepted = f"have {self.context_dim} real numbers a row" if self.context_dim else "be omitted"
-            received = "none" if y is None else f"{y.dtype} of the shape {shape}"
-            raise ValueError(
-                f"'y' must {accepted} for a VAE whose parts take a context of {self.context_dim}, got {received}."
-            )
-        if y is not None and batch_shape is not None and not _expands(shape[:-1], batch_shape):
-            wanted = (*batch_shape, self.context_dim)
-            raise ValueError(f"'y' must have the shape {wanted}, or one that expands to it, got {shape}.")
-
-    def _check_parts(self) -> None:
-        """Two rows of zeros through each part: the sizes fit, or one sentence says which does not."""
-        if self.posterior.x_shape != self.likelihood.x_shape:
-            expected, received = tuple(self.likelihood.x_shape), tuple(self.posterior.x_shape)
-            raise ValueError(f"'posterior' must have the likelihood's x_shape {expected}, got {received}.")
-        sizes = {part.context_dim for part in (self.prior, self.likelihood, self.posterior)} - {0}
-        if len(sizes) > 1:
-            raise ValueError(f"'prior', 'likelihood' and 'posterior' must take a context y of one size, got {sizes}.")
-        z_shape = torch.Size([self.latent_dim])
-        self._check_part("likelihood", z_shape, self.x_shape)
-        self._check_part("posterior", self.x_shape, z_shape)
-        self.prior.attach(self.posterior)  # not before the others have been found to fit
-        self._check_part("prior", None, z_shape)
-        if self.missing is not None:
-            self._check_filler()
-
-    def _check_filler(self) -> None:
-        """What stands in place of missing entries can be scored."""
-        reason = "its log-density there is not finite"
-        try:
-            x = filled(tensor_like(self).new_full((2, *self.x_shape), torch.nan), self.likelihood.filler)
-            self.likelihood.check(x)
-            if self._example("likelihood", torch.Size([self.latent_dim])).log_prob(x).isfinite().all():
-                return
-        except (RuntimeError, TypeError, ValueError) as error:
-            reason = one_line(error)
-        raise ValueError(
-            f"'filler' of {type(self.likelihood).__name__} must be a value that it can score, to stand where x is missing, "
-            f"but cannot be: {reason}"
-        )
-
-    def _check_part(self, name: str, in_shape: torch.Size | None, event_shape: torch.Size) -> None:
-        try:
-            distribution = self._example(name, in_shape)
-        except (RuntimeError, TypeError, ValueError) as error:
-            source = "" if in_shape is None else f" from rows of shape {tuple(in_shape)}"
-            raise ValueError(f"'{name}' must make a distribution{source}, but fails: {error}") from error
-        if not isinstance(distribution, TorchDistributionMixin):
-            raise ValueError(f"'{name}' must return a Pyro distribution, got {type(distribution).__name__}.")
-        expected = f"event shape {tuple(event_shape)}" + (
-            "" if in_shape is None else " and one distribution for each row"
-        )
-        batch_shapes = ((), (2,)) if in_shape is None else ((2,),)
-        if tuple(distribution.batch_shape) not in batch_shapes or distribution.event_shape != event_shape:
-            raise ValueError(
-                f"'{name}' must return a distribution with {expected}, got the batch shape "
-                f"{tuple(distribution.batch_shape)} and the event shape {tuple(distribution.event_shape)} for two rows."
-            )
-
-    @torch.no_grad()
-    def _example(self, name: str, in_shape: torch.Size | None) -> Any:
-        """What a part makes of two rows of zeros."""
-        part = getattr(self, name)
-        like = tensor_like(part)
-        rows = () if in_shape is None else (like.new_zeros(2, *in_shape),)
-        y = like.new_zeros(2, self.context_dim) if self.context_dim else None
-        with evaluating(self):
-            return part(*rows, y)
+    def _check_given(self, x: Tensor | None, y: Tensor | None) -> None:
+        check_context(y, self.context_dim)
+        if y is not None and len(y.shape) < 2:
+            raise ValueError(f"'y' must have the shape (rows, {self.context_dim}), got {tuple(y.shape)}.")
+        if x is not None:
+            check_shape(x, self.x_shape)
+            if poutine.is_validation_enabled():
+                self.check(x)
 
     def extra_repr(self) -> str:
         return "" if self.missing is None else f"missing={self.missing!r}"
@@ -349,9 +254,13 @@ class VAE(nn.Module):
         self._store_name = unique_name(self)
 
 
-def _expands(shape: Sequence[int], wanted: Sequence[int]) -> bool:
-    pairs = zip(reversed(shape), reversed(wanted), strict=False)
-    return len(shape) <= len(wanted) and all(size in (1, full) for size, full in pairs)
+def _refuse_row_plate() -> None:
+    """Refuse a call inside a plate of the user's that lies where the rows do."""
+    if any(isinstance(messenger, IndepMessenger) and messenger.dim == -1 for messenger in _PYRO_STACK):
+        raise ValueError(
+            "vae.model and vae.guide bring their own row plate, so they cannot be called inside another plate at "
+            "dim -1: use vae.prior(), vae.likelihood(z) and vae.posterior(x) there."
+        )
 
 
 def _weighted(kl_weight: float | Tensor) -> ScaleMessenger:

@@ -1,0 +1,196 @@
+"""Checks of the parts of a VAE, and of the rows that it is given."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Tensor
+
+from pyro_vae.data.missing import filled
+from pyro_vae.parts.contracts import Likelihood, Posterior, Prior
+from pyro_vae.support.checks import one_line, whole
+from pyro_vae.support.modules import evaluating, tensor_like
+
+
+def check_kinds(prior: Prior, likelihood: Likelihood, posterior: Posterior) -> None:
+    """Refuse parts that are no prior, likelihood or posterior.
+
+    Raises:
+        ValueError: if one is of another kind.
+    """
+    _check_kind("prior", prior, Prior)
+    _check_kind("likelihood", likelihood, Likelihood)
+    _check_kind("posterior", posterior, Posterior)
+
+
+def _check_kind(name: str, part: Any, base: type) -> None:
+    if not isinstance(part, base):
+        raise ValueError(f"'{name}' must be a {base.__name__}, got {type(part).__name__}.")
+
+
+def check_fit(prior: Prior, likelihood: Likelihood, posterior: Posterior) -> None:
+    """Pass two rows of zeros through each part, to see that the sizes fit; attach the prior.
+
+    Raises:
+        ValueError: if a part takes or gives other sizes than its neighbours.
+    """
+    x_shape = likelihood.x_shape
+    if posterior.x_shape != x_shape:
+        raise ValueError(
+            f"'posterior' must have the likelihood's x_shape {tuple(x_shape)}, got {tuple(posterior.x_shape)}."
+        )
+    context_dim = _common_context(prior, likelihood, posterior)
+    z_shape = torch.Size([prior.latent_dim])
+    _check_part("likelihood", likelihood, z_shape, x_shape, context_dim)
+    _check_part("posterior", posterior, x_shape, z_shape, context_dim)
+    prior.attach(posterior)  # not before the others have been found to fit
+    _check_part("prior", prior, None, z_shape, context_dim)
+
+
+def check_filler(likelihood: Likelihood, latent_dim: int, context_dim: int) -> None:
+    """Refuse a likelihood that cannot score the values in place of missing entries.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    reason = "its log-density there is not finite"
+    try:
+        nothing = tensor_like(likelihood).new_full((2, *likelihood.x_shape), torch.nan)
+        x = filled(nothing, likelihood.filler)
+        likelihood.check(x)
+        p_x = example(likelihood, torch.Size([latent_dim]), context_dim)
+        if p_x.log_prob(x).isfinite().all():
+            return
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = one_line(error)
+    raise ValueError(
+        f"'filler' of {type(likelihood).__name__} must be a value that it can score, to stand where x "
+        f"is missing, but cannot be: {reason}"
+    )
+
+
+@torch.no_grad()
+def example(part: Any, in_shape: torch.Size | None, context_dim: int) -> Any:
+    """Return the distribution that a part makes of two rows of zeros."""
+    like = tensor_like(part)
+    rows = () if in_shape is None else (like.new_zeros(2, *in_shape),)
+    y = like.new_zeros(2, context_dim) if context_dim else None
+    with evaluating(part):
+        return part(*rows, y)
+
+
+def check_shape(x: Tensor, x_shape: torch.Size) -> None:
+    """Refuse rows of another shape.
+
+    Raises:
+        ValueError: if x has not the shape `(*, *x_shape)`, with one axis of rows at least.
+    """
+    if len(x.shape) <= len(x_shape) or x.shape[-len(x_shape) :] != x_shape:
+        raise ValueError(f"'x' must have the shape (rows, {', '.join(map(str, x_shape))}), got {tuple(x.shape)}.")
+
+
+def check_context(
+    y: Tensor | None,
+    context_dim: int,
+    batch_shape: Sequence[int] | None = None,
+) -> None:
+    """Refuse a context that does not fit.
+
+    Arguments:
+        y: the context, `(*, Y)`.
+        context_dim: the size Y that the VAE takes; 0 for none.
+        batch_shape: the shape of the rows that it belongs to, where that is known.
+
+    Raises:
+        ValueError: if it is missing, of another size, or does not expand to the rows.
+    """
+    shape = (0,) if y is None else tuple(y.shape)
+    if shape[-1:] != (context_dim,) or (y is not None and not y.is_floating_point()):
+        accepted = f"have {context_dim} real numbers a row" if context_dim else "be omitted"
+        received = "none" if y is None else f"{y.dtype} of the shape {shape}"
+        raise ValueError(f"'y' must {accepted} for a VAE whose parts take a context of {context_dim}, got {received}.")
+    if y is not None and batch_shape is not None and not _expands(shape[:-1], batch_shape):
+        wanted = (*batch_shape, context_dim)
+        raise ValueError(f"'y' must have the shape {wanted}, or one that expands to it, got {shape}.")
+
+
+def num_rows_of(
+    x_shape: torch.Size,
+    x: Tensor | None,
+    y: Tensor | None,
+    num_rows: int | None,
+    size: int | None,
+) -> int:
+    """Return the number of rows in a call of a model or guide.
+
+    Arguments:
+        x_shape: the shape of one row.
+        x: the rows, of a shape that is checked already.
+        y: their context, of a size that is checked already.
+        num_rows: the number that the caller gives.
+        size: the rows of the whole data set.
+
+    Raises:
+        ValueError: if these contradict one another.
+    """
+    rows = _num_given(x_shape, x, y, num_rows)
+    if rows == 0:
+        raise ValueError("'x' must have at least one row, got none.")
+    if y is not None and x is not None and y.shape[-2] != rows:
+        raise ValueError(f"'y' must have as many rows as 'x', {rows}, got {y.shape[-2]}.")
+    if num_rows not in (None, rows):
+        raise ValueError(f"'num_rows' must be omitted or equal to the number of rows given, {rows}, got {num_rows}.")
+    if size is not None and size < rows:
+        raise ValueError(f"'size' must be at least the number of rows given, {rows}, got {size}.")
+    return rows
+
+
+def _num_given(
+    x_shape: torch.Size,
+    x: Tensor | None,
+    y: Tensor | None,
+    num_rows: int | None,
+) -> int:
+    if x is not None:
+        return x.shape[-1 - len(x_shape)]
+    if y is not None:
+        return y.shape[-2]
+    return 1 if num_rows is None else whole(num_rows, "num_rows")
+
+
+def _common_context(prior: Prior, likelihood: Likelihood, posterior: Posterior) -> int:
+    sizes = {part.context_dim for part in (prior, likelihood, posterior)} - {0}
+    if len(sizes) > 1:
+        raise ValueError(f"'prior', 'likelihood' and 'posterior' must take a context y of one size, got {sizes}.")
+    return max(sizes, default=0)
+
+
+def _check_part(
+    name: str,
+    part: Any,
+    in_shape: torch.Size | None,
+    event_shape: torch.Size,
+    context_dim: int,
+) -> None:
+    try:
+        distribution = example(part, in_shape, context_dim)
+    except (RuntimeError, TypeError, ValueError) as error:
+        source = "" if in_shape is None else f" from rows of shape {tuple(in_shape)}"
+        raise ValueError(f"'{name}' must make a distribution{source}, but fails: {error}") from error
+    if not isinstance(distribution, TorchDistributionMixin):
+        raise ValueError(f"'{name}' must return a Pyro distribution, got {type(distribution).__name__}.")
+    each = "" if in_shape is None else " and one distribution for each row"
+    batch_shapes = ((), (2,)) if in_shape is None else ((2,),)
+    batch_shape = tuple(distribution.batch_shape)
+    if batch_shape not in batch_shapes or distribution.event_shape != event_shape:
+        raise ValueError(
+            f"'{name}' must return a distribution with event shape {tuple(event_shape)}{each}, got the "
+            f"batch shape {batch_shape} and the event shape {tuple(distribution.event_shape)} "
+            "for two rows."
+        )
+
+
+def _expands(shape: Sequence[int], wanted: Sequence[int]) -> bool:
+    pairs = zip(reversed(shape), reversed(wanted), strict=False)
+    return len(shape) <= len(wanted) and all(size in (1, full) for size, full in pairs)
