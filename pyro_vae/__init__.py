@@ -112,7 +112,7 @@ from pyro_vae.vae import VAE
 if TYPE_CHECKING:
     from pyro_vae.runs import load, load_data, rows_like
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "KMNIST",

@@ -124,7 +124,9 @@ class SentenceParser(ArgumentParser):
         literals = _literals(hint)
         types = [name for name in types if not literals or name != "str"]  # of the listed values themselves
         accepted = " or ".join(dict.fromkeys([*literals, *types])).replace("NoneType", "null")
-        return f"'{key}' accepts {accepted}, got {received}." if accepted else f"'{key}' must be valid: {reason}"
+        if not accepted:
+            return f"'{key}' must be valid: {reason}"
+        return f"'{key}' accepts {accepted}, got {received}{nearest(received, literals)}."
 
     def _options(self) -> list[str]:
         return [option for action in self._actions for option in action.option_strings]
@@ -134,9 +136,7 @@ def run_parser(description: str | None) -> SentenceParser:
     """A parser for a script that reads a run: its folder, which weights, the random stream, and whom to trust."""
     parser = SentenceParser(description=description)
     parser.add_argument("run", type=str, help="the run folder")
-    parser.add_argument(
-        "--weights", type=str, choices=("best", "last"), default="best", help="which weights of the run"
-    )
+    parser.add_argument("--weights", type=Literal["best", "last"], default="best", help="which weights of the run")
     parser.add_argument("--seed", type=int, default=0, help="names the random stream")
     parser.add_argument("--allow", nargs="*", default=[], help="packages of your own whose classes the run may name")
     return parser
