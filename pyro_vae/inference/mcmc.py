@@ -16,8 +16,15 @@ from pyro_vae.engine.program import Program
 from pyro_vae.inference.coordinates import Coordinates
 from pyro_vae.inference.determinism import check_deterministic
 from pyro_vae.inference.hamiltonian import Point, hmc_transition, with_gradient
-from pyro_vae.inference.row_densities import SCALE_DRAWS, RowDensities, guide_latents, latent_kinds
-from pyro_vae.inference.supports import Kinds, ToReal, ToSupport, run_to_last_latent
+from pyro_vae.inference.programs import Programs
+from pyro_vae.inference.row_densities import SCALE_DRAWS, RowDensities
+from pyro_vae.inference.supports import (
+    Kinds,
+    ToReal,
+    ToSupport,
+    latent_kinds,
+    run_to_last_latent,
+)
 from pyro_vae.support.checks import whole
 from pyro_vae.support.store import store_as_found
 
@@ -170,8 +177,9 @@ def hmc(
     whole(num_steps, "num_steps")
     if not 0 < target_accept < 1:
         raise ValueError(f"'target_accept' must lie in (0, 1), got {target_accept}.")
-    check_deterministic(model, guide, args, kwargs)
-    densities = RowDensities(model, guide, args, kwargs)
+    programs = Programs(model, guide, args, kwargs)
+    check_deterministic(programs)
+    densities = RowDensities(programs)
     calls = (num_samples + num_warmup) * num_steps
     program = Program(with_gradient(densities.log_joint), calls=[model, guide], name="log p(x, z)", num_calls=calls)
 
@@ -239,23 +247,24 @@ def nuts(
     whole(num_samples, "num_samples")
     whole(num_warmup, "num_warmup")
     whole(num_chains, "num_chains")
-    check_deterministic(model, guide, args, kwargs)
+    programs = Programs(model, guide, args, kwargs)
+    check_deterministic(programs)
     with torch.no_grad():
-        draws = _guide_draws(guide, max(SCALE_DRAWS, num_chains), args, kwargs)
-        kinds = latent_kinds(model, guide, args, kwargs)
-        real = [_real(model, latents, kinds, args, kwargs) for latents in draws]
+        draws = _guide_draws(programs, max(SCALE_DRAWS, num_chains))
+        kinds = latent_kinds(programs)
+        real = [_real(programs, latents, kinds) for latents in draws]
         stacked = {name: torch.stack([numbers[name] for numbers in real]) for name in draws[0]}
     coordinates = Coordinates(stacked)
 
     def potential(state: dict[str, Tensor]) -> Tensor:
         at = ToSupport(coordinates.real(state["white"]), kinds)
-        trace = poutine.trace(at(model)).get_trace(*args, **kwargs)
+        trace = poutine.trace(at(programs.bound_model)).get_trace()
         return -(trace.log_prob_sum() + torch.stack([log_det.sum() for log_det in at.log_dets.values()]).sum())
 
     def latents(white: Tensor) -> dict[str, Tensor]:
         at = ToSupport(coordinates.real(white), kinds)
         with pyro.validation_enabled(False):  # as in the chain
-            run_to_last_latent(at, model, args, kwargs)
+            run_to_last_latent(at, programs.bound_model)
         return at.values
 
     with store_as_found(), torch.enable_grad():
@@ -278,8 +287,8 @@ def nuts(
     )
 
 
-def _guide_draws(guide: Callable, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[str, Tensor]]:
-    draws = [guide_latents(guide, args, kwargs) for _ in range(count)]
+def _guide_draws(programs: Programs, num_samples: int) -> list[dict[str, Tensor]]:
+    draws = [programs.guide_latents() for _ in range(num_samples)]
     for latents in draws:
         if latents.keys() != draws[0].keys():
             names, first = ", ".join(latents) or "none", ", ".join(draws[0]) or "none"
@@ -287,13 +296,11 @@ def _guide_draws(guide: Callable, count: int, args: tuple[Any, ...], kwargs: dic
     return draws
 
 
-def _real(
-    model: Callable, latents: dict[str, Tensor], kinds: Kinds, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Tensor]:
+def _real(programs: Programs, latents: dict[str, Tensor], kinds: Kinds) -> dict[str, Tensor]:
     """The real numbers of one draw of all latents."""
     at = ToReal(latents, kinds)
     with store_as_found(), pyro.validation_enabled(False):
-        run_to_last_latent(at, model, args, kwargs)
+        run_to_last_latent(at, programs.bound_model)
     return at.real
 
 
