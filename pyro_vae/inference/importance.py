@@ -13,7 +13,7 @@ from pyro_vae.inference.psis import pareto_smooth
 from pyro_vae.inference.row_plate import RowPlate
 from pyro_vae.inference.sites import is_auxiliary, refuse_points
 from pyro_vae.inference.weights import log_mean_exp
-from pyro_vae.support.checks import as_shape
+from pyro_vae.support.checks import whole
 
 # Rows times draws that pass through model and guide at once: bounds the memory.
 _CHUNK = 20_000
@@ -57,7 +57,7 @@ class WeightedDraws(NamedTuple):
 
     def resample(self, num_draws: int) -> dict[str, Tensor]:
         """Draws by weight, with replacement, each `(num_draws, B, ...)`; by torch's default generator."""
-        as_shape(num_draws, "num_draws")
+        whole(num_draws, "num_draws")
         index = torch.multinomial(self.weights.T, num_draws, replacement=True).T
         rows = torch.arange(index.shape[1], device=index.device)
         return {name: values[index, rows] for name, values in self.latents.items()}
@@ -103,7 +103,7 @@ def importance_sample(model: Callable, guide: Callable, *args: Any, num_samples:
         >>> draws.expectation(draws.latents["z"]).shape, draws.khat.shape
         (torch.Size([3, 2]), torch.Size([3]))
     """
-    (num_samples,) = as_shape(num_samples, "num_samples")
+    whole(num_samples, "num_samples")
     programs = Programs(model, guide, args, kwargs)
     check_deterministic(programs)
     plate = programs.row_plate()
