@@ -9,6 +9,7 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer import MCMC, NUTS
+from pyro.ops.dual_averaging import DualAveraging
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
@@ -28,9 +29,12 @@ from pyro_vae.inference.supports import (
 from pyro_vae.support.checks import whole
 from pyro_vae.support.store import store_as_found
 
-# Dual averaging: how slowly the step size follows, and how soon it settles (Hoffman and Gelman, 2014, section 3.2). Their γ
-# of 0.05 swings so far that the mean step in a short window is accepted far more often than asked.
-_GAMMA, _T0, _KAPPA, _BOLD = 0.3, 10.0, 0.75, 2.0
+# Dual averaging: how slowly the step size follows. The γ of 0.05 of Hoffman and Gelman (2014,
+# section 3.2) swings so far that the mean step in a short window is accepted far more often than
+# asked.
+_GAMMA = 0.3
+# The step size that dual averaging leans to, in units of the one that it begins with.
+_BOLD = 2.0
 # The step size to begin with, in units of the guide's scale.
 _FIRST_STEP = 0.3
 # The windows of the warm-up, the transitions that dual averaging needs in one, and the draws that the guide's own scale
@@ -90,10 +94,11 @@ class _Steps:
     """
 
     def __init__(self, like: Tensor, num_warmup: int, target: float) -> None:
-        self.window, self.target = max(_LEAST_WINDOW, num_warmup // _WINDOWS), target
-        self.spread, self.places = torch.ones_like(like[0]), list[Tensor]()
-        self.log_mean = torch.full_like(like[0, :, 0], math.log(_FIRST_STEP))
-        self.count, self.error, self.centre, self.log_size = self._begin()
+        self.window = max(_LEAST_WINDOW, num_warmup // _WINDOWS)
+        self.target = target
+        self.spread = torch.ones_like(like[0])
+        self.places: list[Tensor] = []
+        self._begin(torch.full_like(like[0, :, 0], math.log(_FIRST_STEP)))
 
     def __call__(self, log_size: Tensor) -> Tensor:
         """The step, `(B, D)`, with the jitter of one trajectory."""
@@ -103,12 +108,8 @@ class _Steps:
     def update(self, acceptance: Tensor, white: Tensor) -> None:
         """Take in a transition's acceptance, `(B,)`, and where it led, `(C, B, D)`."""
         self.places.append(white)
-        self.count += 1
-        share = 1 / (self.count + _T0)
-        self.error = (1 - share) * self.error + share * (self.target - acceptance)
-        self.log_size = self.centre - self.count**0.5 / _GAMMA * self.error
-        weight = self.count**-_KAPPA
-        self.log_mean = weight * self.log_size + (1 - weight) * self.log_mean
+        self.averaging.step(self.target - acceptance)
+        self.log_size, self.log_mean = self.averaging.get_state()
 
     def end_window(self) -> None:
         """Take the chains' spread in this window for the scale of the next."""
@@ -117,13 +118,14 @@ class _Steps:
         spread = places.std(0, correction=0)
         spread = torch.where(spread > 0, spread**trust, self.spread)  # chains that stood still say nothing of the scale
         change = (spread / self.spread).log().mean(-1)
-        self.spread, self.log_mean = spread, self.log_mean - change
-        self.count, self.error, self.centre, self.log_size = self._begin()
+        self.spread = spread
+        self._begin(self.log_mean - change)
 
-    def _begin(self) -> tuple[int, Tensor, Tensor, Tensor]:
-        """Dual averaging forgets all but the step size that it has come to."""
+    def _begin(self, log_size: Tensor) -> None:
+        """Begin a window at a step size, and forget all that was averaged before."""
         self.places.clear()
-        return 0, torch.zeros_like(self.log_mean), self.log_mean + math.log(_BOLD), self.log_mean
+        self.log_size = self.log_mean = log_size
+        self.averaging: DualAveraging = DualAveraging(log_size + math.log(_BOLD), gamma=_GAMMA)
 
 
 @torch.no_grad()
