@@ -87,7 +87,8 @@ def sandwich(
         num_temperatures: the number of steps from β = 0 to 1; the bounds close as it grows.
         num_chains: the number C of chains for each row.
         num_steps: leapfrog steps in a trajectory.
-        **kwargs: passed to both.
+        **kwargs: passed to both. A model with a keyword whose name is taken here, such as
+            `num_chains`, is called through `functools.partial`.
 
     Raises:
         ValueError: a site lies outside the row plate; a latent is discrete, or its support is of another kind in each run;

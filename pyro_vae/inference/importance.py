@@ -90,7 +90,8 @@ def importance_sample(model: Callable, guide: Callable, *args: Any, num_samples:
         model: the Pyro model; a VAE with dropout or batch normalisation must be in evaluation mode.
         guide: the Pyro guide.
         *args: passed to both.
-        **kwargs: passed to both.
+        **kwargs: passed to both. A model with a keyword whose name is taken here, such as
+            `num_samples`, is called through `functools.partial`.
         num_samples: the number S of draws for each row; k̂ needs 25 or more, and is of use from some hundreds on.
 
     Raises:

@@ -161,7 +161,8 @@ def hmc(
         num_chains: the number C of chains for each row.
         num_steps: leapfrog steps in a trajectory, at most; at least half as many.
         target_accept: the mean probability of acceptance to aim at, in (0, 1).
-        **kwargs: passed to both.
+        **kwargs: passed to both. A model with a keyword whose name is taken here, such as
+            `num_samples`, is called through `functools.partial`.
 
     Raises:
         ValueError: a site lies outside the row plate; a latent is discrete, or its support is of another kind in each run;
@@ -234,7 +235,8 @@ def nuts(
         num_samples: the number S of draws that are kept of each chain.
         num_warmup: draws before that, in which step size and mass are adapted.
         num_chains: the number C of chains.
-        **kwargs: passed to both.
+        **kwargs: passed to both. A model with a keyword whose name is taken here, such as
+            `num_samples`, is called through `functools.partial`.
 
     Raises:
         ValueError: a latent is discrete, or its support is of another kind in each run; the guide draws outside a support;

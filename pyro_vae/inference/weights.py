@@ -21,7 +21,8 @@ def log_weights(model: Callable, guide: Callable, *args: Any, num_samples: int, 
         model: the Pyro model.
         guide: the Pyro guide.
         *args: passed to both.
-        **kwargs: passed to both.
+        **kwargs: passed to both. A model with a keyword whose name is taken here, such as
+            `num_samples`, is called through `functools.partial`.
         num_samples: the number S of draws for each row.
 
     Returns:

@@ -14,7 +14,7 @@ from pyro.infer.autoguide import AutoDelta, AutoNormal
 from references import LinearGaussian
 from torch import nn
 
-from pyro_vae import DiagNormalPosterior, Posterior, hmc, importance_sample, pareto_smooth
+from pyro_vae import DiagNormalPosterior, Posterior, hmc, importance_sample, log_weights, pareto_smooth
 from pyro_vae.diagnostics import sandwich
 from pyro_vae.inference import importance as correction
 from pyro_vae.inference.given_latents import log_density
@@ -527,6 +527,27 @@ def test_log_joint_less_log_guide_is_the_log_weight(measurements):
     torch.testing.assert_close(log_p - log_q, draws.log_weights().reshape(9, 4), atol=1e-10, rtol=0)
     by_site = sum(draws.by_row([(site, site["fn"].log_prob(site["value"]))]) for site in draws.latents)
     torch.testing.assert_close(log_q, by_site.reshape(9, 4), atol=1e-10, rtol=0)
+
+
+def test_a_keyword_of_the_same_name_reaches_a_model_through_partial():
+    """z ~ N(num_samples, 1), x ~ N(z, 1) at x = 0, with the prior as guide."""
+
+    def guide(x, num_samples):
+        with pyro.plate("rows", len(x)):
+            pyro.sample("z", dist.Normal(float(num_samples), 1.0))
+
+    def model(x, num_samples):
+        with pyro.plate("rows", len(x)):
+            z = pyro.sample("z", dist.Normal(float(num_samples), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    bound = (partial(model, num_samples=3), partial(guide, num_samples=3))
+    x = torch.zeros(2)
+    draws = importance_sample(*bound, x, num_samples=40)
+    z = draws.latents["z"]
+    assert z.shape == (40, 2)
+    torch.testing.assert_close(draws.log_weights, dist.Normal(z, 1.0).log_prob(x))
+    assert log_weights(*bound, x, num_samples=40).shape == (40, 2)
 
 
 def test_the_log_density_of_a_vae_has_gradients(reference):
