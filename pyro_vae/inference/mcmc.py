@@ -78,8 +78,8 @@ class Chains(NamedTuple):
             Rank-normalization, folding, and localization: an improved R̂, Vehtari et al., 2021, section 3.2.
         """
         sizes = {name: effective_sample_size(values, 1, 0) for name, values in self.latents.items()}
-        count = prod(next(iter(self.latents.values())).shape[:2])
-        most = count * max(1.0, math.log10(count))
+        num_samples = prod(next(iter(self.latents.values())).shape[:2])
+        most = num_samples * max(1.0, math.log10(num_samples))
         return {name: size.masked_fill((size < 0) | (size > most), most) for name, size in sizes.items()}
 
 
