@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pyro
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
@@ -101,12 +101,21 @@ class _RefuseReads(TorchFunctionMode):
 
 @contextmanager
 def _without_validation() -> Iterator[None]:
-    """No checks of arguments, which read values: neither by new distributions nor by those that were made before."""
-    with (
-        pyro.validation_enabled(False),
-        mock.patch.object(torch.distributions.Distribution, "_validate_sample", return_value=None),
-    ):
-        yield
+    """Leave out checks of arguments, which read values.
+
+    The setting acts on new distributions only: those that were made before check their samples.
+    """
+    validate = Distribution._validate_sample
+    Distribution._validate_sample = _accept  # type: ignore[method-assign]
+    try:
+        with pyro.validation_enabled(False):
+            yield
+    finally:
+        Distribution._validate_sample = validate  # type: ignore[method-assign]
+
+
+def _accept(self: Distribution, value: Tensor) -> None:
+    """Accept any value of a distribution."""
 
 
 def _reason(error: Exception) -> str:

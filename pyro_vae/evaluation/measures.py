@@ -22,8 +22,8 @@ from pyro_vae.evaluation.row_terms import (
 )
 from pyro_vae.evaluation.vae_rows import BLOCK_ROWS, VAERows, rows_for
 from pyro_vae.evaluation.without_latent import NUM_ROWS, fit_without_latent
+from pyro_vae.inference.programs import Programs
 from pyro_vae.inference.psis import TRUSTED_KHAT
-from pyro_vae.inference.weights import draw
 from pyro_vae.support.checks import whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
@@ -146,8 +146,9 @@ def _weights_program(vae: VAE, num_rows: int, num_samples: int, compile: Compile
     """Log-weights of a chunk of draws, `(S, B)`: traced where there are many chunks, compiled where there are very many."""
     num_chunks = -(-num_rows // BLOCK_ROWS) * len(sample_chunks(num_samples))
 
-    def weights(x: Tensor, y: Tensor | None, count: int) -> tuple[Tensor]:
-        return (draw(vae.model, vae.guide, (x, y), {}, count).log_weights(),)
+    def weights(x: Tensor, y: Tensor | None, num_samples: int) -> tuple[Tensor]:
+        programs = Programs(vae.model, vae.guide, (x, y), {})
+        return (programs.draw(num_samples).log_weights(),)
 
     is_traced = compile is True or num_chunks >= _TRACE_PAYS_FROM
     return Program(weights, calls=[vae], name="log_weights", trace=is_traced, compile=compile, num_calls=num_chunks)

@@ -5,17 +5,16 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from pyro_vae.engine.program import Program
 from pyro_vae.inference.determinism import check_deterministic
 from pyro_vae.inference.hamiltonian import Point, hmc_transition
+from pyro_vae.inference.programs import Programs
 from pyro_vae.inference.row_densities import RowDensities
-from pyro_vae.inference.sites import refuse_points, sample_sites
+from pyro_vae.inference.sites import Site, is_auxiliary, refuse_points
 from pyro_vae.inference.weights import log_mean_exp, log_mean_exp_variance
 from pyro_vae.support.checks import whole
-from pyro_vae.support.store import store_as_found
 
 # The share of trajectories that are to be accepted, and how fast the pilot's step size follows.
 _TARGET, _RATE, _FIRST_STEP = 0.65, 0.2, 0.3
@@ -88,7 +87,8 @@ def sandwich(
         num_temperatures: the number of steps from β = 0 to 1; the bounds close as it grows.
         num_chains: the number C of chains for each row.
         num_steps: leapfrog steps in a trajectory.
-        **kwargs: passed to both.
+        **kwargs: passed to both. A model with a keyword whose name is taken here, such as
+            `num_chains`, is called through `functools.partial`.
 
     Raises:
         ValueError: a site lies outside the row plate; a latent is discrete, or its support is of another kind in each run;
@@ -103,9 +103,10 @@ def sandwich(
     whole(num_temperatures, "num_temperatures")
     whole(num_chains, "num_chains")
     whole(num_steps, "num_steps")
-    check_deterministic(model, guide, args, kwargs)
-    _check_guide(guide, args, kwargs)
-    densities = RowDensities(model, guide, args, kwargs)
+    programs = Programs(model, guide, args, kwargs)
+    check_deterministic(programs)
+    _refuse_without_density(programs.guide_sites())
+    densities = RowDensities(programs)
     exact_start = None if exact is None else _exact_start(densities, exact, num_chains)
     calls = 3 * num_temperatures * (num_steps + 1)
     path = _Path(Program(annealed(densities), calls=[model, guide], name="The path", num_calls=calls), num_steps)
@@ -172,11 +173,10 @@ class _Path:
         return point.white, probability
 
 
-def _check_guide(guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    with store_as_found():
-        sites = sample_sites(poutine.trace(guide).get_trace(*args, **kwargs))
+def _refuse_without_density(sites: list[Site]) -> None:
+    """Refuse a guide that has no density of the model's latents alone."""
     for site in sites:
-        if site["infer"].get("is_auxiliary"):
+        if is_auxiliary(site):
             raise ValueError(
                 f"'guide' must have a density of the model's latents, without auxiliary sites, got '{site['name']}'."
             )

@@ -6,7 +6,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from pyro_vae.inference.sites import RowPlate
+from pyro_vae.inference.row_plate import RowPlate
 
 
 class Coordinates:

@@ -1,6 +1,6 @@
 """Determinism: densities that are the same in each call, and the same in evaluation mode."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from pyro_vae.inference.programs import Programs
 from pyro_vae.support.modules import evaluating
 from pyro_vae.support.store import store_as_found
 
 # Differences of rounding, relative and in nats.
 _TOLERANCE = 1e-4
-_Program = Callable[..., Any]
 
 
 @torch.no_grad()
-def check_deterministic(model: _Program, guide: _Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Refuse programs that give given latents another density in the next call or in evaluation mode.
+def check_deterministic(programs: Programs) -> None:
+    """Refuse programs whose density changes with the next call or in evaluation mode.
 
     Under dropout, or with the statistics of a batch, densities are those of no posterior. Every
     function that takes a model and a guide for weights, chains or bounds begins here. Random state
@@ -32,29 +32,40 @@ def check_deterministic(model: _Program, guide: _Program, args: tuple[Any, ...],
     """
     if get_proxy_mode() is not None:
         return  # what is traced has run as it is written before
-    with random_state_kept(), store_as_found(), pyro.validation_enabled(False), _watching() as in_training:
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
-        for name, program, trace in (("guide", guide, guide_trace), ("model", model, model_trace)):
-            again = _replayed(program, trace, args, kwargs)
-            if not _agree(trace, again):
-                _refuse(name)
-            if in_training:
-                with _evaluating(in_training):
-                    evaluated = _replayed(program, trace, args, kwargs)
-                if not _agree(trace, evaluated):
-                    _refuse(name)
+    with (
+        random_state_kept(),
+        store_as_found(),
+        pyro.validation_enabled(False),
+        _watching() as in_training,
+    ):
+        guide_trace, model_trace = programs.unchecked_traces()
+        _check_replays("guide", programs.bound_guide, guide_trace, in_training)
+        _check_replays("model", programs.bound_model, model_trace, in_training)
+
+
+def _check_replays(
+    name: str,
+    program: Callable[[], Any],
+    trace: poutine.Trace,
+    in_training: Collection[nn.Module],
+) -> None:
+    """Refuse a program that differs from its trace in the next call, or in evaluation mode."""
+    replay = poutine.trace(poutine.replay(program, trace=trace))
+    if not _agree(trace, replay.get_trace()):
+        _refuse(name)
+    if in_training:
+        with _evaluating(in_training):
+            evaluated = replay.get_trace()
+        if not _agree(trace, evaluated):
+            _refuse(name)
 
 
 def _refuse(name: str) -> None:
     raise ValueError(
-        f"'{name}' must give the same density whenever it is asked, and in evaluation mode, but does not: is it in "
-        "training mode with dropout or batch normalisation? Then call .eval() first."
+        f"'{name}' must give the same density whenever it is asked, and in evaluation mode, but "
+        "does not: is it in training mode with dropout or batch normalisation? Then call .eval() "
+        "first."
     )
-
-
-def _replayed(program: _Program, trace: poutine.Trace, args: tuple[Any, ...], kwargs: dict[str, Any]) -> poutine.Trace:
-    return poutine.trace(poutine.replay(program, trace=trace)).get_trace(*args, **kwargs)
 
 
 def _agree(trace: poutine.Trace, other: poutine.Trace) -> bool:

@@ -7,12 +7,14 @@ import torch
 from pyro import poutine
 
 from pyro_vae.distributions.kl import closed_kl
-from pyro_vae.support.store import store_as_found
+from pyro_vae.inference.programs import Programs
 
 
 @torch.no_grad()
 def monte_carlo_sites(model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> list[str]:
-    """The latent sites whose KL has no closed form: there `TraceMeanField_ELBO` draws it, as `Trace_ELBO` does.
+    """The latent sites whose KL has no closed form.
+
+    There `TraceMeanField_ELBO` draws it, as `Trace_ELBO` does.
 
     Arguments:
         model: the Pyro model.
@@ -20,9 +22,8 @@ def monte_carlo_sites(model: Callable, guide: Callable, *args: Any, **kwargs: An
         *args: passed to both.
         **kwargs: passed to both.
     """
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), store_as_found():
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        guide_trace, model_trace = Programs(model, guide, args, kwargs).unchecked_traces()
     names = poutine.util.prune_subsample_sites(guide_trace).stochastic_nodes
     # Auxiliary sites of the guide are not in the model.
     pairs: list[tuple[Any, Any]] = [

@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 
 from pyro_vae.inference.determinism import check_deterministic, random_state_kept
+from pyro_vae.inference.given_latents import check_draws_apart
+from pyro_vae.inference.programs import Programs
 from pyro_vae.inference.psis import pareto_smooth
-from pyro_vae.inference.sites import RowPlate, check_draws_apart, refuse_points, row_plate
-from pyro_vae.inference.weights import draw, log_mean_exp
-from pyro_vae.support.checks import as_shape
+from pyro_vae.inference.row_plate import RowPlate
+from pyro_vae.inference.sites import is_auxiliary, refuse_points
+from pyro_vae.inference.weights import log_mean_exp
+from pyro_vae.support.checks import whole
 
 # Rows times draws that pass through model and guide at once: bounds the memory.
 _CHUNK = 20_000
@@ -54,7 +57,7 @@ class WeightedDraws(NamedTuple):
 
     def resample(self, num_draws: int) -> dict[str, Tensor]:
         """Draws by weight, with replacement, each `(num_draws, B, ...)`; by torch's default generator."""
-        as_shape(num_draws, "num_draws")
+        whole(num_draws, "num_draws")
         index = torch.multinomial(self.weights.T, num_draws, replacement=True).T
         rows = torch.arange(index.shape[1], device=index.device)
         return {name: values[index, rows] for name, values in self.latents.items()}
@@ -87,7 +90,8 @@ def importance_sample(model: Callable, guide: Callable, *args: Any, num_samples:
         model: the Pyro model; a VAE with dropout or batch normalisation must be in evaluation mode.
         guide: the Pyro guide.
         *args: passed to both.
-        **kwargs: passed to both.
+        **kwargs: passed to both. A model with a keyword whose name is taken here, such as
+            `num_samples`, is called through `functools.partial`.
         num_samples: the number S of draws for each row; k̂ needs 25 or more, and is of use from some hundreds on.
 
     Raises:
@@ -100,34 +104,37 @@ def importance_sample(model: Callable, guide: Callable, *args: Any, num_samples:
         >>> draws.expectation(draws.latents["z"]).shape, draws.khat.shape
         (torch.Size([3, 2]), torch.Size([3]))
     """
-    (count,) = as_shape(num_samples, "num_samples")
-    check_deterministic(model, guide, args, kwargs)
-    plate = row_plate(model, guide, args, kwargs)
-    _check_draws_apart(model, guide, args, kwargs, plate)
+    whole(num_samples, "num_samples")
+    programs = Programs(model, guide, args, kwargs)
+    check_deterministic(programs)
+    plate = programs.row_plate()
+    programs = programs.of_rows(plate)
+    _check_draws_apart(programs, plate)
     size = max(1, _CHUNK // plate.size)
-    parts = [_weighted(model, guide, args, kwargs, plate, min(size, count - start)) for start in range(0, count, size)]
+    starts = range(0, num_samples, size)
+    parts = [_weighted(programs, plate, min(size, num_samples - start)) for start in starts]
     log_weights = torch.cat([weights for weights, _ in parts])
     latents = {name: torch.cat([values[name] for _, values in parts]) for name in parts[0][1]}
     smoothed = pareto_smooth(log_weights)
     return WeightedDraws(latents, log_weights, smoothed.log_weights.exp(), smoothed.khat)
 
 
-def _check_draws_apart(
-    model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any], plate: RowPlate
-) -> None:
+def _check_draws_apart(programs: Programs, plate: RowPlate) -> None:
     with random_state_kept():
-        two = draw(plate.of_rows(model), guide, args, kwargs, 2, plate.max_plate_nesting)
-    latents = {site["name"]: site["value"] for site in two.latents if not site["infer"].get("is_auxiliary")}
-    check_draws_apart(model, latents, args, kwargs, plate)
+        two = programs.draw(2, plate.max_plate_nesting)
+    latents = {site["name"]: site["value"] for site in two.latents if not is_auxiliary(site)}
+    check_draws_apart(programs.bound_model, latents, plate)
 
 
 def _weighted(
-    model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any], plate: RowPlate, num_samples: int
+    programs: Programs,
+    plate: RowPlate,
+    num_samples: int,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Log-weights `(S, B)` and latents `(S, B, ...)` of one pass."""
-    draws = draw(plate.of_rows(model), guide, args, kwargs, num_samples, plate.max_plate_nesting)
+    draws = programs.draw(num_samples, plate.max_plate_nesting)
     log_weights = draws.log_weights().reshape(num_samples, plate.size)
-    latents = [site for site in draws.latents if not site["infer"].get("is_auxiliary")]
+    latents = [site for site in draws.latents if not is_auxiliary(site)]
     if len(latents) == len(draws.latents):
         refuse_points(latents)
     return log_weights, {site["name"]: plate.rows_second(site["value"]) for site in latents}

@@ -9,6 +9,7 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer import MCMC, NUTS
+from pyro.ops.dual_averaging import DualAveraging
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
@@ -16,14 +17,24 @@ from pyro_vae.engine.program import Program
 from pyro_vae.inference.coordinates import Coordinates
 from pyro_vae.inference.determinism import check_deterministic
 from pyro_vae.inference.hamiltonian import Point, hmc_transition, with_gradient
-from pyro_vae.inference.row_densities import SCALE_DRAWS, RowDensities, guide_latents, latent_kinds
-from pyro_vae.inference.supports import Kinds, ToReal, ToSupport, run_to_last_latent
+from pyro_vae.inference.programs import Programs
+from pyro_vae.inference.row_densities import SCALE_DRAWS, RowDensities
+from pyro_vae.inference.supports import (
+    Kinds,
+    ToReal,
+    ToSupport,
+    latent_kinds,
+    run_to_last_latent,
+)
 from pyro_vae.support.checks import whole
 from pyro_vae.support.store import store_as_found
 
-# Dual averaging: how slowly the step size follows, and how soon it settles (Hoffman and Gelman, 2014, section 3.2). Their γ
-# of 0.05 swings so far that the mean step in a short window is accepted far more often than asked.
-_GAMMA, _T0, _KAPPA, _BOLD = 0.3, 10.0, 0.75, 2.0
+# Dual averaging: how slowly the step size follows. The γ of 0.05 of Hoffman and Gelman (2014,
+# section 3.2) swings so far that the mean step in a short window is accepted far more often than
+# asked.
+_GAMMA = 0.3
+# The step size that dual averaging leans to, in units of the one that it begins with.
+_BOLD = 2.0
 # The step size to begin with, in units of the guide's scale.
 _FIRST_STEP = 0.3
 # The windows of the warm-up, the transitions that dual averaging needs in one, and the draws that the guide's own scale
@@ -67,8 +78,8 @@ class Chains(NamedTuple):
             Rank-normalization, folding, and localization: an improved R̂, Vehtari et al., 2021, section 3.2.
         """
         sizes = {name: effective_sample_size(values, 1, 0) for name, values in self.latents.items()}
-        count = prod(next(iter(self.latents.values())).shape[:2])
-        most = count * max(1.0, math.log10(count))
+        num_samples = prod(next(iter(self.latents.values())).shape[:2])
+        most = num_samples * max(1.0, math.log10(num_samples))
         return {name: size.masked_fill((size < 0) | (size > most), most) for name, size in sizes.items()}
 
 
@@ -83,10 +94,11 @@ class _Steps:
     """
 
     def __init__(self, like: Tensor, num_warmup: int, target: float) -> None:
-        self.window, self.target = max(_LEAST_WINDOW, num_warmup // _WINDOWS), target
-        self.spread, self.places = torch.ones_like(like[0]), list[Tensor]()
-        self.log_mean = torch.full_like(like[0, :, 0], math.log(_FIRST_STEP))
-        self.count, self.error, self.centre, self.log_size = self._begin()
+        self.window = max(_LEAST_WINDOW, num_warmup // _WINDOWS)
+        self.target = target
+        self.spread = torch.ones_like(like[0])
+        self.places: list[Tensor] = []
+        self._begin(torch.full_like(like[0, :, 0], math.log(_FIRST_STEP)))
 
     def __call__(self, log_size: Tensor) -> Tensor:
         """The step, `(B, D)`, with the jitter of one trajectory."""
@@ -96,12 +108,8 @@ class _Steps:
     def update(self, acceptance: Tensor, white: Tensor) -> None:
         """Take in a transition's acceptance, `(B,)`, and where it led, `(C, B, D)`."""
         self.places.append(white)
-        self.count += 1
-        share = 1 / (self.count + _T0)
-        self.error = (1 - share) * self.error + share * (self.target - acceptance)
-        self.log_size = self.centre - self.count**0.5 / _GAMMA * self.error
-        weight = self.count**-_KAPPA
-        self.log_mean = weight * self.log_size + (1 - weight) * self.log_mean
+        self.averaging.step(self.target - acceptance)
+        self.log_size, self.log_mean = self.averaging.get_state()
 
     def end_window(self) -> None:
         """Take the chains' spread in this window for the scale of the next."""
@@ -110,13 +118,14 @@ class _Steps:
         spread = places.std(0, correction=0)
         spread = torch.where(spread > 0, spread**trust, self.spread)  # chains that stood still say nothing of the scale
         change = (spread / self.spread).log().mean(-1)
-        self.spread, self.log_mean = spread, self.log_mean - change
-        self.count, self.error, self.centre, self.log_size = self._begin()
+        self.spread = spread
+        self._begin(self.log_mean - change)
 
-    def _begin(self) -> tuple[int, Tensor, Tensor, Tensor]:
-        """Dual averaging forgets all but the step size that it has come to."""
+    def _begin(self, log_size: Tensor) -> None:
+        """Begin a window at a step size, and forget all that was averaged before."""
         self.places.clear()
-        return 0, torch.zeros_like(self.log_mean), self.log_mean + math.log(_BOLD), self.log_mean
+        self.log_size = self.log_mean = log_size
+        self.averaging: DualAveraging = DualAveraging(log_size + math.log(_BOLD), gamma=_GAMMA)
 
 
 @torch.no_grad()
@@ -152,7 +161,8 @@ def hmc(
         num_chains: the number C of chains for each row.
         num_steps: leapfrog steps in a trajectory, at most; at least half as many.
         target_accept: the mean probability of acceptance to aim at, in (0, 1).
-        **kwargs: passed to both.
+        **kwargs: passed to both. A model with a keyword whose name is taken here, such as
+            `num_samples`, is called through `functools.partial`.
 
     Raises:
         ValueError: a site lies outside the row plate; a latent is discrete, or its support is of another kind in each run;
@@ -170,8 +180,9 @@ def hmc(
     whole(num_steps, "num_steps")
     if not 0 < target_accept < 1:
         raise ValueError(f"'target_accept' must lie in (0, 1), got {target_accept}.")
-    check_deterministic(model, guide, args, kwargs)
-    densities = RowDensities(model, guide, args, kwargs)
+    programs = Programs(model, guide, args, kwargs)
+    check_deterministic(programs)
+    densities = RowDensities(programs)
     calls = (num_samples + num_warmup) * num_steps
     program = Program(with_gradient(densities.log_joint), calls=[model, guide], name="log p(x, z)", num_calls=calls)
 
@@ -224,7 +235,8 @@ def nuts(
         num_samples: the number S of draws that are kept of each chain.
         num_warmup: draws before that, in which step size and mass are adapted.
         num_chains: the number C of chains.
-        **kwargs: passed to both.
+        **kwargs: passed to both. A model with a keyword whose name is taken here, such as
+            `num_samples`, is called through `functools.partial`.
 
     Raises:
         ValueError: a latent is discrete, or its support is of another kind in each run; the guide draws outside a support;
@@ -239,23 +251,24 @@ def nuts(
     whole(num_samples, "num_samples")
     whole(num_warmup, "num_warmup")
     whole(num_chains, "num_chains")
-    check_deterministic(model, guide, args, kwargs)
+    programs = Programs(model, guide, args, kwargs)
+    check_deterministic(programs)
     with torch.no_grad():
-        draws = _guide_draws(guide, max(SCALE_DRAWS, num_chains), args, kwargs)
-        kinds = latent_kinds(model, guide, args, kwargs)
-        real = [_real(model, latents, kinds, args, kwargs) for latents in draws]
+        draws = _guide_draws(programs, max(SCALE_DRAWS, num_chains))
+        kinds = latent_kinds(programs)
+        real = [_real(programs, latents, kinds) for latents in draws]
         stacked = {name: torch.stack([numbers[name] for numbers in real]) for name in draws[0]}
     coordinates = Coordinates(stacked)
 
     def potential(state: dict[str, Tensor]) -> Tensor:
         at = ToSupport(coordinates.real(state["white"]), kinds)
-        trace = poutine.trace(at(model)).get_trace(*args, **kwargs)
+        trace = poutine.trace(at(programs.bound_model)).get_trace()
         return -(trace.log_prob_sum() + torch.stack([log_det.sum() for log_det in at.log_dets.values()]).sum())
 
     def latents(white: Tensor) -> dict[str, Tensor]:
         at = ToSupport(coordinates.real(white), kinds)
         with pyro.validation_enabled(False):  # as in the chain
-            run_to_last_latent(at, model, args, kwargs)
+            run_to_last_latent(at, programs.bound_model)
         return at.values
 
     with store_as_found(), torch.enable_grad():
@@ -278,8 +291,8 @@ def nuts(
     )
 
 
-def _guide_draws(guide: Callable, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[dict[str, Tensor]]:
-    draws = [guide_latents(guide, args, kwargs) for _ in range(count)]
+def _guide_draws(programs: Programs, num_samples: int) -> list[dict[str, Tensor]]:
+    draws = [programs.guide_latents() for _ in range(num_samples)]
     for latents in draws:
         if latents.keys() != draws[0].keys():
             names, first = ", ".join(latents) or "none", ", ".join(draws[0]) or "none"
@@ -287,13 +300,11 @@ def _guide_draws(guide: Callable, count: int, args: tuple[Any, ...], kwargs: dic
     return draws
 
 
-def _real(
-    model: Callable, latents: dict[str, Tensor], kinds: Kinds, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Tensor]:
+def _real(programs: Programs, latents: dict[str, Tensor], kinds: Kinds) -> dict[str, Tensor]:
     """The real numbers of one draw of all latents."""
     at = ToReal(latents, kinds)
     with store_as_found(), pyro.validation_enabled(False):
-        run_to_last_latent(at, model, args, kwargs)
+        run_to_last_latent(at, programs.bound_model)
     return at.real
 
 

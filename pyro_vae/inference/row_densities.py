@@ -1,24 +1,14 @@
-"""Densities by row: log p(x, z) and log q(z | x) as functions of latents in a guide's coordinates."""
-
-from collections.abc import Callable
-from typing import Any
+"""log p(x, z) and log q(z | x) by row, as functions of latents in a guide's coordinates."""
 
 import pyro
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from pyro_vae.inference.coordinates import Coordinates
-from pyro_vae.inference.sites import (
-    check_draws_apart,
-    given_density,
-    log_density,
-    row_plate,
-    sample_sites,
-    samples_plate,
-    traces,
-)
-from pyro_vae.inference.supports import Kinds, ToReal, ToSupport, run_to_last_latent
+from pyro_vae.inference.given_latents import check_draws_apart, given_density, log_density
+from pyro_vae.inference.programs import Programs
+from pyro_vae.inference.row_plate import samples_plate
+from pyro_vae.inference.supports import ToReal, ToSupport, latent_kinds, run_to_last_latent
 from pyro_vae.support.store import store_as_found
 
 # Draws of the guide from which its mean and scale in each row are taken.
@@ -26,31 +16,30 @@ SCALE_DRAWS = 200
 
 
 class RowDensities:
-    """log p(x, z) and log q(z | x) of a model and a guide, at latents given in the guide's coordinates w, row by row.
+    """log p(x, z) and log q(z | x) by row, at latents given in the guide's coordinates w.
 
-    Both are densities of w: the Jacobian of its map to z is part of them, but for a constant that they share. The map is
-    made site by site while the model runs, since the support of a latent may depend on the latents before it.
+    Both are densities of w: the Jacobian of its map to z is part of them, except for a constant
+    that they share. The map is made site by site while the model runs. So the support of a latent
+    may depend on the latents before it.
 
     Arguments:
-        model: the Pyro model.
-        guide: the Pyro guide; both as for `importance_sample`, but with continuous latents.
-        args: passed to both.
-        kwargs: passed to both.
+        programs: model and guide as for `importance_sample`, but with continuous latents.
 
     Raises:
-        ValueError: a latent is discrete, or its support is of another kind in each run; the guide draws outside the
-            support; the density depends on the other draws; no one row plate, as for `importance_sample`.
+        ValueError: if a latent is discrete, or its support is of another kind in each run; if the
+            guide draws outside the support; if the density depends on the other draws; if there is
+            no one row plate, as for `importance_sample`.
     """
 
-    def __init__(self, model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.model, self.guide, self.args, self.kwargs = model, guide, args, kwargs
-        self.plate = row_plate(model, guide, args, kwargs)
-        self._kinds = latent_kinds(model, guide, args, kwargs)
+    def __init__(self, programs: Programs) -> None:
+        self.programs = programs
+        self.plate = programs.row_plate()
+        self._kinds = latent_kinds(programs)
         draws = self._draws(SCALE_DRAWS)
         self.coordinates = Coordinates(self._real(draws), self.plate)
         self._shapes = {name: values.shape[1:] for name, values in draws.items()}
         two = {name: torch.cat([other, draws[name][:1]]) for name, other in self._draws(1).items()}
-        check_draws_apart(model, two, args, kwargs, self.plate)
+        check_draws_apart(programs.bound_model, two, self.plate)
 
     @property
     def names(self) -> list[str]:
@@ -69,7 +58,7 @@ class RowDensities:
         """Both, from one run of the model."""
         log_joint, at = self._joint_at(white)
         with pyro.validation_enabled(False):
-            log_guide = log_density(self.guide, at.values, self.args, self.kwargs, self.plate)
+            log_guide = log_density(self.programs.bound_guide, at.values, self.plate)
         return log_guide + self.coordinates.total(at.log_dets), log_joint
 
     def start(self, num_chains: int) -> Tensor:
@@ -84,23 +73,26 @@ class RowDensities:
         return {name: self.plate.rows_second(at.values[name]) for name in self.names}
 
     def place(self, latents: dict[str, Tensor]) -> Tensor:
-        """w of given latents by name, one value for each row as a trace of the model has them, `(1, B, D)`.
+        """w of given latents by name, `(1, B, D)`: one value for each row, as a trace has them.
 
         Raises:
-            ValueError: a latent of another shape, or outside its support.
+            ValueError: if a latent has another shape, or lies outside its support.
         """
         for name, shape in self._shapes.items():
             value = latents[name]
             if value.numel() != shape.numel() or value.shape != shape[-value.dim() :]:
-                raise ValueError(f"'{name}' must have the shape {tuple(shape)}, got {tuple(value.shape)}.")
+                found = tuple(value.shape)
+                raise ValueError(f"'{name}' must have the shape {tuple(shape)}, got {found}.")
         # A trace has no dimensions for plates outside the row plate that a latent does not lie in.
         draws = {name: latents[name].reshape(1, *shape) for name, shape in self._shapes.items()}
         return self._white(draws, source="exact")
 
     def _joint_at(self, white: Tensor) -> tuple[Tensor, ToSupport]:
         at = ToSupport(self.coordinates.real(white), self._kinds)
-        with pyro.validation_enabled(False):  # a trajectory may leave the numbers: it is rejected, and no error
-            log_joint = given_density(at(self.model), len(white), self.args, self.kwargs, self.plate)
+        model = at(self.programs.bound_model)
+        # A trajectory may leave the numbers: it is rejected, and no error.
+        with pyro.validation_enabled(False):
+            log_joint = given_density(model, len(white), self.plate)
         return log_joint + self.coordinates.total(at.log_dets), at
 
     def _white(self, draws: dict[str, Tensor], source: str = "guide") -> Tensor:
@@ -112,32 +104,14 @@ class RowDensities:
         self._run_to_last_latent(at, len(next(iter(draws.values()))))
         return {name: at.real[name] for name in draws}
 
-    def _run_to_last_latent(self, at: ToReal | ToSupport, count: int) -> None:
-        with store_as_found(), pyro.validation_enabled(False), samples_plate(count, self.plate):
-            run_to_last_latent(at, self.model, self.args, self.kwargs)
+    def _run_to_last_latent(self, at: ToReal | ToSupport, num_samples: int) -> None:
+        with store_as_found(), pyro.validation_enabled(False), self._samples_plate(num_samples):
+            run_to_last_latent(at, self.programs.bound_model)
 
     @torch.no_grad()
-    def _draws(self, count: int) -> dict[str, Tensor]:
-        with pyro.plate("pyro_vae.draws", count, dim=-1 - self.plate.max_plate_nesting):
-            return guide_latents(self.guide, self.args, self.kwargs)
+    def _draws(self, num_samples: int) -> dict[str, Tensor]:
+        with self._samples_plate(num_samples):
+            return self.programs.guide_latents()
 
-
-def guide_latents(guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
-    """One draw of all of the model's latents from the guide, by name."""
-    with store_as_found():
-        sites = sample_sites(poutine.trace(guide).get_trace(*args, **kwargs))
-    return {site["name"]: site["value"] for site in sites if not site["infer"].get("is_auxiliary")}
-
-
-@torch.no_grad()
-def latent_kinds(model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Kinds:
-    """The kind of each latent of the model, from a run of guide and model.
-
-    Raises:
-        ValueError: model and guide have other latents; a latent is discrete.
-    """
-    kinds = Kinds()
-    for site in sample_sites(traces(model, guide, args, kwargs)[1]):
-        if not site["is_observed"]:
-            kinds.support(site)
-    return kinds
+    def _samples_plate(self, num_samples: int) -> pyro.plate:
+        return samples_plate(num_samples, self.plate.max_plate_nesting)

@@ -25,6 +25,9 @@ from torch.distributions import (
 )
 from torch.distributions.constraints import Constraint
 
+from pyro_vae.inference.programs import Programs
+from pyro_vae.inference.sites import sample_sites
+
 
 class Support(NamedTuple):
     """Support of a distribution: the image of a constraint under transforms.
@@ -147,6 +150,21 @@ class Kinds:
         return support
 
 
+@torch.no_grad()
+def latent_kinds(programs: Programs) -> Kinds:
+    """The kind of each latent of the model, from a run of guide and model.
+
+    Raises:
+        ValueError: if model and guide have other latents; if a latent is discrete.
+    """
+    kinds = Kinds()
+    _, model_trace = programs.traces()
+    for site in sample_sites(model_trace):
+        if not site["is_observed"]:
+            kinds.support(site)
+    return kinds
+
+
 class _AtLatents(Messenger, ABC):
     """Gives each latent a value in place of a draw.
 
@@ -253,10 +271,10 @@ class _StopAfter(Messenger):
             raise _LastLatent
 
 
-def run_to_last_latent(at: _AtLatents, program: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def run_to_last_latent(at: _AtLatents, program: Callable[[], Any]) -> None:
     """Run a program no further than its last latent, so that nothing is decoded or scored."""
     with suppress(_LastLatent):
-        _StopAfter(at.names)(at(program))(*args, **kwargs)
+        _StopAfter(at.names)(at(program))()
 
 
 def _check_shape(name: str, distribution: Any, value: Tensor) -> None:

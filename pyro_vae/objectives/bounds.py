@@ -9,7 +9,9 @@ from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
 from torch import Tensor
 
-from pyro_vae.inference.weights import Draws, draw, log_mean_exp
+from pyro_vae.inference.draws import Draws
+from pyro_vae.inference.programs import Programs
+from pyro_vae.inference.weights import log_mean_exp
 from pyro_vae.objectives.masks import by_element, kept_elements
 from pyro_vae.support.checks import whole
 
@@ -48,7 +50,8 @@ class RowELBO(ELBO, ABC):
 
     def draw(self, model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Draws:
         """K draws of the latents, which must be reparameterised."""
-        draws = draw(model, guide, args, kwargs, self.num_particles, self.max_plate_nesting)
+        programs = Programs(model, guide, args, kwargs)
+        draws = programs.draw(self.num_particles, self.max_plate_nesting)
         for site in draws.latents:
             if not site["fn"].has_rsample:
                 raise ValueError(

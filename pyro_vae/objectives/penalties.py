@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from pyro_vae.distributions.kl import closed_kl, closed_kl_by_dim
+from pyro_vae.inference.draws import Draws
 from pyro_vae.inference.sites import Site, log_prob, weighed
-from pyro_vae.inference.weights import Draws
 from pyro_vae.objectives.bounds import RowELBO
 from pyro_vae.objectives.masks import by_element, kept_elements, without_masks
 from pyro_vae.support.checks import not_negative, positive

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from pyro_vae.inference.coordinates import Coordinates
-from pyro_vae.inference.sites import RowPlate, row_plate, samples_plate
+from pyro_vae.inference.programs import Programs
+from pyro_vae.inference.row_plate import RowPlate, samples_plate
 from pyro_vae.inference.supports import Kinds, ToReal, ToSupport
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -82,7 +83,7 @@ class Example:
         count = len(next(iter(numbers.values())))
         if self.plate is not None:
             at = make(numbers)
-            with samples_plate(count, self.plate):
+            with samples_plate(count, self.plate.max_plate_nesting):
                 at(self.program)()
             return result(at)
         found = []
@@ -245,7 +246,7 @@ def test_the_plate_of_a_program_fits_its_draws(row_dim):
             with pyro.plate("inner", 3, dim=-3 - row_dim):
                 pyro.sample("inner_latent", dist.LogNormal(torch.zeros(2), 1.0).to_event(1))
 
-    plate = row_plate(program, program, (), {})
+    plate = Programs(program, program, (), {}).row_plate()
     with pyro.plate("draws", 30, dim=-1 - plate.max_plate_nesting):
         trace = pyro.poutine.trace(program).get_trace()
     draws = {name: trace.nodes[name]["value"] for name in ("outer", "inner_latent")}

@@ -24,6 +24,7 @@ from pyro_vae import (
 from pyro_vae.diagnostics import inference_gaps, sandwich
 from pyro_vae.engine import Program
 from pyro_vae.inference.determinism import check_deterministic
+from pyro_vae.inference.programs import Programs
 
 
 class OwnDropout(nn.Module):
@@ -116,7 +117,7 @@ def test_what_depends_on_other_draws_is_refused(ask):
 def test_a_training_mode_that_changes_nothing_is_taken(layer):
     vae, x = vae_with(layer(), "model")
     random = torch.get_rng_state()
-    check_deterministic(vae.model, vae.guide, (x,), {})
+    check_deterministic(Programs(vae.model, vae.guide, (x,), {}))
     assert torch.equal(torch.get_rng_state(), random)
     assert vae.training
 

@@ -1,6 +1,7 @@
 """Draws with weights by row, against posteriors that are known in closed form, for VAEs and for any other Pyro program."""
 
 import math
+from functools import partial
 
 import pyro
 import pyro.distributions as dist
@@ -13,11 +14,13 @@ from pyro.infer.autoguide import AutoDelta, AutoNormal
 from references import LinearGaussian
 from torch import nn
 
-from pyro_vae import DiagNormalPosterior, Posterior, hmc, importance_sample, pareto_smooth
+from pyro_vae import DiagNormalPosterior, Posterior, hmc, importance_sample, log_weights, pareto_smooth
 from pyro_vae.diagnostics import sandwich
 from pyro_vae.inference import importance as correction
-from pyro_vae.inference.sites import RowPlate, log_density, row_plate, sample_sites
-from pyro_vae.inference.weights import draw
+from pyro_vae.inference.given_latents import log_density
+from pyro_vae.inference.programs import Programs
+from pyro_vae.inference.row_plate import RowPlate
+from pyro_vae.inference.sites import sample_sites
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -400,8 +403,9 @@ def test_the_param_store_is_left_as_found_and_nothing_has_a_gradient(reference):
 
 def test_the_plate_and_the_nesting_are_found(reference, measurements):
     vae, x = linear_gaussian_vae(reference), torch.randn(6, 5)
-    assert row_plate(vae.model, vae.guide, (x,), {}) == RowPlate(6, -1, 1)
-    assert row_plate(measurements.model, measurements.guide, (), {}) == RowPlate(4, measurements.row_dim, 2)
+    assert Programs(vae.model, vae.guide, (x,), {}).row_plate() == RowPlate(6, -1, 1)
+    programs = Programs(measurements.model, measurements.guide, (), {})
+    assert programs.row_plate() == RowPlate(4, measurements.row_dim, 2)
 
     def deep():
         with pyro.plate("rows", 3, dim=-2):
@@ -409,7 +413,7 @@ def test_the_plate_and_the_nesting_are_found(reference, measurements):
             with pyro.plate("far", 5, dim=-4), pyro.plate("near", 2, dim=-1):
                 pyro.sample("w", dist.Normal(0.0, 1.0))
 
-    assert row_plate(deep, deep, (), {}) == RowPlate(3, -2, 4)
+    assert Programs(deep, deep, (), {}).row_plate() == RowPlate(3, -2, 4)
     latents = importance_sample(deep, deep, num_samples=7).latents
     assert (latents["z"].shape, latents["w"].shape) == ((7, 3, 1, 1, 1), (7, 3, 5, 1, 2))
 
@@ -498,10 +502,11 @@ def test_weights_that_are_not_numbers_are_refused():
 
 @pytest.mark.parametrize("part", ["model", "guide", "wide_guide"])
 def test_the_log_density_is_the_sum_of_the_sites_by_row(measurements, part):
-    program, plate = getattr(measurements, part), row_plate(measurements.model, measurements.guide, (), {})
+    program = getattr(measurements, part)
+    plate = Programs(measurements.model, measurements.guide, (), {}).row_plate()
     shape = (6, 1, 4) if measurements.row_dim == -1 else (6, 4, 1)
     latents = {"z": torch.randn(shape), "rate": torch.rand(shape) + 0.1}
-    found = log_density(poutine.scale(program, scale=0.3), latents, (), {}, plate)
+    found = log_density(poutine.scale(program, scale=0.3), latents, plate)
     assert found.shape == (6, 4)
     for draw_number in range(6):
         data = {name: value[draw_number] for name, value in latents.items()}
@@ -513,22 +518,44 @@ def test_the_log_density_is_the_sum_of_the_sites_by_row(measurements, part):
 
 
 def test_log_joint_less_log_guide_is_the_log_weight(measurements):
-    plate = row_plate(measurements.model, measurements.wide_guide, (), {})
-    draws = draw(measurements.model, measurements.wide_guide, (), {}, 9, plate.max_plate_nesting)
+    programs = Programs(measurements.model, measurements.wide_guide, (), {})
+    plate = programs.row_plate()
+    draws = programs.draw(9, plate.max_plate_nesting)
     latents = {site["name"]: site["value"] for site in draws.latents}
-    log_p, log_q = (
-        log_density(program, latents, (), {}, plate) for program in (measurements.model, measurements.wide_guide)
-    )
+    parts = (measurements.model, measurements.wide_guide)
+    log_p, log_q = (log_density(program, latents, plate) for program in parts)
     torch.testing.assert_close(log_p - log_q, draws.log_weights().reshape(9, 4), atol=1e-10, rtol=0)
     by_site = sum(draws.by_row([(site, site["fn"].log_prob(site["value"]))]) for site in draws.latents)
     torch.testing.assert_close(log_q, by_site.reshape(9, 4), atol=1e-10, rtol=0)
 
 
+def test_a_keyword_of_the_same_name_reaches_a_model_through_partial():
+    """z ~ N(num_samples, 1), x ~ N(z, 1) at x = 0, with the prior as guide."""
+
+    def guide(x, num_samples):
+        with pyro.plate("rows", len(x)):
+            pyro.sample("z", dist.Normal(float(num_samples), 1.0))
+
+    def model(x, num_samples):
+        with pyro.plate("rows", len(x)):
+            z = pyro.sample("z", dist.Normal(float(num_samples), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    bound = (partial(model, num_samples=3), partial(guide, num_samples=3))
+    x = torch.zeros(2)
+    draws = importance_sample(*bound, x, num_samples=40)
+    z = draws.latents["z"]
+    assert z.shape == (40, 2)
+    torch.testing.assert_close(draws.log_weights, dist.Normal(z, 1.0).log_prob(x))
+    assert log_weights(*bound, x, num_samples=40).shape == (40, 2)
+
+
 def test_the_log_density_of_a_vae_has_gradients(reference):
     vae, x = linear_gaussian_vae(reference), torch.randn(4, 5)
     z = torch.randn(6, 4, 2, requires_grad=True)
-    plate = row_plate(vae.model, vae.guide, (x,), {})
-    log_p, log_q = (log_density(program, {"z": z}, (x,), {}, plate) for program in (vae.model, vae.guide))
+    plate = Programs(vae.model, vae.guide, (x,), {}).row_plate()
+    parts = (partial(vae.model, x), partial(vae.guide, x))
+    log_p, log_q = (log_density(program, {"z": z}, plate) for program in parts)
     torch.testing.assert_close(log_p - log_q, reference.log_marginal(x).expand(6, 4), atol=1e-10, rtol=0)
     (gradient,) = torch.autograd.grad(log_p.sum(), z)
     expected = (reference.posterior_loc(x) - z) @ reference.posterior_covariance().inverse()
@@ -543,7 +570,7 @@ def test_a_latent_without_a_value_is_refused():
             pyro.sample("z", dist.Delta(u.exp(), log_density=-u))
 
     with pytest.raises(ValueError, match="must have a value for each latent of the program, but there is none for 'u'"):
-        log_density(guide, {"z": torch.rand(5, 3)}, (), {}, RowPlate(3, -1, 1))
+        log_density(guide, {"z": torch.rand(5, 3)}, RowPlate(3, -1, 1))
 
 
 def test_a_guide_without_a_density_is_refused():

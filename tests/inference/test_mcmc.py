@@ -234,6 +234,22 @@ def test_hmc_refuses_what_is_no_probability(reference, target):
         hmc(linear_gaussian_vae(reference).model, off_guide(reference), torch.zeros(1, 4), target_accept=target)
 
 
+def test_a_keyword_of_the_same_name_reaches_a_model_through_partial(reference):
+    vae = linear_gaussian_vae(reference)
+
+    def scaled(program, x, num_samples):
+        return program(x / num_samples)
+
+    bound = [partial(scaled, program, num_samples=3) for program in (vae.model, vae.guide)]
+    x = torch.randn(2, 4)
+    torch.manual_seed(0)
+    through = hmc(*bound, x, num_samples=5, num_warmup=5, num_chains=2)
+    torch.manual_seed(0)
+    plain = hmc(vae.model, vae.guide, x / 3, num_samples=5, num_warmup=5, num_chains=2)
+    assert through.latents["z"].shape == (5, 2, 2, 3)
+    assert torch.equal(through.latents["z"], plain.latents["z"])
+
+
 def with_discrete(x):
     with pyro.plate("rows", len(x)):
         pyro.sample("k", dist.Bernoulli(0.5))

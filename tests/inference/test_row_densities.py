@@ -11,6 +11,7 @@ from references import LinearGaussian, normals
 from torch.distributions import MultivariateNormal
 
 from pyro_vae.inference.hamiltonian import Point, hmc_transition, with_gradient
+from pyro_vae.inference.programs import Programs
 from pyro_vae.inference.row_densities import RowDensities
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -64,7 +65,7 @@ def nested_guide(x):
 
 
 def of(model, guide, *args):
-    return RowDensities(model, guide, args, {})
+    return RowDensities(Programs(model, guide, args, {}))
 
 
 # Densities

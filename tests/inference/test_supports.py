@@ -12,6 +12,7 @@ from torch import nn
 
 from pyro_vae import hmc, importance_sample, nuts
 from pyro_vae.diagnostics import sandwich
+from pyro_vae.inference.programs import Programs
 from pyro_vae.inference.row_densities import RowDensities
 from pyro_vae.inference.supports import Kinds, Support, ToSupport
 
@@ -169,7 +170,7 @@ def mixed(x):
 
 def test_the_density_of_w_is_that_of_the_latents_times_the_jacobian_of_autograd():
     x = torch.tensor([[0.3], [-1.0], [2.0]])
-    densities = RowDensities(mixed, mixed, (x,), {})
+    densities = RowDensities(Programs(mixed, mixed, (x,), {}))
     white = 0.7 * torch.randn(2, 3, 1 + 3 + 2 + 4)
     latents = {name: densities.plate.rows_in_place(value) for name, value in densities.latents(white).items()}
     with pyro.plate("draws", 2, dim=-3):
@@ -195,7 +196,7 @@ def test_the_density_of_w_is_that_of_the_latents_times_the_jacobian_of_autograd(
 
 def test_the_guides_draws_are_standard_in_the_coordinates_of_each_draw():
     """At 5 standard errors of the mean and scale of 200 draws, and of 4,000 (once in 10^5)."""
-    start = RowDensities(in_rows(below), in_rows(below), (4,), {}).start(4000)
+    start = RowDensities(Programs(in_rows(below), in_rows(below), (4,), {})).start(4000)
     assert start.mean(0).abs().max() < NUM_ERRORS / 200**0.5
     assert (start.std(0) - 1).abs().max() < NUM_ERRORS / 200**0.5
 
@@ -361,5 +362,5 @@ def test_latents_of_a_model_are_found_without_running_its_decoder():
         with pyro.plate("rows", 2):
             pyro.sample("z", dist.Gamma(2.0, 1.0))
 
-    RowDensities(model, guide, (), {}).start(50)
+    RowDensities(Programs(model, guide, (), {})).start(50)
     assert max(decoded) <= 2
