@@ -14,6 +14,7 @@ from pyro_vae.inference.row_plate import RowPlate
 from pyro_vae.inference.sites import is_auxiliary, refuse_points
 from pyro_vae.inference.weights import log_mean_exp
 from pyro_vae.support.checks import whole
+from pyro_vae.support.chunks import chunk_size
 
 # Rows times draws that pass through model and guide at once: bounds the memory.
 _CHUNK = 20_000
@@ -110,7 +111,7 @@ def importance_sample(model: Callable, guide: Callable, *args: Any, num_samples:
     plate = programs.row_plate()
     programs = programs.of_rows(plate)
     _check_draws_apart(programs, plate)
-    size = max(1, _CHUNK // plate.size)
+    size = chunk_size(_CHUNK, plate.size)
     starts = range(0, num_samples, size)
     parts = [_weighted(programs, plate, min(size, num_samples - start)) for start in starts]
     log_weights = torch.cat([weights for weights, _ in parts])

@@ -10,7 +10,7 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 from torch.distributions import Independent
 
-from pyro_vae.distributions.kl import closed_kl, closed_kl_by_dim
+from pyro_vae.distributions.kl import closed_kl_by_dim, kl_or_draws
 from pyro_vae.inference.draws import Draws
 from pyro_vae.inference.sites import Site, log_prob, weighed
 from pyro_vae.objectives.bounds import RowELBO
@@ -212,8 +212,7 @@ def _distortion(draws: Draws) -> Tensor:
 def _kl(draws: Draws, site: Site) -> Tensor:
     """KL(q(z | x) ‖ p(z)) of each row, in closed form or by the draws."""
     prior = _prior(draws, site)
-    kl = closed_kl(site["fn"], prior["fn"])
-    return log_prob(site) - log_prob(prior) if kl is None else kl
+    return kl_or_draws(site["fn"], prior["fn"], site["value"])
 
 
 def _weighed_elements(site: Site, terms: Tensor) -> Tensor:
