@@ -17,6 +17,18 @@ def with_public_paths(text: str) -> str:
     return _LONG_PATH.sub(_public_path, text)
 
 
+def asked_with_public_paths(asked: Any) -> Any:
+    """Return `Fit.asked`, or a part of it, with each path of a public class as `pyro_vae.X`.
+
+    Older versions wrote the path of the module where a class was defined.
+    """
+    if isinstance(asked, dict):
+        return {name: asked_with_public_paths(value) for name, value in asked.items()}
+    if isinstance(asked, list):
+        return [asked_with_public_paths(value) for value in asked]
+    return with_public_paths(asked) if isinstance(asked, str) else asked
+
+
 def _public_path(match: re.Match[str]) -> str:
     return f"pyro_vae.{match[1]}" if match[1] in pyro_vae.__all__ else match[0]
 
