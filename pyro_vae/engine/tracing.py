@@ -62,7 +62,7 @@ def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule
         NotTraceableError: the function reads a tensor's value into Python, or makes shapes that depend on values.
 
     Example:
-        >>> from pyro_vae.tracing import trace
+        >>> from pyro_vae.engine import trace
         >>> graph = trace(lambda x: (x.sin() + 1,), [torch.zeros(2)])
         >>> graph(torch.ones(2))
         (tensor([1.8415, 1.8415]),)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from pyro_vae.data.rows import Data, Rows, as_rows
 from pyro_vae.distributions.kl import closed_kl, closed_kl_by_dim
-from pyro_vae.engine.program import Compile, Program
+from pyro_vae.engine.execution import Execution
+from pyro_vae.engine.program import Program
 from pyro_vae.evaluation.results import Estimate, Evaluation
 from pyro_vae.evaluation.without_latent import NUM_ROWS, fit_without_latent
 from pyro_vae.inference.psis import LEAST_DRAWS, TRUSTED_KHAT, pareto_khat
@@ -66,7 +67,7 @@ def evaluate(
     num_samples: int = 10,
     num_importance_samples: int = 100,
     seed: int = 0,
-    compile: Compile = "auto",
+    execution: Execution = Execution(),
 ) -> Evaluation:
     """Evaluate a VAE on all rows, in evaluation mode.
 
@@ -79,7 +80,8 @@ def evaluate(
         num_samples: the draws of z for each row, for −ELBO, rate and distortion.
         num_importance_samples: the draws of z for each row, for log p(x); 0 leaves it out.
         seed: names the random stream.
-        compile: compile the importance weights, or do not; "auto" does for some million draws, where it pays.
+        execution: of the importance weights. By default they are traced and compiled where it pays,
+            for some million draws.
 
     Raises:
         ValueError: rows of another shape or outside the likelihood's support; a count that is too small.
@@ -88,7 +90,7 @@ def evaluate(
     whole(num_importance_samples, "num_importance_samples", least=0)
     rows = as_rows(data, vae.context_dim, vae.missing)
     check_data(vae, rows)
-    weights = _weights_program(vae, len(rows), num_importance_samples, compile)
+    weights = _weights_program(vae, len(rows), num_importance_samples, execution)
     blocks = by_block(vae, rows, seed, partial(_evaluate_block, vae, weights, num_samples, num_importance_samples))
     marginals = [block.log_marginal for block in blocks if block.log_marginal is not None]
     log_marginal = _estimate(marginals) if marginals else None
@@ -138,13 +140,13 @@ def evaluate_rows(
     num_samples: int = 10,
     num_importance_samples: int = 100,
     seed: int = 0,
-    compile: Compile = "auto",
+    execution: Execution = Execution(),
 ) -> RowEvaluation:
     """−ELBO, rate and log p(x) of each row; arguments and errors as for `evaluate`."""
     as_shape((num_samples, num_importance_samples), "num_samples and num_importance_samples")
     rows = as_rows(data, vae.context_dim, vae.missing)
     check_data(vae, rows)
-    weights = _weights_program(vae, len(rows), num_importance_samples, compile)
+    weights = _weights_program(vae, len(rows), num_importance_samples, execution)
     blocks = by_block(vae, rows, seed, partial(_evaluate_block, vae, weights, num_samples, num_importance_samples))
     columns = zip(*((block.negative_elbo, block.rate, block.log_marginal) for block in blocks), strict=True)
     places = rows.content_order().argsort()
@@ -189,15 +191,17 @@ def by_block(vae: VAE, rows: Rows, seed: int, function: Callable[[Tensor, Tensor
     return results
 
 
-def _weights_program(vae: VAE, num_rows: int, num_samples: int, compile: Compile) -> Program:
+def _weights_program(vae: VAE, num_rows: int, num_samples: int, execution: Execution) -> Program:
     """Log-weights of a chunk of draws, `(S, B)`: traced where there are many chunks, compiled where there are very many."""
     num_chunks = -(-num_rows // BLOCK_ROWS) * len(_chunks(num_samples))
 
     def weights(x: Tensor, y: Tensor | None, count: int) -> tuple[Tensor]:
         return (draw(vae.model, vae.guide, (x, y), {}, count).log_weights(),)
 
-    is_traced = compile is True or num_chunks >= _TRACE_PAYS_FROM
-    return Program(weights, calls=[vae], name="log_weights", trace=is_traced, compile=compile, num_calls=num_chunks)
+    needs_trace = execution.compile is True or execution.precision != "float32"
+    if num_chunks < _TRACE_PAYS_FROM and not needs_trace:
+        execution = Execution(trace=False)
+    return Program(weights, calls=[vae], name="log_weights", execution=execution, num_calls=num_chunks)
 
 
 def _evaluate_block(

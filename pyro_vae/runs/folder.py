@@ -25,7 +25,7 @@ from pyro_vae.training.history import Epoch, Fit
 from pyro_vae.training.settings import Change
 
 # Raised when a change makes older code misread a folder.
-FORMAT = 2
+FORMAT = 3
 # The groups of settings; beside them there is the device.
 GROUPS = ("vae", "data", "training")
 # The weights that a run keeps.

@@ -24,6 +24,7 @@ from pyro_vae.support.store import store_as_found
 from pyro_vae.support.streams import stream
 from pyro_vae.training.early_warnings import advice
 from pyro_vae.training.history import Epoch, Fit
+from pyro_vae.training.per_row import PerRow
 from pyro_vae.training.resuming import asked_for, changes, go_on, step_scheduler
 from pyro_vae.training.settings import Change, Training
 from pyro_vae.vae import VAE
@@ -121,12 +122,8 @@ class _Run:
             self.vae.model,
             self.vae.guide,
             self.optimizer,
-            training.objective,
-            rows=lambda levels, *_, **__: len(levels),
-            prepare=lambda levels: self.train.x(levels, self.like.dtype),
-            trace=training.trace,
-            compile=training.compile,
-            precision=training.precision,
+            PerRow(training.objective, lambda levels: self.train.x(levels, self.like.dtype)),
+            execution=training.execution,
             num_steps=training.epochs * training.batches.num_batches(len(self.train)),
         )
 

@@ -37,7 +37,7 @@ def asked_for(training: Training, optimizer: Optimizer) -> dict[str, Any]:
         "batches": _part(training.batches),
         "clip_norm": _plain(training.clip_norm),
         "patience": _plain(training.patience),
-        "precision": training.precision,
+        "precision": training.execution.precision,
         "seed": training.seed,
     }
 

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from pyro_vae.data.batches import Batches, Shuffled
-from pyro_vae.engine.program import Compile, Precision, check_execution
+from pyro_vae.engine.execution import Execution
 from pyro_vae.objectives import CapacityELBO, ConstantKL, KLSchedule
 from pyro_vae.support.checks import positive, whole
 
@@ -33,11 +33,8 @@ class Training:
         clip_norm: the largest norm of all gradients together, in nats per row; none by default.
         patience: stop after this many epochs without a better validation ELBO; never by default.
         seed: names the random streams of batches, binarisation and draws of z; each epoch has one of its own.
-        trace: record the step once and replay it, with the same results; False runs plain Pyro.
-        compile: compile the trace, or do not; "auto" does in runs that are long enough for it to pay. Compiled, losses are
-            the same up to rounding: a run that is resumed for more epochs may be compiled where it was not before.
-        precision: of the matrix products in training; "bfloat16" rounds the factors of large ones. −ELBOs of validation
-            and test rows are always in the precision of the parameters.
+        execution: plain, traced or compiled, and the precision of the matrix products in training.
+            −ELBOs of validation and test rows are always in the precision of the parameters.
     """
 
     epochs: int = 10
@@ -49,12 +46,9 @@ class Training:
     clip_norm: float | None = None
     patience: int | None = None
     seed: int = 0
-    trace: bool = True
-    compile: Compile = "auto"
-    precision: Precision = "float32"
+    execution: Execution = field(default_factory=Execution)
 
     def __post_init__(self) -> None:
-        check_execution(self.trace, self.compile, self.precision)
         whole(self.epochs, "epochs")
         whole(self.seed, "seed", least=0)
         if self.patience is not None:

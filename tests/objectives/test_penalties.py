@@ -17,6 +17,7 @@ from pyro_vae import (
     VAE,
     CapacityELBO,
     ConstantKL,
+    Execution,
     FreeBitsELBO,
     FullNormalPosterior,
     LinearCapacity,
@@ -265,7 +266,8 @@ def test_traced_training_is_that_of_plain_pyro_bit_for_bit(name):
     for trace in (True, False):
         torch.manual_seed(0)
         vae = binary_vae()
-        settings = Training(epochs=3, batches=Shuffled(6), trace=trace, compile=False, **TRAININGS[name])
+        execution = Execution(trace=trace, compile=False)
+        settings = Training(epochs=3, batches=Shuffled(6), execution=execution, **TRAININGS[name])
         result = fit(vae, vae.sample(20), settings)
         assert result.how == ("traced" if trace else "plain")
         histories.append([row.train_loss for row in result.history])

@@ -18,6 +18,7 @@ from pyro_vae import (
     ConvDecoder,
     ConvEncoder,
     DiagNormalPosterior,
+    Execution,
     GatedMLP,
     NetworkScale,
     NormalLikelihood,
@@ -307,7 +308,10 @@ REFUSED = {
     "too many stages back": (lambda: ConvDecoder(2, (1, 10, 9), [4] * 5), "'channels' must hold 1 to 4 .* got 5"),
     "no stage": (lambda: ConvEncoder((1, 8, 8), 2, channels=[]), "'channels' must hold 1 to 3 numbers, .* got 0"),
     "no channels": (lambda: ConvDecoder(2, (1, 8, 8), [0]), r"'channels' must hold positive whole numbers, got \[0\]"),
-    "negative blocks": (lambda: ConvDecoder(2, (1, 8, 8), [2], -1), "'num_blocks' must be a whole number of at least 0, got -1"),
+    "negative blocks": (
+        lambda: ConvDecoder(2, (1, 8, 8), [2], -1),
+        "'num_blocks' must be a whole number of at least 0, got -1",
+    ),
     "no width": (lambda: ConvEncoder((1, 8, 8), 2, [2], hidden=0), "'hidden' must hold positive whole numbers, got 0"),
     "no outputs": (lambda: MLP(3, [4]), "'out_shape' must be the shape of one row of outputs, got None"),
     "no gated outputs": (lambda: GatedMLP(3), "'out_shape' must be the shape of one row of outputs, got None"),
@@ -343,7 +347,7 @@ def steps(vae, batches, trace):
     """Losses and gradients of some steps from the same start, and the random number that follows."""
     vae = copy.deepcopy(vae)
     optim = torch.optim.Adam(vae.parameters(), lr=0.01)
-    svi = SVI(vae.model, vae.guide, optim, TraceMeanField_ELBO(), trace=trace)
+    svi = SVI(vae.model, vae.guide, optim, TraceMeanField_ELBO(), execution=Execution(trace=trace))
     torch.manual_seed(1)
     results = []
     for x in batches:
