@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pyro_vae.data.batches import Batches, Shuffled
 from pyro_vae.engine.execution import Execution
-from pyro_vae.objectives import CapacityELBO, ConstantKL, KLSchedule
+from pyro_vae.objectives import ConstantKL, Schedule, scheduled_by
 from pyro_vae.support.checks import positive, whole
 
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -29,7 +29,8 @@ class Training:
         optimizer: makes a torch optimiser from parameters; the loss is the mean over the rows of a batch.
         scheduler: makes a learning-rate scheduler, stepped once an epoch; none by default.
         objective: the Pyro ELBO that is minimised.
-        kl_schedule: the weight of the KL term as a function of time.
+        kl_schedule: the weight of the KL term as a function of time, or the number that the
+            objective takes in its place, such as the capacity of `CapacityELBO`.
         clip_norm: the largest norm of all gradients together, in nats per row; none by default.
         patience: stop after this many epochs without a better validation ELBO; never by default.
         seed: names the random streams of batches, binarisation and draws of z; each epoch has one of its own.
@@ -42,7 +43,7 @@ class Training:
     optimizer: OptimizerFactory = torch.optim.Adam
     scheduler: SchedulerFactory | None = None
     objective: ELBO = field(default_factory=lambda: TraceMeanField_ELBO(max_plate_nesting=1))
-    kl_schedule: KLSchedule = field(default_factory=ConstantKL)
+    kl_schedule: Schedule = field(default_factory=ConstantKL)
     clip_norm: float | None = None
     patience: int | None = None
     seed: int = 0
@@ -53,7 +54,8 @@ class Training:
         whole(self.seed, "seed", least=0)
         if self.patience is not None:
             whole(self.patience, "patience")
-        if (self.kl_schedule.keyword == "kl_capacity") != isinstance(self.objective, CapacityELBO):
+        takes_nats = scheduled_by(self.objective) == "kl_capacity"
+        if takes_nats != (self.kl_schedule.unit == "nats"):
             raise ValueError(
                 "'kl_schedule' must be a LinearCapacity where the objective is a CapacityELBO, and only there, got "
                 f"{type(self.kl_schedule).__name__} and {type(self.objective).__name__}."

@@ -153,7 +153,7 @@ def test_training_holds_the_kl_where_the_capacity_has_got_to():
         kl_schedule=LinearCapacity(last=1.5, epochs=40),
     )
     result = fit(vae, x, training)
-    capacities = [row.kl_weight for row in result.history]
+    capacities = [row.scheduled for row in result.history]
     assert capacities == sorted(capacities)
     assert capacities[-1] == 1.5
     assert kl_by_dim(vae, x).sum(1).mean().item() == pytest.approx(1.5, abs=0.1)

@@ -195,7 +195,7 @@ def test_the_kl_weight_warms_up_over_epochs(x):
     result = fit(
         fresh_vae(), x, Training(epochs=4, batches=Shuffled(10), kl_schedule=LinearWarmup(epochs=2, start=0.1))
     )
-    assert [row.kl_weight for row in result.history] == pytest.approx([0.46, 0.91, 1.0, 1.0])
+    assert [row.scheduled for row in result.history] == pytest.approx([0.46, 0.91, 1.0, 1.0])
 
 
 def test_the_scheduler_steps_once_an_epoch(x):
