@@ -23,6 +23,7 @@ from pyro_vae.data import (
     load_splits,
 )
 from pyro_vae.distributions import Concatenation, ContinuousBernoulli, DiscretizedLogistic
+from pyro_vae.engine import Execution
 from pyro_vae.evaluation import (
     AggregatedPosterior,
     Estimate,
@@ -154,6 +155,7 @@ __all__ = [
     "Epoch",
     "Estimate",
     "Evaluation",
+    "Execution",
     "FashionMNIST",
     "Fit",
     "FixedDraw",

@@ -18,7 +18,7 @@ from torch import nn
 
 import pyro_vae
 from pyro_vae.data import Batches, Source, Transform
-from pyro_vae.objectives import KLSchedule
+from pyro_vae.objectives import Schedule
 from pyro_vae.parts import Likelihood, Posterior, Prior, Scale
 
 PACKAGE = Path(pyro_vae.__file__).parent
@@ -197,7 +197,7 @@ def test_every_public_name_is_there_and_explains_itself(name):
     assert inspect.getdoc(value)
 
 
-@pytest.mark.parametrize("base", [Prior, Likelihood, Posterior, Scale, Transform, Source, Batches, KLSchedule])
+@pytest.mark.parametrize("base", [Prior, Likelihood, Posterior, Scale, Transform, Source, Batches, Schedule])
 def test_every_final_class_of_a_role_is_public(base):
     def subclasses(cls):
         return {cls}.union(*(subclasses(subclass) for subclass in cls.__subclasses__()))
@@ -257,7 +257,7 @@ def test_the_example_of_a_class_does_what_it_shows(name, names):
     assert not failed, "".join(report)
 
 
-@pytest.mark.parametrize("base", [Prior, Likelihood, Posterior, Scale, Batches, KLSchedule])
+@pytest.mark.parametrize("base", [Prior, Likelihood, Posterior, Scale, Batches, Schedule])
 def test_every_final_class_of_a_role_has_an_example(base):
     final = {
         name for name in pyro_vae.__all__ if inspect.isclass(cls := getattr(pyro_vae, name)) and issubclass(cls, base)

@@ -6,7 +6,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +17,10 @@ from torch.utils import _pytree as pytree
 
 from pyro_vae.engine.containers import CONSTANTS
 from pyro_vae.engine.dependencies import Surroundings
+from pyro_vae.engine.execution import Execution
 from pyro_vae.engine.precision import with_bfloat16_products
 from pyro_vae.engine.tracing import NotTraceableError, trace
 from pyro_vae.support.checks import one_line
-
-Compile: TypeAlias = bool | Literal["auto"]
-Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 # What compiling costs and saves, in seconds, as measured on two cores: once, for each operation that is no longer called
 # by itself, and for each number that no longer goes through memory. Constants, so that no clock decides how a run rounds.
@@ -32,21 +30,6 @@ _MAX_SIGNATURES = 32
 # How many replays may go by without a comparison with the program itself, which takes as long as three of its runs.
 _CHECK_EVERY = 1000
 _NOTHING = (type(None), None)
-
-
-def check_execution(trace: bool, compile: Compile, precision: Precision) -> None:
-    """Refuse settings that do not fit together.
-
-    Raises:
-        ValueError: an unknown setting, or one that needs a trace without one.
-    """
-    if compile not in (True, False, "auto"):
-        raise ValueError(f"'compile' must be True, False or 'auto', got {compile!r}.")
-    if precision not in get_args(Precision):
-        raise ValueError(f"'precision' must be 'float32' or 'bfloat16', got {precision!r}.")
-    if not trace and (compile is True or precision != "float32"):
-        setting = f"compile={compile}" if compile is True else f"precision={precision!r}"
-        raise ValueError(f"'trace' must be True for {setting}, got False.")
 
 
 class _Call:
@@ -96,9 +79,7 @@ class Program:
         others: tensors besides these and those of modules that the function reads, asked for at each call.
         calls: functions and modules that the function calls, as far as it is known before they are seen to be called.
         name: what warnings call the function.
-        trace: trace at all.
-        compile: compile the first signature at once (True), none (False), or where it pays ("auto").
-        precision: of the matrix products; "bfloat16" rounds their factors.
+        execution: plain, traced or compiled, and in which precision.
         num_calls: how many calls there will be, if that is known: compiling that pays is then done at once.
 
     Example:
@@ -118,16 +99,14 @@ class Program:
         others: Callable[[], Iterable[Tensor]] = tuple,
         calls: Iterable[Any] = (),
         name: str = "The program",
-        trace: bool = True,
-        compile: Compile = "auto",
-        precision: Precision = "float32",
+        execution: Execution = Execution(),
         num_calls: int | None = None,
     ) -> None:
-        check_execution(trace, compile, precision)
         self.function, self.traceable = function, traceable or function
         self.surroundings, self.name = Surroundings([function, *calls], parameters, others), name
-        self.compile, self.precision, self.num_calls = compile, precision, num_calls
-        self._traces = trace
+        self.execution = execution
+        self.num_calls = num_calls
+        self._traces = execution.trace
         self._note = ""
         self._seen: dict[Hashable, list[Any]] = {}  # with what a signature tells by identity, kept alive
         self._is_full = False
@@ -139,7 +118,7 @@ class Program:
         if not self._records:
             return f"plain{self._note}"
         how = "compiled" if any(record.is_compiled for record in self._records.values()) else "traced"
-        return how + (", bfloat16 products" if self.precision == "bfloat16" else "") + self._note
+        return how + (", bfloat16 products" if self.execution.precision == "bfloat16" else "") + self._note
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # A replay would not meet the effect handlers that the caller has put around this call.
@@ -177,8 +156,8 @@ class Program:
         What rounds otherwise than the function must do so from the first call on: a run that is taken up again is to
         round like one that never stopped.
         """
-        may_be_compiled_now = not self._records and (self.compile is True or self.num_calls is not None)
-        return self.precision == "float32" and not may_be_compiled_now
+        may_be_compiled_now = not self._records and (self.execution.compile is True or self.num_calls is not None)
+        return self.execution.precision == "float32" and not may_be_compiled_now
 
     def _run_first(self, call: _Call, waits: bool) -> Any:
         """The function as it is written, once for each signature: it may create parameters, and shows its modules."""
@@ -219,9 +198,9 @@ class Program:
         state = self.surroundings.state()
         with self._unchanged(call):
             recorded = trace(flat, call.tensors + state)
-        graph = recorded if self.precision == "float32" else with_bfloat16_products(recorded)
+        graph = recorded if self.execution.precision == "float32" else with_bfloat16_products(recorded)
         # The short last batch of an epoch, whose signature comes second, is replayed.
-        may_compile = not self._records or (self.compile == "auto" and self.num_calls is None)
+        may_compile = not self._records or (self.execution.compile == "auto" and self.num_calls is None)
         return _Record(recorded, graph, state, may_compile)
 
     def _run(self, record: _Record, call: _Call) -> Any:
@@ -236,10 +215,10 @@ class Program:
             return record.run(*inputs)
 
     def _is_due(self, record: _Record) -> bool:
-        if self.compile == "auto":
+        if self.execution.compile == "auto":
             num_calls = record.calls if self.num_calls is None else self.num_calls
             return num_calls * record.seconds_saved >= _COMPILE_SECONDS
-        return self.compile
+        return self.execution.compile
 
     def _check(self, record: _Record, call: _Call) -> None:
         with self._unchanged(call):
@@ -273,7 +252,7 @@ class Program:
         except Exception as error:
             warnings.warn(f"{self.name} is not compiled but replayed from its trace: {one_line(error)}", stacklevel=2)
             return
-        if not _agree(received, expected, tolerance=1e-4 if self.precision == "float32" else 5e-2):
+        if not _agree(received, expected, tolerance=1e-4 if self.execution.precision == "float32" else 5e-2):
             warnings.warn(
                 f"{self.name} is not compiled but replayed from its trace: compiled it gives other values.",
                 stacklevel=2,
@@ -286,7 +265,7 @@ class Program:
         self._records.clear()
         self._seen.clear()
         self._note = f", because {reason}"
-        products = " and with float32 products" if self.precision == "bfloat16" else ""
+        products = " and with float32 products" if self.execution.precision == "bfloat16" else ""
         warnings.warn(f"{self.name} runs as it is written{products}, not traced, because {reason}.", stacklevel=3)
 
     def _warn_full(self) -> None:

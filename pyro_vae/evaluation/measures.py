@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pyro_vae.data.batch import Batch
 from pyro_vae.data.rows import Data
-from pyro_vae.engine.program import Compile, Program
+from pyro_vae.engine.execution import Execution
+from pyro_vae.engine.program import Program
 from pyro_vae.evaluation.results import Estimate, Evaluation
 from pyro_vae.evaluation.row_terms import (
     Marginal,
@@ -43,7 +44,7 @@ def evaluate(
     num_samples: int = 10,
     num_importance_samples: int = 100,
     seed: int = 0,
-    compile: Compile = "auto",
+    execution: Execution = Execution(),
 ) -> Evaluation:
     """Evaluate a VAE on all rows, in evaluation mode.
 
@@ -56,7 +57,8 @@ def evaluate(
         num_samples: the draws of z for each row, for −ELBO, rate and distortion.
         num_importance_samples: the draws of z for each row, for log p(x); 0 leaves it out.
         seed: names the random stream.
-        compile: compile the importance weights, or do not; "auto" does for some million draws, where it pays.
+        execution: of the importance weights. By default they are traced and compiled where it pays,
+            for some million draws.
 
     Raises:
         ValueError: rows of another shape or outside the likelihood's support; a count that is too small.
@@ -64,7 +66,7 @@ def evaluate(
     whole(num_samples, "num_samples")
     whole(num_importance_samples, "num_importance_samples", least=0)
     rows = rows_for(vae, data).checked()
-    blocks = _blocks(rows, num_samples, num_importance_samples, seed, compile)
+    blocks = _blocks(rows, num_samples, num_importance_samples, seed, execution)
     marginals = [block.marginal for block in blocks if block.marginal is not None]
     log_marginal = _estimate([marginal.log_marginal for marginal in marginals]) if marginals else None
     bits_per_dim = None
@@ -102,13 +104,13 @@ def evaluate_rows(
     num_samples: int = 10,
     num_importance_samples: int = 100,
     seed: int = 0,
-    compile: Compile = "auto",
+    execution: Execution = Execution(),
 ) -> RowEvaluation:
     """−ELBO, rate and log p(x) of each row; arguments and errors as for `evaluate`."""
     whole(num_samples, "num_samples")
     whole(num_importance_samples, "num_importance_samples")
     rows = rows_for(vae, data).checked()
-    blocks = _blocks(rows, num_samples, num_importance_samples, seed, compile)
+    blocks = _blocks(rows, num_samples, num_importance_samples, seed, execution)
     marginals = [block.marginal for block in blocks if block.marginal is not None]
     return RowEvaluation(
         negative_elbo=rows.in_order([block.negative_elbo.mean for block in blocks]),
@@ -134,15 +136,15 @@ def _blocks(
     num_samples: int,
     num_importance_samples: int,
     seed: int,
-    compile: Compile,
+    execution: Execution,
 ) -> list[RowTerms]:
     """The one pass: terms of each row, block by block."""
-    weights = _weights_program(rows.vae, len(rows), num_importance_samples, compile)
+    weights = _weights_program(rows.vae, len(rows), num_importance_samples, execution)
     of_block = partial(row_terms, rows.vae, weights, num_samples, num_importance_samples)
     return rows.by_block(seed, of_block)
 
 
-def _weights_program(vae: VAE, num_rows: int, num_samples: int, compile: Compile) -> Program:
+def _weights_program(vae: VAE, num_rows: int, num_samples: int, execution: Execution) -> Program:
     """Log-weights of a chunk of draws, `(S, B)`: traced where there are many chunks, compiled where there are very many."""
     num_chunks = -(-num_rows // BLOCK_ROWS) * len(sample_chunks(num_samples))
 
@@ -150,8 +152,10 @@ def _weights_program(vae: VAE, num_rows: int, num_samples: int, compile: Compile
         programs = Programs(vae.model, vae.guide, (x, y), {})
         return (programs.draw(num_samples).log_weights(),)
 
-    is_traced = compile is True or num_chunks >= _TRACE_PAYS_FROM
-    return Program(weights, calls=[vae], name="log_weights", trace=is_traced, compile=compile, num_calls=num_chunks)
+    needs_trace = execution.compile is True or execution.precision != "float32"
+    if num_chunks < _TRACE_PAYS_FROM and not needs_trace:
+        execution = Execution(trace=False)
+    return Program(weights, calls=[vae], name="log_weights", execution=execution, num_calls=num_chunks)
 
 
 def _without_latent(rows: VAERows, seed: int) -> Estimate | None:

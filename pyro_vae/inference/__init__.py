@@ -7,6 +7,7 @@ from pyro_vae.inference.mcmc import Chains, hmc, nuts
 from pyro_vae.inference.psis import SmoothedWeights, pareto_khat, pareto_smooth
 from pyro_vae.inference.renaming import renamed
 from pyro_vae.inference.soundness import UnsoundStepError
+from pyro_vae.inference.surrogates import WrappedELBO
 from pyro_vae.inference.svi import SVI
 from pyro_vae.inference.weights import log_mean_exp, log_mean_exp_variance, log_weights
 
@@ -17,6 +18,7 @@ __all__ = [
     "SmoothedWeights",
     "UnsoundStepError",
     "WeightedDraws",
+    "WrappedELBO",
     "hmc",
     "importance_sample",
     "log_mean_exp",

@@ -14,7 +14,6 @@ from pyro.infer import (
     JitTraceEnum_ELBO,
     JitTraceGraph_ELBO,
     JitTraceMeanField_ELBO,
-    Trace_ELBO,
     TraceEnum_ELBO,
     TraceGraph_ELBO,
     TraceTailAdaptive_ELBO,
@@ -23,10 +22,11 @@ from pyro.infer import (
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pyro_vae.engine.program import Compile, Precision, Program
-from pyro_vae.engine.tracing import DetachedReads
+from pyro_vae.engine.execution import Execution
+from pyro_vae.engine.program import Program
 from pyro_vae.inference.parameter_groups import GrowingGroups, check_optimizer
 from pyro_vae.inference.soundness import Supports, Watch, harmless, signs_of
+from pyro_vae.inference.surrogates import called_by, innermost, loss_and_surrogate
 from pyro_vae.support.store import store_as_found
 
 _JIT = (JitTrace_ELBO, JitTraceMeanField_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO)
@@ -58,14 +58,8 @@ class SVI:
         guide: the Pyro guide.
         optim: a torch optimiser, which trains what it holds; or a function from parameters to one, called after the first
             run has created them, and again for parameters that appear, thaw or are put into the param store later.
-        loss: a Pyro ELBO.
-        rows: how many rows the arguments of a call hold; when given, a step differentiates the mean loss over them.
-        prepare: makes the first argument of model and guide from the first argument of a step, as a part of the step:
-            a binarisation that is drawn anew in each, for instance.
-        trace: trace the step; False runs plain Pyro.
-        compile: compile the trace at once (True, for the first signature), never (False), or where it pays ("auto": after
-            so many steps as save the time it takes); without a C++ compiler it is replayed.
-        precision: of the matrix products in a traced step; "bfloat16" rounds the factors of large ones.
+        loss: a Pyro ELBO, or a `WrappedELBO` around one.
+        execution: plain, traced or compiled, and the precision of matrix products in the trace.
         num_steps: how many steps there will be, if that is known: compiling that pays is then done at once.
 
     Raises:
@@ -85,19 +79,13 @@ class SVI:
         optim: Optimizer | Callable[[Iterable[nn.Parameter]], Optimizer],
         loss: ELBO,
         *,
-        rows: Callable[..., int] | None = None,
-        prepare: Callable[[Any], Any] | None = None,
-        trace: bool = True,
-        compile: Compile = "auto",
-        precision: Precision = "float32",
+        execution: Execution = Execution(),
         num_steps: int | None = None,
     ) -> None:
         _check_optim(optim)
-        if isinstance(loss, _JIT):
-            raise ValueError(f"'loss' must run as plain Pyro, got {type(loss).__name__}: use it without Jit.")
-        if not isinstance(loss, ELBO):
-            raise ValueError(f"'loss' must be a pyro.infer.ELBO, got {loss!r}.")
-        self.model, self.guide, self.rows, self.prepare = model, guide, rows, prepare
+        self._innermost: Any = innermost(loss)
+        _check_loss(self._innermost)
+        self.model, self.guide = model, guide
         self.loss: Any = loss  # Pyro's base class declares none of the methods of an ELBO
         self._optim = optim if isinstance(optim, Optimizer) else None
         self._groups = None if isinstance(optim, Optimizer) else GrowingGroups(optim)
@@ -109,11 +97,9 @@ class SVI:
             traceable=self._traceable_loss_and_gradients,
             parameters=self._trainable,
             others=self._stored,
-            calls=[model, guide, loss, prepare],
+            calls=[model, guide, *called_by(loss)],
             name="SVI",
-            trace=trace,
-            compile=compile,
-            precision=precision,
+            execution=execution,
             num_calls=num_steps,
         )
 
@@ -129,7 +115,9 @@ class SVI:
     @property
     def how(self) -> str:
         """How steps are run: "plain", "traced" or "compiled", with the reason where it is not as asked."""
-        return f"plain, as {type(self.loss).__name__} always is" if self._is_never_traced() else self._program.how
+        if self._is_never_traced():
+            return f"plain, as {type(self._innermost).__name__} always is"
+        return self._program.how
 
     def step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One gradient step; the arguments go to model and guide.
@@ -165,7 +153,7 @@ class SVI:
         """The loss without a step, in nats."""
         self.check()
         with store_as_found():
-            return torch.as_tensor(self.loss.loss(self.model, self.guide, *self._prepared(args), **kwargs))
+            return torch.as_tensor(self.loss.loss(self.model, self.guide, *args, **kwargs))
 
     def check(self) -> None:
         """Wait for all steps so far.
@@ -177,12 +165,16 @@ class SVI:
 
     def _guess_max_plate_nesting(self, *args: Any, **kwargs: Any) -> None:
         """Pyro's guess runs model and guide once, and draws: it comes before the first step, however that is run."""
-        if self.loss.vectorize_particles and self.loss.max_plate_nesting == math.inf:
+        objective = self._innermost
+        if objective.vectorize_particles and objective.max_plate_nesting == math.inf:
             with store_as_found():
-                self.loss._guess_max_plate_nesting(self.model, self.guide, self._prepared(args), kwargs)
+                self.loss._guess_max_plate_nesting(self.model, self.guide, args, kwargs)
 
     def _is_never_traced(self) -> bool:
-        return isinstance(self.loss, _NEVER_TRACED) or not hasattr(self.loss, "differentiable_loss")
+        return isinstance(self._innermost, _NEVER_TRACED) or not self._is_differentiable()
+
+    def _is_differentiable(self) -> bool:
+        return hasattr(self._innermost, "differentiable_loss")
 
     def _differentiate(self, *args: Any, **kwargs: Any) -> tuple[Tensor, list[Tensor | None]]:
         """The loss, and its gradients by what the optimiser holds, of a step that is sound as far as it was read."""
@@ -200,66 +192,41 @@ class SVI:
 
     def _loss_and_gradients(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
         """The loss, detached, the signs of the step, and the gradients, as Pyro itself computes them."""
-        if not hasattr(self.loss, "differentiable_loss"):
+        if not self._is_differentiable():
             return self._loss_and_gradients_by_pyro(*args, **kwargs)
         with self._followed():
-            loss = self.loss.differentiable_loss(self.model, self.guide, *self._prepared(args), **kwargs)
-        return self._with_signs(loss, self._gradients(loss, self._num_rows(*args, **kwargs)))
+            loss = self.loss.differentiable_loss(self.model, self.guide, *args, **kwargs)
+        return self._with_signs(loss, self._gradients(loss))
 
     def _traceable_loss_and_gradients(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
         """The same, where Pyro's objective reads no values into Python."""
         with store_as_found(), self._supports:
-            loss, surrogate = self._loss_and_surrogate(*self._prepared(args), **kwargs)
-        return self._with_signs(loss, self._gradients(surrogate, self._num_rows(*args, **kwargs)))
+            loss, surrogate = loss_and_surrogate(self.loss, self.model, self.guide, *args, **kwargs)
+        return self._with_signs(loss, self._gradients(surrogate))
 
     def _loss_and_gradients_by_pyro(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
-        """For objectives that differentiate on their own, such as TraceGraph_ELBO: their gradients, divided by rows."""
+        """For objectives that differentiate on their own, such as TraceGraph_ELBO."""
         with _grads_put_back(self._trainable):
             with self._followed():
-                loss = self.loss.loss_and_grads(self.model, self.guide, *self._prepared(args), **kwargs)
-            rows = self._num_rows(*args, **kwargs)
-            gradients = tuple(None if p.grad is None else p.grad / rows for p in self._trainable())
+                loss = self.loss.loss_and_grads(self.model, self.guide, *args, **kwargs)
+            gradients = tuple(parameter.grad for parameter in self._trainable())
         return self._with_signs(torch.as_tensor(loss), gradients)
 
     def _with_signs(self, loss: Tensor, gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
         loss = loss.detach()
-        value = loss.new_zeros(()) if isinstance(self.loss, _WITHOUT_VALUE) else loss
+        value = loss.new_zeros(()) if isinstance(self._innermost, _WITHOUT_VALUE) else loss
         signs = signs_of(value, gradients, self._supports.outside(value))
         # On an accelerator steps go on before the signs are read.
         return loss, signs, *(gradients if loss.device.type == "cpu" else harmless(gradients, signs))
 
-    def _loss_and_surrogate(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """The loss, and what has the same gradient in expectation: they differ where a site has no `rsample`."""
-        loss: Any = 0.0
-        surrogate: Any = 0.0
-        if type(self.loss).differentiable_loss is not Trace_ELBO.differentiable_loss:
-            loss = self.loss.differentiable_loss(self.model, self.guide, *args, **kwargs)
-            return loss, loss
-        for traces in self.loss._get_traces(self.model, self.guide, args, kwargs):
-            with DetachedReads():
-                particle, surrogate_particle = self.loss._differentiable_loss_particle(*traces)
-            loss = loss + particle / self.loss.num_particles
-            surrogate = surrogate + surrogate_particle / self.loss.num_particles
-        return torch.as_tensor(loss, dtype=surrogate.dtype, device=surrogate.device), surrogate
-
-    def _gradients(self, loss: Tensor, rows: int) -> tuple[Tensor | None, ...]:
+    def _gradients(self, loss: Tensor) -> tuple[Tensor | None, ...]:
         gradients: tuple[Tensor | None, ...] = ()
         trainable = self._trainable()
         if loss.requires_grad and trainable:
-            gradients = torch.autograd.grad(loss / rows, trainable, allow_unused=True)
+            gradients = torch.autograd.grad(loss, trainable, allow_unused=True)
         if all(gradient is None for gradient in gradients):
             raise ValueError("'optim' must hold trainable parameters that the loss depends on, got none.")
         return _apart(gradients)
-
-    def _prepared(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        if self.prepare is None:
-            return args
-        if not args:
-            raise ValueError("'prepare' must have the first argument of a step by position, got none.")
-        return self.prepare(args[0]), *args[1:]
-
-    def _num_rows(self, *args: Any, **kwargs: Any) -> int:
-        return self.rows(*args, **kwargs) if self.rows else 1
 
     def _stored(self) -> list[Tensor]:
         """The tensors behind the user's own pyro.param statements: the user may put others in their place."""
@@ -281,6 +248,13 @@ class SVI:
         if self._optim is None:
             return []
         return [p for group in self._optim.param_groups for p in group["params"] if p.requires_grad]
+
+
+def _check_loss(loss: Any) -> None:
+    if isinstance(loss, _JIT):
+        raise ValueError(f"'loss' must run as plain Pyro, got {type(loss).__name__}: use it without Jit.")
+    if not isinstance(loss, ELBO):
+        raise ValueError(f"'loss' must be a pyro.infer.ELBO, got {loss!r}.")
 
 
 def _check_optim(optim: Any) -> None:

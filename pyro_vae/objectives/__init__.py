@@ -1,4 +1,4 @@
-"""Objectives that Pyro lacks or gets wrong under plates, and schedules for the KL term."""
+"""Objectives that Pyro lacks or gets wrong under plates, and schedules."""
 
 from pyro_vae.objectives.bounds import (
     DoublyReparameterizedELBO,
@@ -7,7 +7,15 @@ from pyro_vae.objectives.bounds import (
     StickingTheLandingELBO,
 )
 from pyro_vae.objectives.penalties import CapacityELBO, FreeBitsELBO, RateTerms, TotalCorrelationELBO
-from pyro_vae.objectives.schedules import ConstantKL, CyclicalKL, KLSchedule, LinearCapacity, LinearWarmup
+from pyro_vae.objectives.schedules import (
+    ConstantKL,
+    CyclicalKL,
+    KLSchedule,
+    LinearCapacity,
+    LinearWarmup,
+    Schedule,
+    scheduled_by,
+)
 
 __all__ = [
     "CapacityELBO",
@@ -21,6 +29,8 @@ __all__ = [
     "LinearWarmup",
     "RateTerms",
     "RowELBO",
+    "Schedule",
     "StickingTheLandingELBO",
     "TotalCorrelationELBO",
+    "scheduled_by",
 ]

@@ -88,6 +88,8 @@ class CapacityELBO(RowELBO):
         True
     """
 
+    scheduled = "kl_capacity"
+
     def __init__(self, gamma: float = 100.0, num_particles: int = 1, max_plate_nesting: int = 1) -> None:
         super().__init__(num_particles, max_plate_nesting)
         self.gamma = positive(gamma, "gamma")

@@ -1,24 +1,38 @@
-"""Schedules for the KL term, as a function of the time in epochs."""
+"""Schedules: a number that an objective takes, as a function of the time in epochs."""
 
 from abc import ABC, abstractmethod
+
+from pyro.infer import ELBO
 
 from pyro_vae.support.checks import positive, share
 
 
-class KLSchedule(ABC):
-    """The weight of KL(q(z | x) ‖ p(z)) in the objective as training goes on.
+class Schedule(ABC):
+    """A number as training goes on; the objective says which: `scheduled_by(objective)`.
 
-    A subclass defines `__call__`; `keyword` names the argument of the objective, model and guide that takes the number.
+    For most objectives it is the weight of KL(q(z | x) ‖ p(z)).
+    A subclass defines `__call__`; and `unit`, where its number is no weight but in "nats".
     """
 
-    keyword = "kl_weight"
+    unit = "weight"
 
     @abstractmethod
     def __call__(self, epoch: float) -> float:
-        """The weight, greater than 0, or what `keyword` names, at a time in epochs; 0.5 is half way through the first."""
+        """The number at a time in epochs; 0.5 is half way through the first. A weight is greater than 0."""
 
 
-class ConstantKL(KLSchedule):
+KLSchedule = Schedule  # its name in 0.1
+
+
+def scheduled_by(objective: ELBO) -> str:
+    """Return the argument of the objective, model and guide that a schedule sets.
+
+    It is the attribute `scheduled` of the objective, and "kl_weight" without one.
+    """
+    return getattr(objective, "scheduled", "kl_weight")
+
+
+class ConstantKL(Schedule):
     """One weight throughout; 1 gives the ELBO, another β the objective of the β-VAE.
 
     References:
@@ -39,7 +53,7 @@ class ConstantKL(KLSchedule):
         return self.weight
 
 
-class LinearWarmup(KLSchedule):
+class LinearWarmup(Schedule):
     """A weight that rises in a straight line to 1, so that the latent is used before it is regularised.
 
     References:
@@ -62,7 +76,7 @@ class LinearWarmup(KLSchedule):
         return self.start + (1 - self.start) * min(1.0, epoch / self.epochs)
 
 
-class CyclicalKL(KLSchedule):
+class CyclicalKL(Schedule):
     """A weight that rises in a straight line to 1 again and again, so that codes which collapsed get another chance.
 
     References:
@@ -88,7 +102,7 @@ class CyclicalKL(KLSchedule):
         return self.warmup(epoch % self.epochs)
 
 
-class LinearCapacity(KLSchedule):
+class LinearCapacity(Schedule):
     """The KL that `CapacityELBO` aims at: it rises in a straight line from 0 to a last value.
 
     References:
@@ -103,7 +117,7 @@ class LinearCapacity(KLSchedule):
         10.0
     """
 
-    keyword = "kl_capacity"
+    unit = "nats"
 
     def __init__(self, last: float, epochs: float) -> None:
         self.last = positive(last, "last", of=self)

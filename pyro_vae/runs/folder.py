@@ -17,7 +17,7 @@ import yaml
 from torch import Tensor
 
 from pyro_vae.evaluation.results import Evaluation
-from pyro_vae.runs.formats import upgraded, with_public_paths
+from pyro_vae.runs.formats import asked_with_public_paths, upgraded, with_public_paths
 from pyro_vae.runs.record import DataRecord
 from pyro_vae.runs.trust import check_trusted, trusted_packages
 from pyro_vae.support.checks import one_line
@@ -25,7 +25,7 @@ from pyro_vae.training.history import Epoch, Fit
 from pyro_vae.training.settings import Change
 
 # Raised when a change makes older code misread a folder.
-FORMAT = 2
+FORMAT = 3
 # The groups of settings; beside them there is the device.
 GROUPS = ("vae", "data", "training")
 # The weights that a run keeps.
@@ -199,9 +199,13 @@ class RunFolder:
         """Read what a resumed run goes on from."""
         state = self._read_tensors("state.pt")
         try:
-            changes = tuple(Change(*change) for change in state.get("changes", ()))
-            return Fit(**state | {"history": [Epoch(*row) for row in state["history"]], "changes": changes})
-        except (TypeError, KeyError) as error:
+            read = {
+                "history": [Epoch(*row) for row in state["history"]],
+                "asked": asked_with_public_paths(state.get("asked")),
+                "changes": tuple(Change(*change) for change in state.get("changes", ())),
+            }
+            return Fit(**state | read)
+        except (KeyError, RecursionError, TypeError) as error:
             raise ValueError(
                 f"{self.path / 'state.pt'} must hold the state of a run, but does not: {error}."
             ) from error

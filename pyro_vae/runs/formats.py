@@ -17,6 +17,18 @@ def with_public_paths(text: str) -> str:
     return _LONG_PATH.sub(_public_path, text)
 
 
+def asked_with_public_paths(asked: Any) -> Any:
+    """Return `Fit.asked`, or a part of it, with each path of a public class as `pyro_vae.X`.
+
+    Older versions wrote the path of the module where a class was defined.
+    """
+    if isinstance(asked, dict):
+        return {name: asked_with_public_paths(value) for name, value in asked.items()}
+    if isinstance(asked, list):
+        return [asked_with_public_paths(value) for value in asked]
+    return with_public_paths(asked) if isinstance(asked, str) else asked
+
+
 def _public_path(match: re.Match[str]) -> str:
     return f"pyro_vae.{match[1]}" if match[1] in pyro_vae.__all__ else match[0]
 
@@ -30,10 +42,21 @@ def upgraded(tree: dict[str, Any], written_in: int) -> dict[str, Any]:
         tree: the settings, with a tree for each group.
         written_in: the format of the run folder.
     """
+    if written_in < 3 and "training" in tree:
+        tree = tree | {"training": _with_execution(tree["training"])}
     if written_in > 1:
         return tree
     data = {"max_level": None} | tree.get("data", {})  # was always found from the data
     return tree | {"vae": _vae_of_format_1(tree.get("vae", {})), "data": data}
+
+
+def _with_execution(training: dict[str, Any]) -> dict[str, Any]:
+    """Settings of training with those of the execution in a group of their own."""
+    names = {"trace", "compile", "precision"} & training.keys()
+    if not names:
+        return training
+    others = {name: value for name, value in training.items() if name not in names}
+    return others | {"execution": {name: training[name] for name in sorted(names)}}
 
 
 def _vae_of_format_1(vae: dict[str, Any]) -> dict[str, Any]:

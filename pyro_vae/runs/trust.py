@@ -34,14 +34,14 @@ from torch.optim.lr_scheduler import LRScheduler
 from pyro_vae.data.batches import Batches
 from pyro_vae.data.sources import Source
 from pyro_vae.data.transforms import Transform
-from pyro_vae.objectives import KLSchedule
+from pyro_vae.objectives import Schedule
 from pyro_vae.parts.flows import Flow, validation_restored
 from pyro_vae.support.checks import one_line
 
 # The packages whose classes a run folder may name without being asked for.
 TRUSTED = ("pyro_vae", "pyro", "torch", "zuko")
 # What is made of their classes; parts, networks and scales are modules.
-KINDS = (nn.Module, Optimizer, LRScheduler, ELBO, KLSchedule, Batches, Source, Transform, Flow)
+KINDS = (nn.Module, Optimizer, LRScheduler, ELBO, Schedule, Batches, Source, Transform, Flow)
 _NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)+"
 # Levels of a tree that say nothing about the place of a setting.
 _UNNAMED = ("class_path", "init_args", "dict_kwargs")

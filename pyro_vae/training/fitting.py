@@ -18,13 +18,14 @@ from pyro_vae.evaluation.measures import negative_elbo
 from pyro_vae.evaluation.vae_rows import rows_for
 from pyro_vae.inference.soundness import UnsoundStepError
 from pyro_vae.inference.svi import SVI
-from pyro_vae.objectives import RowELBO
+from pyro_vae.objectives import RowELBO, scheduled_by
 from pyro_vae.support.checks import one_line
 from pyro_vae.support.modules import evaluating, modes_restored, tensor_like
 from pyro_vae.support.store import store_as_found
 from pyro_vae.support.streams import stream
 from pyro_vae.training.early_warnings import advice
 from pyro_vae.training.history import Epoch, Fit
+from pyro_vae.training.per_row import PerRow
 from pyro_vae.training.resuming import asked_for, changes, go_on, step_scheduler
 from pyro_vae.training.settings import Change, Training
 from pyro_vae.vae import VAE
@@ -108,9 +109,10 @@ class _Run:
         self.optimizer = training.optimizer(parameters)
         self.asked = asked_for(training, self.optimizer)
         self.scheduler = None if training.scheduler is None else training.scheduler(self.optimizer)
+        self.scheduled_value = 1.0
+        self.scheduled_tensor = self.like.new_tensor(1.0)
         self.svi = self._svi()
         self._advise()
-        self.kl_weight = 1.0, self.like.new_tensor(1.0)
         self.changes: tuple[Change, ...] = ()
         self.reached = self._snapshot([], None) if resume is None else self._resumed(resume)
         self.on_step: Callable[[int], None] | None = None
@@ -122,12 +124,8 @@ class _Run:
             self.vae.model,
             self.vae.guide,
             self.optimizer,
-            training.objective,
-            rows=lambda levels, *_, **__: len(levels),
-            prepare=lambda levels: self.train.x(levels, self.like.dtype),
-            trace=training.trace,
-            compile=training.compile,
-            precision=training.precision,
+            PerRow(training.objective, lambda levels: self.train.x(levels, self.like.dtype)),
+            execution=training.execution,
             num_steps=training.epochs * training.batches.num_batches(len(self.train)),
         )
 
@@ -143,10 +141,12 @@ class _Run:
     @torch.no_grad()
     def _try_objective(self, x: Tensor, y: Tensor | None) -> None:
         """An objective of this package refuses what it cannot score, before anything is written."""
-        schedule, objective = self.training.kl_schedule, self.training.objective
+        objective = self.training.objective
         if isinstance(objective, RowELBO):
+            value = max(self.training.kl_schedule(0.0), 1e-6)
+            scheduled = {scheduled_by(objective): value}
             with store_as_found():
-                objective.loss(self.vae.model, self.vae.guide, x, y, **{schedule.keyword: max(schedule(0.0), 1e-6)})
+                objective.loss(self.vae.model, self.vae.guide, x, y, **scheduled)
 
     def is_complete(self) -> bool:
         """Whether all epochs are done."""
@@ -174,25 +174,25 @@ class _Run:
         learning_rate = self.optimizer.param_groups[0]["lr"]
         with stream(self.training.seed, number, device=self.like.device), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Encountered ")  # Pyro's word on NaN, which is raised here
-            train_loss, kl_weight = self._train(number, bar)
+            train_loss, value = self._train(number, bar)
         validation_loss, test_loss = (
             None if part is None else self._finite(negative_elbo(self.vae, part), number)
             for part in (self.validation, self.test)
         )
         seconds = time.perf_counter() - started
-        row = Epoch(number, learning_rate, kl_weight, train_loss, validation_loss, test_loss, seconds)
+        row = Epoch(number, learning_rate, value, train_loss, validation_loss, test_loss, seconds)
         step_scheduler(self.scheduler, row)
         self.reached = self._snapshot([*self.reached.history, row], self.reached.best_weights)
 
     def _train(self, number: int, bar: tqdm) -> tuple[float, float]:
-        """The mean loss of the epoch's rows, and the KL weight of its last batch."""
+        """The mean loss of the epoch's rows, and the scheduled number of its last batch."""
         batches, size = self.training.batches, len(self.train)
         num_batches = batches.num_batches(size)
         unread: list[Tensor] = []
-        loss_sum, rows_seen, kl_weight = 0.0, 0, 1.0
+        loss_sum, rows_seen, value = 0.0, 0, 1.0
         for step, index in enumerate(self._indices(), start=1):
-            kl_weight = self.training.kl_schedule(number - 1 + (step - 1) / num_batches)
-            unread.append(self._step(index, kl_weight))
+            value = self.training.kl_schedule(number - 1 + (step - 1) / num_batches)
+            unread.append(self._step(index, value))
             if self.on_step is not None:
                 with stream(self.training.seed, number, step, device=self.like.device):  # what it draws is its own
                     self.on_step((number - 1) * num_batches + step)
@@ -203,24 +203,32 @@ class _Run:
                 unread.clear()
                 postfix = {"epoch": f"{number}/{self.training.epochs}", "loss": f"{loss_sum / rows_seen:.2f}"}
                 bar.set_postfix(postfix, refresh=False)
-        return loss_sum / rows_seen, kl_weight
+        return loss_sum / rows_seen, value
 
     def _indices(self) -> Iterable[Tensor]:
         """The row numbers of each batch, on the device of the rows: they go there once an epoch."""
         indices = list(self.training.batches.indices(len(self.train)))
         return torch.cat(indices).to(self.train.levels.device).split([len(index) for index in indices])
 
-    def _step(self, index: Tensor, kl_weight: float) -> Tensor:
+    def _scheduled(self, value: float) -> dict[str, Tensor]:
+        """The scheduled number as the objective takes it.
+
+        It is a tensor, since each value of a Python number would be traced.
+        """
+        if value != self.scheduled_value:
+            self.scheduled_value = value
+            self.scheduled_tensor = self.like.new_tensor(value)
+        return {scheduled_by(self.training.objective): self.scheduled_tensor}
+
+    def _step(self, index: Tensor, value: float) -> Tensor:
         levels = self.train.levels[index].to(self.like.device, non_blocking=True)
         y = () if self.context is None else (self.context[index].to(self.like),)
-        if kl_weight != self.kl_weight[0]:
-            # As a tensor, since a number is a part of the program, and each value would be traced.
-            self.kl_weight = kl_weight, self.like.new_tensor(kl_weight)
+        scheduled = self._scheduled(value)
         self.optimizer.zero_grad()
         try:
             # Validation costs a tenth of a step or more: the first one tells, and shows SVI what to check from then on.
             with pyro.validation_enabled(not self.is_validated):
-                loss = self.svi.backward(levels, *y, **{self.training.kl_schedule.keyword: self.kl_weight[1]})
+                loss = self.svi.backward(levels, *y, **scheduled)
         except UnsoundStepError as error:
             raise self._unsound(error) from None
         self.is_validated = True

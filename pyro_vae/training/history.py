@@ -14,7 +14,8 @@ class Epoch(NamedTuple):
     Arguments:
         epoch: its number, from 1.
         learning_rate: the optimiser's, during the epoch.
-        kl_weight: what the KL schedule gave for the last batch: the weight of the KL term, or its capacity in nats.
+        scheduled: the number of the KL schedule for the last batch, which the objective takes by
+            the name `scheduled_by(objective)`: the weight of the KL term, or its capacity in nats.
         train_loss: the objective, averaged over the rows as they were trained on.
         validation_loss: −ELBO of the validation rows, after the epoch.
         test_loss: −ELBO of the test rows, after the epoch.
@@ -23,7 +24,7 @@ class Epoch(NamedTuple):
 
     epoch: int
     learning_rate: float
-    kl_weight: float
+    scheduled: float
     train_loss: float
     validation_loss: float | None
     test_loss: float | None

@@ -37,7 +37,7 @@ def asked_for(training: Training, optimizer: Optimizer) -> dict[str, Any]:
         "batches": _part(training.batches),
         "clip_norm": _plain(training.clip_norm),
         "patience": _plain(training.patience),
-        "precision": training.precision,
+        "precision": training.execution.precision,
         "seed": training.seed,
     }
 
@@ -137,7 +137,10 @@ def _part(part: Any) -> dict[str, Any]:
 
 
 def _class_name(value: object) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+    """The import path of a value's class; of this package's classes the public one."""
+    module = type(value).__module__
+    place = "pyro_vae" if module.startswith("pyro_vae.") else module
+    return f"{place}.{type(value).__qualname__}"
 
 
 def _plain(value: Any) -> Any:

@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from pyro_vae.data.batches import Batches, Shuffled
-from pyro_vae.engine.program import Compile, Precision, check_execution
-from pyro_vae.objectives import CapacityELBO, ConstantKL, KLSchedule
+from pyro_vae.engine.execution import Execution
+from pyro_vae.objectives import ConstantKL, Schedule, scheduled_by
 from pyro_vae.support.checks import positive, whole
 
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -29,15 +29,13 @@ class Training:
         optimizer: makes a torch optimiser from parameters; the loss is the mean over the rows of a batch.
         scheduler: makes a learning-rate scheduler, stepped once an epoch; none by default.
         objective: the Pyro ELBO that is minimised.
-        kl_schedule: the weight of the KL term as a function of time.
+        kl_schedule: the weight of the KL term as a function of time, or the number that the
+            objective takes in its place, such as the capacity of `CapacityELBO`.
         clip_norm: the largest norm of all gradients together, in nats per row; none by default.
         patience: stop after this many epochs without a better validation ELBO; never by default.
         seed: names the random streams of batches, binarisation and draws of z; each epoch has one of its own.
-        trace: record the step once and replay it, with the same results; False runs plain Pyro.
-        compile: compile the trace, or do not; "auto" does in runs that are long enough for it to pay. Compiled, losses are
-            the same up to rounding: a run that is resumed for more epochs may be compiled where it was not before.
-        precision: of the matrix products in training; "bfloat16" rounds the factors of large ones. −ELBOs of validation
-            and test rows are always in the precision of the parameters.
+        execution: plain, traced or compiled, and the precision of the matrix products in training.
+            −ELBOs of validation and test rows are always in the precision of the parameters.
     """
 
     epochs: int = 10
@@ -45,21 +43,19 @@ class Training:
     optimizer: OptimizerFactory = torch.optim.Adam
     scheduler: SchedulerFactory | None = None
     objective: ELBO = field(default_factory=lambda: TraceMeanField_ELBO(max_plate_nesting=1))
-    kl_schedule: KLSchedule = field(default_factory=ConstantKL)
+    kl_schedule: Schedule = field(default_factory=ConstantKL)
     clip_norm: float | None = None
     patience: int | None = None
     seed: int = 0
-    trace: bool = True
-    compile: Compile = "auto"
-    precision: Precision = "float32"
+    execution: Execution = field(default_factory=Execution)
 
     def __post_init__(self) -> None:
-        check_execution(self.trace, self.compile, self.precision)
         whole(self.epochs, "epochs")
         whole(self.seed, "seed", least=0)
         if self.patience is not None:
             whole(self.patience, "patience")
-        if (self.kl_schedule.keyword == "kl_capacity") != isinstance(self.objective, CapacityELBO):
+        takes_nats = scheduled_by(self.objective) == "kl_capacity"
+        if takes_nats != (self.kl_schedule.unit == "nats"):
             raise ValueError(
                 "'kl_schedule' must be a LinearCapacity where the objective is a CapacityELBO, and only there, got "
                 f"{type(self.kl_schedule).__name__} and {type(self.objective).__name__}."

@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmark.contestant import Contestant, Pause
 from benchmark.ours import build_vae, load_rows, training
 from benchmark.setting import Setting
-from pyro_vae import VAE, Estimate, Rows, evaluate, fit
+from pyro_vae import VAE, Estimate, Execution, Rows, evaluate, fit
 from pyro_vae.engine import Compile
 from pyro_vae.inference import log_mean_exp, log_mean_exp_variance
 
@@ -25,20 +25,26 @@ class OurLikelihood(Contestant):
         setting: what it has in common with the others.
         num_samples: the draws of z for each row.
         num_test_rows: the first test rows, this many.
-        compile: as `evaluate` takes it.
+        compile: as `Execution` takes it.
     """
 
     def __init__(self, setting: Setting, num_samples: int, num_test_rows: int, compile: Compile = "auto") -> None:
         super().__init__(setting)
-        self.num_samples, self.compile = num_samples, compile
+        self.num_samples = num_samples
+        self.execution = Execution(compile=compile)
         self.vae, self.rows = trained(setting, num_test_rows)
         self.estimate: Estimate | None = None
 
     def run(self, pause: Pause) -> None:
         while True:
             pause()
-            counts = {"num_samples": 1, "num_importance_samples": self.num_samples}
-            evaluation = evaluate(self.vae, self.rows, **counts, compile=self.compile)
+            evaluation = evaluate(
+                self.vae,
+                self.rows,
+                num_samples=1,
+                num_importance_samples=self.num_samples,
+                execution=self.execution,
+            )
             self.estimate = evaluation.log_marginal
 
     def facts(self) -> dict[str, Any]:

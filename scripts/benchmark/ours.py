@@ -17,6 +17,7 @@ from pyro_vae import (
     VAE,
     BernoulliLikelihood,
     DiagNormalPosterior,
+    Execution,
     Fit,
     Shuffled,
     Splits,
@@ -28,12 +29,12 @@ from pyro_vae import (
 )
 
 # The ways to run a step, as `Training` and `SVI` take them.
-EXECUTIONS: dict[str, dict[str, Any]] = {
-    "plain": {"trace": False},
-    "traced": {"compile": False},
-    "compiled": {"compile": True},
-    "traced, bfloat16": {"compile": False, "precision": "bfloat16"},
-    "compiled, bfloat16": {"compile": True, "precision": "bfloat16"},
+EXECUTIONS: dict[str, Execution] = {
+    "plain": Execution(trace=False),
+    "traced": Execution(compile=False),
+    "compiled": Execution(compile=True),
+    "traced, bfloat16": Execution(compile=False, precision="bfloat16"),
+    "compiled, bfloat16": Execution(compile=True, precision="bfloat16"),
 }
 
 
@@ -65,7 +66,7 @@ def training(setting: Setting, objective: str, how: str, epochs: int) -> Trainin
         optimizer=partial(torch.optim.Adam, lr=setting.lr, fused=True),
         objective=objectives[objective],
         seed=setting.seed,
-        **EXECUTIONS[how],
+        execution=EXECUTIONS[how],
     )
 
 

@@ -14,6 +14,7 @@ from benchmark.ours import EXECUTIONS, build_vae
 from benchmark.setting import X_SIZE, Setting
 from benchmark.stock_pyro import StockVAE, stock_svi
 from pyro_vae import SVI, Identity, Rows
+from pyro_vae.training import PerRow
 
 
 class StockSteps(Contestant):
@@ -47,7 +48,8 @@ class OurSteps(Contestant):
         self.rows = Rows(torch.from_numpy(train_rows(setting)), Identity())
         vae = build_vae(setting, (X_SIZE,))
         optimizer = partial(torch.optim.Adam, lr=setting.lr, fused=True)(vae.parameters())
-        self.svi = SVI(vae.model, vae.guide, optimizer, objective(setting), rows=len, **EXECUTIONS[how])
+        loss = PerRow(objective(setting))
+        self.svi = SVI(vae.model, vae.guide, optimizer, loss, execution=EXECUTIONS[how])
 
     def run(self, pause: Pause) -> None:
         for index in paused_batches(self.setting, pause):

@@ -38,7 +38,12 @@ def new_vae(rows: pv.Rows) -> pv.VAE:
 
 def train(vae: pv.VAE, rows: pv.Rows, epochs: int) -> pv.VAE:
     """Train what is not frozen, and freeze it."""
-    pv.fit(vae, rows, pv.Training(epochs, optimizer=partial(torch.optim.Adam, lr=2e-3), precision="bfloat16"))
+    training = pv.Training(
+        epochs,
+        optimizer=partial(torch.optim.Adam, lr=2e-3),
+        execution=pv.Execution(precision="bfloat16"),
+    )
+    pv.fit(vae, rows, training)
     return vae.eval().requires_grad_(False)
 
 

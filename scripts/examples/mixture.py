@@ -35,7 +35,12 @@ def train_vae(rows: pv.Rows, x_shape: torch.Size, epochs: int) -> pv.VAE:
         pv.BernoulliLikelihood(pv.MLP(LATENT_DIM, HIDDEN, x_shape), x_shape),
         pv.DiagNormalPosterior(pv.MLP(x_shape, HIDDEN, (2, LATENT_DIM)), x_shape, LATENT_DIM),
     )
-    pv.fit(vae, rows, pv.Training(epochs, optimizer=partial(torch.optim.Adam, lr=2e-3), precision="bfloat16"))
+    training = pv.Training(
+        epochs,
+        optimizer=partial(torch.optim.Adam, lr=2e-3),
+        execution=pv.Execution(precision="bfloat16"),
+    )
+    pv.fit(vae, rows, training)
     return vae.eval().requires_grad_(False)
 
 

@@ -106,7 +106,11 @@ def main() -> int:
     alone = copy.deepcopy(encoder), copy.deepcopy(classifier)
     train_on_labels(*alone, x, y, *alone)
     show("labels alone", *alone, test)
-    training = pv.Training(options.epochs, optimizer=partial(torch.optim.Adam, lr=2e-3), precision="bfloat16")
+    training = pv.Training(
+        options.epochs,
+        optimizer=partial(torch.optim.Adam, lr=2e-3),
+        execution=pv.Execution(precision="bfloat16"),
+    )
     pv.fit(pv.VAE(pv.StandardNormalPrior(LATENT_DIM), decoder, encoder), train, training)
     train_on_labels(encoder, classifier, x, y, classifier)
     show("labels, codes of a VAE", encoder, classifier, test)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import _inductor, nn
 
-from pyro_vae.engine import Program
-from pyro_vae.engine import program as execution
+from pyro_vae.engine import Execution, Program
+from pyro_vae.engine import program as engine_program
 
 X = torch.linspace(-1, 1, 12).reshape(4, 3)
 
@@ -181,8 +181,8 @@ def test_what_reaches_beyond_tensors_is_run_as_written_from_the_start(reason):
 
 
 def test_arguments_that_are_changed_in_place_are_changed_once_however_it_is_to_be_run():
-    for settings in ({}, {"compile": True}):
-        program, x = Program(lambda x: (x.mul_(2).sum(),), **settings), torch.ones(3)
+    for execution in (Execution(), Execution(compile=True)):
+        program, x = Program(lambda x: (x.mul_(2).sum(),), execution=execution), torch.ones(3)
         with pytest.warns(UserWarning, match="changes its arguments in place"):
             assert [program(x)[0].item() for _ in range(3)] == [6, 12, 24]
 
@@ -227,7 +227,7 @@ def test_what_no_signature_shows_comes_to_light_before_long():
 
 
 def test_no_thousand_replays_go_by_without_a_comparison(monkeypatch):
-    monkeypatch.setattr(execution, "_CHECK_EVERY", 20)
+    monkeypatch.setattr(engine_program, "_CHECK_EVERY", 20)
     function = Counted(noisy)
     program = Program(function)
     for _ in range(40):
@@ -285,13 +285,13 @@ def test_flags_and_warnings_are_left_as_found():
 
 def test_compiled_it_draws_the_same_numbers_and_rounds_alike():
     calls = [((X + step,), {}) for step in range(4)]
-    program = Program(noisy, compile=True)
+    program = Program(noisy, execution=Execution(compile=True))
     torch.testing.assert_close(repeated(program, *calls), repeated(noisy, *calls), rtol=1e-6, atol=1e-6)
     assert program.how == "compiled"
 
 
 def test_only_the_first_signature_is_compiled_at_once():
-    program = Program(noisy, compile=True)
+    program = Program(noisy, execution=Execution(compile=True))
     for rows in (4, 2, 4, 2):
         program(X[:rows])
     assert [record.is_compiled for record in program._records.values()] == [True, False]
@@ -299,7 +299,7 @@ def test_only_the_first_signature_is_compiled_at_once():
 
 
 def test_auto_compiles_what_is_called_often(monkeypatch):
-    monkeypatch.setattr(execution, "_seconds_saved", lambda graph: execution._COMPILE_SECONDS / 5)
+    monkeypatch.setattr(engine_program, "_seconds_saved", lambda graph: engine_program._COMPILE_SECONDS / 5)
     program, how = Program(noisy), []
     for _ in range(8):
         program(X)
@@ -309,7 +309,7 @@ def test_auto_compiles_what_is_called_often(monkeypatch):
 
 def test_without_a_compiler_the_trace_is_replayed_and_it_says_so(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    program = Program(noisy, compile=True)
+    program = Program(noisy, execution=Execution(compile=True))
     calls = [((X + step,), {}) for step in range(4)]
     torch.testing.assert_close(repeated(program, *calls), repeated(noisy, *calls), rtol=0, atol=0)
     assert program.how == "traced (no C++ compiler to compile with)"
@@ -320,7 +320,7 @@ def test_what_fails_to_compile_is_replayed_with_a_warning(monkeypatch):
         raise RuntimeError("out of order")
 
     monkeypatch.setattr(_inductor, "compile", fail)
-    program = Program(noisy, compile=True)
+    program = Program(noisy, execution=Execution(compile=True))
     with pytest.warns(UserWarning, match="is not compiled but replayed from its trace: out of order"):
         program(X)
     assert program.how == "traced"
@@ -328,7 +328,7 @@ def test_what_fails_to_compile_is_replayed_with_a_warning(monkeypatch):
 
 def test_what_compiles_to_other_values_is_replayed_with_a_warning(monkeypatch):
     monkeypatch.setattr(_inductor, "compile", lambda run, *_: lambda *inputs: (run(*inputs)[0] * 1.01, None))
-    program = Program(noisy, compile=True)
+    program = Program(noisy, execution=Execution(compile=True))
     with pytest.warns(UserWarning, match="compiled it gives other values"):
         result = program(X)
     torch.manual_seed(0)
@@ -338,7 +338,7 @@ def test_what_compiles_to_other_values_is_replayed_with_a_warning(monkeypatch):
 @pytest.mark.usefixtures("every_product_counts")
 def test_bfloat16_products_are_used_from_the_first_call_on():
     weight = torch.randn(3, 3)
-    program = Program(lambda x: (x @ weight,), precision="bfloat16")
+    program = Program(lambda x: (x @ weight,), execution=Execution(precision="bfloat16"))
     errors = [(program(X)[0] - X @ weight).abs().max().item() for _ in range(3)]
     assert 0 < errors[0] == errors[1] == errors[2] < 0.02
     assert program.how == "traced, bfloat16 products"
@@ -355,4 +355,4 @@ SETTINGS = {
 @pytest.mark.parametrize("message", SETTINGS)
 def test_settings_that_do_not_fit_are_refused(message):
     with pytest.raises(ValueError, match=message):
-        Program(noisy, **SETTINGS[message])
+        Execution(**SETTINGS[message])

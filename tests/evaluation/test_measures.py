@@ -14,6 +14,7 @@ from pyro_vae import (
     BernoulliLikelihood,
     DiagNormalPosterior,
     DynamicDraw,
+    Execution,
     FlowPosterior,
     Rows,
     StandardNormalPrior,
@@ -201,7 +202,7 @@ def test_log_marginals_do_not_depend_on_how_they_are_run(monkeypatch, trace_from
     x = vae.sample(230)  # a block, and a shorter one; two chunks of draws in each
     plain = evaluate_rows(vae, x, num_importance_samples=40).log_marginal
     monkeypatch.setattr(evaluation, "_TRACE_PAYS_FROM", trace_from)
-    other = evaluate_rows(vae, x, num_importance_samples=40, compile=compile).log_marginal
+    other = evaluate_rows(vae, x, num_importance_samples=40, execution=Execution(compile=compile)).log_marginal
     torch.testing.assert_close(other, plain, rtol=tolerance, atol=tolerance)
 
 

@@ -10,7 +10,7 @@ from models import binary_vae
 from pyro.infer import Trace_ELBO, TraceGraph_ELBO
 from torch import nn
 
-from pyro_vae import SVI
+from pyro_vae import SVI, Execution
 
 ADAM = partial(torch.optim.Adam, lr=0.1)
 X = torch.tensor([2.0, 4.0])
@@ -45,7 +45,7 @@ def go_on(svi):
 
 
 def svi(objective=Trace_ELBO, **execution):
-    return SVI(model, guide, ADAM, objective(), **execution)
+    return SVI(model, guide, ADAM, objective(), execution=Execution(**execution))
 
 
 @pytest.mark.parametrize("objective", [Trace_ELBO, TraceGraph_ELBO])
@@ -151,7 +151,7 @@ def test_what_the_function_leaves_out_stays_and_is_offered_once():
         return ADAM([parameters[0]])
 
     with pyro.get_param_store().scope():
-        trained = SVI(model, guide, make, Trace_ELBO(), trace=False)
+        trained = SVI(model, guide, make, Trace_ELBO(), execution=Execution(trace=False))
         for step in range(6):
             trained.step(X, slope=step >= 2)
         assert pyro.param("b").item() == 0

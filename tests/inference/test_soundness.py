@@ -17,6 +17,7 @@ from pyro_vae import (
     VAE,
     BernoulliLikelihood,
     DiagNormalPosterior,
+    Execution,
     NonFiniteLossError,
     Shuffled,
     StandardNormalPrior,
@@ -25,7 +26,11 @@ from pyro_vae import (
 )
 
 SGD = partial(torch.optim.SGD, lr=0.01)
-HOW = {"plain": {"trace": False}, "traced": {"compile": False}, "compiled": {"compile": True}}
+HOW = {
+    "plain": Execution(trace=False),
+    "traced": Execution(compile=False),
+    "compiled": Execution(compile=True),
+}
 # Pyro warns of NaN where it runs itself.
 pytestmark = pytest.mark.filterwarnings("ignore:Encountered ")
 
@@ -76,7 +81,7 @@ def test_however_steps_are_run_a_bad_one_changes_no_weight(how, objective):
     if how == "compiled" and objective is not TraceMeanField_ELBO:
         pytest.skip("one compiled graph is enough")
     vae = binary_vae()
-    svi = SVI(vae.model, vae.guide, SGD(vae.parameters()), objective(), **HOW[how])
+    svi = SVI(vae.model, vae.guide, SGD(vae.parameters()), objective(), execution=HOW[how])
     x = vae.sample(6)
     with pyro.validation_enabled(False):
         for _ in range(4):
@@ -96,7 +101,7 @@ def infinite_gradient(x):
 @pytest.mark.parametrize("trace", [True, False])
 def test_a_gradient_that_is_not_finite_is_refused_though_the_loss_is(trace):
     with pyro.get_param_store().scope():
-        svi = SVI(infinite_gradient, lambda x: None, SGD, Trace_ELBO(), trace=trace)
+        svi = SVI(infinite_gradient, lambda x: None, SGD, Trace_ELBO(), execution=Execution(trace=trace))
         for _ in range(4):
             svi.step(torch.ones(2))
         with pytest.raises(ValueError, match="A gradient became NaN or infinite in step 5"):

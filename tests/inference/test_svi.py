@@ -18,7 +18,7 @@ from pyro.infer import (
 from pyro.infer.autoguide import AutoLowRankMultivariateNormal, AutoMultivariateNormal, AutoNormal
 from torch import nn
 
-from pyro_vae import MLP, SVI, VAE, BernoulliLikelihood, DiagNormalPosterior, StandardNormalPrior
+from pyro_vae import MLP, SVI, VAE, BernoulliLikelihood, DiagNormalPosterior, Execution, StandardNormalPrior
 
 OBJECTIVES = [Trace_ELBO, TraceMeanField_ELBO, TraceGraph_ELBO]
 
@@ -40,20 +40,6 @@ def test_value_and_gradient_are_those_of_pyros_own_svi(objective):
     stock = objective().loss_and_grads(vae.model, vae.guide, x)
     assert ours == pytest.approx(stock, rel=1e-6)
     torch.testing.assert_close(gradients, [parameter.grad for parameter in vae.parameters()])
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_with_rows_the_gradient_is_that_of_the_mean_and_the_loss_still_the_sum(objective):
-    vae = binary_vae()
-    x = vae.sample(6)
-    losses, gradients = [], []
-    for rows in (None, lambda x: len(x)):
-        vae.zero_grad()
-        torch.manual_seed(1)
-        losses.append(SVI(vae.model, vae.guide, adam(vae.parameters()), objective(), rows=rows).backward(x).item())
-        gradients.append([parameter.grad.clone() for parameter in vae.parameters()])
-    assert losses[0] == losses[1]
-    torch.testing.assert_close([gradient / 6 for gradient in gradients[0]], gradients[1])
 
 
 def test_evaluate_loss_takes_no_step_and_agrees_with_step():
@@ -196,7 +182,7 @@ def run(make_svi, calls, **execution):
 def vae_svi(objective):
     def make(**execution):
         vae = binary_vae()
-        return SVI(vae.model, vae.guide, adam(vae.parameters()), objective(), **execution)
+        return SVI(vae.model, vae.guide, adam(vae.parameters()), objective(), execution=Execution(**execution))
 
     return make
 
@@ -256,7 +242,7 @@ def score_function_svi(**execution):
             pyro.sample("z", dist.Bernoulli(logits=logit * x))
             pyro.sample("k", dist.Categorical(probs))
 
-    return SVI(model, guide, adam, Trace_ELBO(), **execution)
+    return SVI(model, guide, adam, Trace_ELBO(), execution=Execution(**execution))
 
 
 def regression_svi(guide_class):
@@ -267,7 +253,7 @@ def regression_svi(guide_class):
             with pyro.plate("rows", 40, subsample_size=10) as rows:
                 pyro.sample("x", dist.Normal(slope.sum(), scale), obs=x[rows])
 
-        return SVI(model, guide_class(model), adam, Trace_ELBO(), **execution)
+        return SVI(model, guide_class(model), adam, Trace_ELBO(), execution=Execution(**execution))
 
     return make
 
@@ -338,28 +324,14 @@ def test_running_statistics_and_dropout_are_those_of_plain_pyro():
             DiagNormalPosterior(MLP(16, [8], 4), (1, 4, 4), 2),
         )
         made.append(vae)
-        return SVI(vae.model, vae.guide, adam(vae.parameters()), TraceMeanField_ELBO(), **execution)
+        return SVI(
+            vae.model, vae.guide, adam(vae.parameters()), TraceMeanField_ELBO(), execution=Execution(**execution)
+        )
 
     made, calls = [], vae_calls()
     received, expected = run(make, calls), run(make, calls, trace=False)
     torch.testing.assert_close(received[0], expected[0], rtol=0, atol=0)
     torch.testing.assert_close(made[0].state_dict(), made[1].state_dict(), rtol=0, atol=0)
-
-
-def test_what_a_step_prepares_is_drawn_anew_in_each():
-    vae = binary_vae()
-    seen = []
-
-    def prepare(grey):
-        seen.append(torch.bernoulli(grey))
-        return seen[-1]
-
-    svi = SVI(vae.model, vae.guide, adam(vae.parameters()), Trace_ELBO(), prepare=prepare, trace=False)
-    for _ in range(2):
-        svi.step(torch.full((5, 1, 4, 4), 0.5))
-    assert not torch.equal(*seen)
-    with pytest.raises(ValueError, match="'prepare' must have the first argument of a step by position, got none"):
-        svi.step(x=torch.zeros(5, 1, 4, 4))
 
 
 def test_the_users_own_modules_need_not_be_named():
@@ -381,7 +353,8 @@ def test_the_users_own_modules_need_not_be_named():
 @pytest.mark.parametrize("trace", [True, False])
 def test_a_parameter_that_is_frozen_between_steps_stays_where_it_is(trace):
     vae = binary_vae()
-    svi = SVI(vae.model, vae.guide, torch.optim.SGD(vae.parameters(), lr=0.01), Trace_ELBO(), trace=trace)
+    optimizer = torch.optim.SGD(vae.parameters(), lr=0.01)
+    svi = SVI(vae.model, vae.guide, optimizer, Trace_ELBO(), execution=Execution(trace=trace))
     x = vae.sample(6)
     for _ in range(4):
         svi.step(x)
@@ -423,7 +396,9 @@ def test_gradients_that_share_memory_are_set_apart():
 
     for trace in (True, False):
         parameters = [first, second, third, wide]
-        svi = SVI(model, lambda x: None, torch.optim.SGD(parameters, lr=0.0), Trace_ELBO(), trace=trace)
+        svi = SVI(
+            model, lambda x: None, torch.optim.SGD(parameters, lr=0.0), Trace_ELBO(), execution=Execution(trace=trace)
+        )
         for _ in range(4):
             svi.backward(torch.full((5,), 2.0))
         nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -18,6 +18,7 @@ from pyro_vae import (
     AffineFlow,
     BernoulliLikelihood,
     DoublyReparameterizedELBO,
+    Execution,
     FlowPosterior,
     FlowPrior,
     FreeBitsELBO,
@@ -79,7 +80,7 @@ def batches_of(vae):
 def steps(vae, objective, batches, **how):
     """Losses and gradients of some steps from the same start, the random number that follows, and how they were run."""
     vae = copy.deepcopy(vae)
-    svi = SVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=0.01), objective, **how)
+    svi = SVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=0.01), objective, execution=Execution(**how))
     torch.manual_seed(1)
     results = []
     for batch in batches:

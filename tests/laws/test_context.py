@@ -22,6 +22,7 @@ from pyro_vae import (
     BernoulliLikelihood,
     ConditionalNormalPrior,
     DiagNormalPosterior,
+    Execution,
     FullNormalPosterior,
     Identity,
     NormalLikelihood,
@@ -327,7 +328,9 @@ def test_traced_training_with_y_is_that_of_plain_pyro_bit_for_bit(toy):
     start, runs = toy_vae(), []
     for trace in (True, False):
         vae = copy.deepcopy(start)
-        run = fit(vae, toy, Training(epochs=2, batches=Shuffled(64), optimizer=adam, trace=trace), validation=toy)
+        execution = Execution(trace=trace)
+        training = Training(epochs=2, batches=Shuffled(64), optimizer=adam, execution=execution)
+        run = fit(vae, toy, training, validation=toy)
         assert run.how == ("traced" if trace else "plain")
         runs.append((vae.state_dict(), [(row.train_loss, row.validation_loss) for row in run.history]))
     torch.testing.assert_close(*runs, rtol=0, atol=0)

@@ -114,7 +114,7 @@ LAWS = {
 
 
 # Only to be quick: smaller networks than the default ones, and steps that are not worth a trace.
-SMALL = ["--vae.encoder.hidden", "[64]", "--vae.decoder.hidden", "[64]", "--training.trace", "false"]
+SMALL = ["--vae.encoder.hidden", "[64]", "--vae.decoder.hidden", "[64]", "--training.execution.trace", "false"]
 
 
 @cache

@@ -27,6 +27,7 @@ from pyro_vae import (
     DiagNormalPosterior,
     DoublyReparameterizedELBO,
     DynamicDraw,
+    Execution,
     FixedDraw,
     Identity,
     ImportanceWeightedELBO,
@@ -93,7 +94,9 @@ def some_missing(name):
 
 
 def loss_and_gradients(vae, objective, x, trace=False, seed=0):
-    svi = SVI(vae.model, vae.guide, torch.optim.SGD(vae.parameters(), lr=0.1), objective, trace=trace, compile=False)
+    execution = Execution(trace=trace, compile=False)
+    optimizer = torch.optim.SGD(vae.parameters(), lr=0.1)
+    svi = SVI(vae.model, vae.guide, optimizer, objective, execution=execution)
     for _ in range(2 if trace else 0):  # the first signature is traced when it comes again, here with other holes
         svi.backward(torch.where(x.isnan(), vae.likelihood.filler, x))
     svi.optim.zero_grad()

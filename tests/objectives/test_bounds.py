@@ -19,6 +19,7 @@ from torch import nn
 from pyro_vae import (
     SVI,
     DoublyReparameterizedELBO,
+    Execution,
     ImportanceWeightedELBO,
     Posterior,
     StickingTheLandingELBO,
@@ -398,7 +399,7 @@ def steps(bound, **execution):
     x, objective = vae.sample(24), bound(3)
     if execution:
         optimizer = torch.optim.Adam(vae.parameters(), lr=0.02)
-        svi = SVI(vae.model, vae.guide, optimizer, objective, **execution)
+        svi = SVI(vae.model, vae.guide, optimizer, objective, execution=Execution(**execution))
     else:
         svi = pyro.infer.SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.02}), objective)
     torch.manual_seed(1)

@@ -17,6 +17,7 @@ from pyro_vae import (
     VAE,
     CapacityELBO,
     ConstantKL,
+    Execution,
     FreeBitsELBO,
     FullNormalPosterior,
     LinearCapacity,
@@ -152,7 +153,7 @@ def test_training_holds_the_kl_where_the_capacity_has_got_to():
         kl_schedule=LinearCapacity(last=1.5, epochs=40),
     )
     result = fit(vae, x, training)
-    capacities = [row.kl_weight for row in result.history]
+    capacities = [row.scheduled for row in result.history]
     assert capacities == sorted(capacities)
     assert capacities[-1] == 1.5
     assert kl_by_dim(vae, x).sum(1).mean().item() == pytest.approx(1.5, abs=0.1)
@@ -265,7 +266,8 @@ def test_traced_training_is_that_of_plain_pyro_bit_for_bit(name):
     for trace in (True, False):
         torch.manual_seed(0)
         vae = binary_vae()
-        settings = Training(epochs=3, batches=Shuffled(6), trace=trace, compile=False, **TRAININGS[name])
+        execution = Execution(trace=trace, compile=False)
+        settings = Training(epochs=3, batches=Shuffled(6), execution=execution, **TRAININGS[name])
         result = fit(vae, vae.sample(20), settings)
         assert result.how == ("traced" if trace else "plain")
         histories.append([row.train_loss for row in result.history])

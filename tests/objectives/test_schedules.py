@@ -1,8 +1,17 @@
 """Schedules of the KL term as functions of time."""
 
 import pytest
+from pyro.infer import Trace_ELBO
 
-from pyro_vae import ConstantKL, CyclicalKL, LinearCapacity, LinearWarmup
+from pyro_vae import (
+    CapacityELBO,
+    ConstantKL,
+    CyclicalKL,
+    FreeBitsELBO,
+    LinearCapacity,
+    LinearWarmup,
+)
+from pyro_vae.objectives import KLSchedule, Schedule, scheduled_by
 
 TIMES = [step / 16 for step in range(200)]
 
@@ -50,8 +59,21 @@ def test_a_capacity_rises_in_a_straight_line_from_0_to_its_last_value_and_stays_
 
 
 def test_a_capacity_goes_to_another_argument_than_a_weight():
-    assert LinearCapacity(last=1.0, epochs=1).keyword == "kl_capacity"
-    assert {schedule.keyword for schedule in (ConstantKL(), LinearWarmup(1), CyclicalKL(1))} == {"kl_weight"}
+    assert scheduled_by(CapacityELBO()) == "kl_capacity"
+    assert {scheduled_by(objective) for objective in (Trace_ELBO(), FreeBitsELBO())} == {"kl_weight"}
+    assert LinearCapacity(last=1.0, epochs=1).unit == "nats"
+    assert {schedule.unit for schedule in (ConstantKL(), LinearWarmup(1), CyclicalKL(1))} == {"weight"}
+
+
+def test_an_objective_of_the_users_own_says_what_it_takes_of_a_schedule():
+    class Tempered(Trace_ELBO):
+        scheduled = "temperature"
+
+    assert scheduled_by(Tempered()) == "temperature"
+
+
+def test_the_earlier_name_of_a_schedule_is_the_same_class():
+    assert KLSchedule is Schedule
 
 
 REFUSALS = {

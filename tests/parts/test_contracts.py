@@ -23,6 +23,7 @@ from pyro_vae import (
     DiagNormalPosterior,
     DiscretizedLogisticLikelihood,
     DiscretizedLogisticMixtureLikelihood,
+    Execution,
     LaplaceLikelihood,
     LearnedScale,
     Likelihood,
@@ -399,7 +400,9 @@ def test_a_traced_step_is_that_of_plain_pyro_bit_for_bit(name, objective):
 def steps(vae, objective, batches, trace):
     """Losses and gradients of some steps from the same start, and the random number that follows."""
     vae = copy.deepcopy(vae)
-    svi = SVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=0.01), objective, trace=trace)
+    svi = SVI(
+        vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=0.01), objective, execution=Execution(trace=trace)
+    )
     torch.manual_seed(1)
     results = []
     for x in batches * 3:

@@ -424,9 +424,9 @@ def test_a_run_of_format_1_sees_x_as_it_is_loaded_and_resumed(wide_table):
     del tree["vae"]["encoder_sees"]
     file.write_text(yaml.safe_dump(tree))
     with pytest.raises(ValueError, match="must hold the weights of this VAE, but does not"):
-        pv.load(wide_table / "run")  # of format 2, without a word on it
+        pv.load(wide_table / "run")  # of format 3, without a word on it
     info = wide_table / "run" / "run.json"
-    info.write_text(info.read_text().replace('"format": 2', '"format": 1'))
+    info.write_text(info.read_text().replace('"format": 3', '"format": 1'))
     assert kinds(pv.load(wide_table / "run")) == []
     ended = call(wide_table, "train", *COLUMNS, "--resume", "--training.epochs", "2")
     assert ended.code == 0, ended.err

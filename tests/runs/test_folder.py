@@ -370,3 +370,19 @@ def test_settings_of_format_1_say_what_they_meant(likelihood, expected):
     received = upgraded(tree, 1)
     assert received["vae"] == {"encoder_sees": "pyro_vae.AsIs", "latent_dim": 2, "likelihood": expected}
     assert (tree, upgraded(received, 1), upgraded(tree, 2)) == (before, received, tree)
+
+
+# Settings of formats 1 and 2
+
+
+@pytest.mark.parametrize("written_in", [1, 2])
+def test_how_to_run_was_not_yet_a_group(written_in):
+    training = {"epochs": 3, "trace": False, "compile": "auto", "precision": "float32"}
+    execution = {"trace": False, "compile": "auto", "precision": "float32"}
+    received = upgraded({"training": training}, written_in)
+    assert received["training"] == {"epochs": 3, "execution": execution}
+    assert upgraded(received, written_in) == received
+    assert upgraded({"training": {"precision": "bfloat16"}}, written_in)["training"] == {
+        "execution": {"precision": "bfloat16"}
+    }
+    assert upgraded({"training": {"trace": True}}, 3) == {"training": {"trace": True}}

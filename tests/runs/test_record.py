@@ -11,16 +11,28 @@ import torch
 import yaml
 from test_scripts import call, contents
 
-from pyro_vae import MNIST, FixedDraw, Identity, Rows, evaluate, load, load_data, rows_like
+from pyro_vae import (
+    MNIST,
+    Epoch,
+    Execution,
+    FixedDraw,
+    Identity,
+    Rows,
+    evaluate,
+    load,
+    load_data,
+    rows_like,
+)
 from pyro_vae.evaluation import AnomalyScores
 from pyro_vae.runs import FORMAT, RunFolder, data_record, load_settings
 
 FORMAT1 = Path(__file__).parent / "data" / "format1"
+FORMAT2 = Path(__file__).parent / "data" / "format2"
 NUM_ROWS, HIGHEST = 200, 31
 # Whole levels whose dtype does not tell how high they go.
 SMALL = (
     *("--vae.decoder.hidden", "[4]", "--vae.encoder.hidden", "[4]", "--training.epochs", "1", "--device", "cpu"),
-    *("--training.trace", "false"),
+    *("--training.execution.trace", "false"),
     *("--vae.likelihood", "NormalLikelihood", "--data.transform", "UnitInterval", "--data.source", "ArrayFile"),
 )
 
@@ -56,7 +68,7 @@ def place(trained, tmp_path):
 def test_run_json_keeps_the_number_level_dtype_shape_and_hash_of_the_rows(trained):
     fields = json.loads((trained / "runs" / "mine" / "run.json").read_text())
     digest = fields["data"].pop("digest")
-    assert fields["format"] == FORMAT == 2
+    assert fields["format"] == FORMAT == 3
     assert fields["data_path"] == "../../mine.npz"
     assert fields["data"] == {
         "num_train": 160,
@@ -280,7 +292,7 @@ def test_new_rows_for_a_folder_of_format_1_have_the_level_of_the_data_that_are_t
 
 
 def test_a_run_of_format_1_is_resumed_with_one_warning_and_is_of_this_format_then(old, tmp_path):
-    arguments = ["--resume", "--run", "run", "--training.epochs", 3, "--training.trace", "false"]
+    arguments = ["--resume", "--run", "run", "--training.epochs", 3, "--training.execution.trace", "false"]
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         ended = call(tmp_path, "train", *arguments)
@@ -290,3 +302,39 @@ def test_a_run_of_format_1_is_resumed_with_one_warning_and_is_of_this_format_the
     info = RunFolder(old).info()
     assert (info.format, info.data, info.x_shape) == (FORMAT, None, (1, 8, 8))
     assert len(RunFolder(old).fit().history) == 3
+
+
+# Folders of format 2
+
+
+@pytest.fixture
+def old2(tmp_path):
+    return shutil.copytree(FORMAT2, tmp_path / "run")
+
+
+def test_a_folder_of_format_2_gives_the_numbers_that_were_written_with_it(old2):
+    expected = json.loads((old2 / "metrics.json").read_text())
+    evaluation = evaluate(load(old2), load_data(old2).test)
+    for name in ("negative_elbo", "log_marginal"):
+        received = getattr(evaluation, name).mean
+        assert received == pytest.approx(expected[name]["mean"], rel=1e-5)
+
+
+def test_a_run_of_format_2_is_resumed_and_is_of_this_format_then(old2, tmp_path):
+    """Its classes were defined in other modules then, and how it was run was no group."""
+    arguments = ["--resume", "--run", "run", "--training.epochs", 2]
+    ended = call(tmp_path, "train", *arguments, "--training.execution.trace", "false")
+    assert ended.code == 0, ended.err
+    assert "warning" not in ended.err
+    assert RunFolder(old2).info().format == FORMAT
+    assert [row.epoch for row in RunFolder(old2).fit().history] == [1, 2]
+    header, first, _ = (old2 / "history.csv").read_text().splitlines()
+    assert header.split(",") == list(Epoch._fields)
+    assert first == (FORMAT2 / "history.csv").read_text().splitlines()[1]
+    assert load_settings(old2).training.execution == Execution(trace=False)
+
+
+@pytest.mark.parametrize("folder", [FORMAT1, FORMAT2])
+def test_how_a_run_of_an_older_format_was_run_is_read(folder):
+    assert "trace: true" in (folder / "settings.yaml").read_text()
+    assert load_settings(folder).training.execution == Execution()

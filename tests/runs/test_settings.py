@@ -193,7 +193,7 @@ MISTAKES = [
     ("--training.scheduler StepL", r"'training.scheduler' accepts a subclass of LRScheduler .* nearest is 'StepLR'"),
     ("--training.objective TraceELBO", r"'training.objective' accepts a subclass of ELBO .* nearest is 'Trace_ELBO'"),
     ("--training.batches Shufled", r"'training.batches' accepts a subclass of Batches .* nearest is 'Shuffled'"),
-    ("--training.kl_schedule Warmup", r"subclass of KLSchedule .* nearest is 'LinearWarmup'"),
+    ("--training.kl_schedule Warmup", r"subclass of Schedule .* nearest is 'LinearWarmup'"),
     ("--data.source MNST", r"'data.source' accepts a subclass of Source .* nearest is 'MNIST'"),
     ("--data.transform Treshold", r"'data.transform' accepts a subclass of Transform .* nearest is 'Threshold'"),
     ("--training.batches.size 0", r"'size' must be a whole number of at least 1, got 0"),
@@ -341,7 +341,7 @@ import pyro.infer, torch
 from torch import nn
 import pyro_vae as pv
 from pyro_vae.data import Batches
-from pyro_vae.objectives import KLSchedule
+from pyro_vae.objectives import Schedule
 from pyro_vae.data import Source
 from pyro_vae.data import Transform
 
@@ -357,7 +357,7 @@ class MyActivation(nn.Tanh): pass
 class MyOptimizer(torch.optim.SGD): pass
 class MyScheduler(torch.optim.lr_scheduler.ExponentialLR): pass
 class MyObjective(pyro.infer.Trace_ELBO): pass
-class MySchedule(KLSchedule):
+class MySchedule(Schedule):
     def __call__(self, epoch): return 0.5
 class MyBatches(Batches):
     def __init__(self, size: int = 9): super().__init__(size)

@@ -104,7 +104,7 @@ def test_the_description_is_read_before_the_settings(tmp_path, calls):
     (run / "run.json").write_text('{"x_shape": [1, 8, 8], "format": 99, "versions": {}}')
     for reader in ("resume", "preset", "config", "evaluate"):
         ended = call(tmp_path, *READERS[reader])
-        assert "must have a run format up to 2, got 99" in ended.err
+        assert "must have a run format up to 3, got 99" in ended.err
     assert not calls
 
 

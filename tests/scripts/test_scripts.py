@@ -172,7 +172,7 @@ def test_ctrl_c_leaves_a_run_that_loads_and_is_finished_by_resuming(tmp_path):
         *SMALL,
         "--training.epochs",
         "1000000",
-        "--training.compile",
+        "--training.execution.compile",
         "false",
         "--run",
         "run",

@@ -14,6 +14,7 @@ from pyro_vae import (
     BernoulliLikelihood,
     DiagNormalPosterior,
     DynamicDraw,
+    Execution,
     LinearWarmup,
     NonFiniteLossError,
     NormalLikelihood,
@@ -25,7 +26,7 @@ from pyro_vae import (
     evaluate,
     fit,
 )
-from pyro_vae.engine import program as execution
+from pyro_vae.engine import program as engine_program
 from pyro_vae.engine import trace
 
 ADAM = partial(torch.optim.Adam, lr=0.01)
@@ -178,7 +179,7 @@ def test_a_non_finite_loss_names_epoch_and_step_and_gives_the_last_good_weights_
     broken = Broken(vae.likelihood.network, vae.x_shape)
     vae.likelihood = broken
     with pytest.raises(NonFiniteLossError, match="in epoch 2 at step 3, .* end of epoch 1 .* lower learning rate"):
-        fit(vae, x, Training(epochs=3, batches=Shuffled(10), trace=False), on_epoch=poison)
+        fit(vae, x, Training(epochs=3, batches=Shuffled(10), execution=Execution(trace=False)), on_epoch=poison)
     assert same_weights(vae.state_dict(), good[1])
 
 
@@ -194,7 +195,7 @@ def test_the_kl_weight_warms_up_over_epochs(x):
     result = fit(
         fresh_vae(), x, Training(epochs=4, batches=Shuffled(10), kl_schedule=LinearWarmup(epochs=2, start=0.1))
     )
-    assert [row.kl_weight for row in result.history] == pytest.approx([0.46, 0.91, 1.0, 1.0])
+    assert [row.scheduled for row in result.history] == pytest.approx([0.46, 0.91, 1.0, 1.0])
 
 
 def test_the_scheduler_steps_once_an_epoch(x):
@@ -229,11 +230,11 @@ def test_modes_come_back_and_a_module_set_apart_stays_so(x):
     frozen = vae.posterior.network.layers[1].eval()
     seen = []
     vae.likelihood.register_forward_hook(lambda *_: seen.append((vae.training, frozen.training)))
-    fit(vae, x, Training(epochs=1, batches=Shuffled(10), trace=False))
+    fit(vae, x, Training(epochs=1, batches=Shuffled(10), execution=Execution(trace=False)))
     assert seen[-1] == (True, False)
     assert not any(is_frozen_training for _, is_frozen_training in seen)
     vae.eval()
-    fit(vae, x, Training(epochs=1, batches=Shuffled(10), trace=False))
+    fit(vae, x, Training(epochs=1, batches=Shuffled(10), execution=Execution(trace=False)))
     assert not any(module.training for module in vae.modules())
 
 
@@ -316,16 +317,18 @@ WARM = {"batches": Shuffled(10), "kl_schedule": LinearWarmup(epochs=3, start=0.1
 
 def test_traced_training_is_that_of_plain_pyro_bit_for_bit():
     rows = grey_rows()
-    traced, plain = (fit(fresh_vae(), rows, Training(epochs=4, trace=trace, **WARM)) for trace in (True, False))
+    traced, plain = (
+        fit(fresh_vae(), rows, Training(epochs=4, execution=Execution(trace=trace), **WARM)) for trace in (True, False)
+    )
     assert losses(traced) == losses(plain)
     assert same_weights(traced.weights, plain.weights)
     assert (traced.how, plain.how) == ("traced", "plain")
 
 
 EXECUTIONS = {
-    "traced": {},
-    "compiled": {"compile": True},
-    "traced, bfloat16 products": {"precision": "bfloat16"},
+    "traced": Execution(),
+    "compiled": Execution(compile=True),
+    "traced, bfloat16 products": Execution(precision="bfloat16"),
 }
 
 
@@ -333,8 +336,10 @@ EXECUTIONS = {
 @pytest.mark.parametrize("how", EXECUTIONS)
 def test_however_it_is_run_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(how):
     rows = grey_rows()
-    whole, first = (fit(fresh_vae(), rows, Training(epochs=epochs, **WARM, **EXECUTIONS[how])) for epochs in (3, 1))
-    resumed = fit(fresh_vae(), rows, Training(epochs=3, **WARM, **EXECUTIONS[how]), resume=first)
+    whole, first = (
+        fit(fresh_vae(), rows, Training(epochs=epochs, **WARM, execution=EXECUTIONS[how])) for epochs in (3, 1)
+    )
+    resumed = fit(fresh_vae(), rows, Training(epochs=3, **WARM, execution=EXECUTIONS[how]), resume=first)
     assert losses(resumed) == losses(whole)
     assert same_weights(resumed.weights, whole.weights)
     assert resumed.how == how
@@ -344,12 +349,15 @@ def test_however_it_is_run_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(ho
 @pytest.mark.parametrize("how", ["compiled", "traced, bfloat16 products"])
 def test_however_it_is_run_it_learns_the_same(how):
     rows = grey_rows()
-    received, expected = (fit(fresh_vae(), rows, Training(epochs=3, **WARM, **run)) for run in (EXECUTIONS[how], {}))
+    received, expected = (
+        fit(fresh_vae(), rows, Training(epochs=3, **WARM, execution=execution))
+        for execution in (EXECUTIONS[how], Execution())
+    )
     torch.testing.assert_close(losses(received)[-1][0], losses(expected)[-1][0], rtol=5e-3, atol=0)
 
 
 def test_long_runs_are_compiled_and_short_ones_are_not(x, monkeypatch):
-    monkeypatch.setattr(execution, "_seconds_saved", lambda graph: execution._COMPILE_SECONDS / 11)
+    monkeypatch.setattr(engine_program, "_seconds_saved", lambda graph: engine_program._COMPILE_SECONDS / 11)
     hows = [fit(fresh_vae(), x, Training(epochs=epochs, batches=Shuffled(10))).how for epochs in (2, 3)]
     assert hows == ["traced", "compiled"]
 
@@ -361,7 +369,7 @@ def test_a_schedule_of_kl_weights_needs_no_trace_for_each(x, monkeypatch):
         traces.append(inputs)
         return trace(function, inputs)
 
-    monkeypatch.setattr(execution, "trace", counted)
+    monkeypatch.setattr(engine_program, "trace", counted)
     fit(fresh_vae(), x, Training(epochs=6, batches=Shuffled(10), kl_schedule=LinearWarmup(epochs=6)))
     assert len(traces) == 1
 
@@ -369,7 +377,7 @@ def test_a_schedule_of_kl_weights_needs_no_trace_for_each(x, monkeypatch):
 @pytest.mark.usefixtures("every_product_counts")
 def test_losses_of_validation_rows_are_in_the_precision_of_the_parameters():
     rows = grey_rows()
-    result = fit(fresh_vae(), rows, Training(epochs=1, precision="bfloat16", **WARM), test=rows)
+    result = fit(fresh_vae(), rows, Training(epochs=1, execution=Execution(precision="bfloat16"), **WARM), test=rows)
     vae = fresh_vae()
     vae.load_state_dict(result.weights)
     assert (

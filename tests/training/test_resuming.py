@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from pyro_vae import LinearWarmup, Shuffled, Training, fit
+from pyro_vae import Execution, LinearWarmup, Shuffled, Training, fit
 from pyro_vae.runs import RunFolder
 
 BATCHES = Shuffled(25)
@@ -39,7 +39,7 @@ def training(epochs, scheduler=None, optimizer=torch.optim.Adam, trace=False, lr
         epochs=epochs,
         scheduler=scheduler,
         optimizer=partial(optimizer, lr=lr, **own),
-        trace=trace,
+        execution=Execution(trace=trace),
         batches=batches,
         **settings,
     )

@@ -1,0 +1,46 @@
+"""Execution: plain, traced or compiled, and the precision of matrix products."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+Compile: TypeAlias = bool | Literal["auto"]
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a function of tensors is run: as written, replayed from its trace, or compiled.
+
+    Arguments:
+        trace: record the function once and replay it, with the same results; False runs it as
+            it is written.
+        compile: compile the trace at once, for the first signature of the arguments (True), never
+            (False), or where it pays ("auto": in runs that save the time it takes). Compiled,
+            results are the same up to rounding. A run that is resumed for more steps may be
+            compiled where it was not before. Without a C++ compiler the trace is replayed.
+        precision: of the matrix products in the trace; "bfloat16" rounds the factors of large
+            ones.
+
+    Raises:
+        ValueError: if a setting is unknown, or needs a trace without one.
+
+    Example:
+        >>> Execution(precision="bfloat16")
+        Execution(trace=True, compile='auto', precision='bfloat16')
+    """
+
+    trace: bool = True
+    compile: Compile = "auto"
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        if self.compile not in (True, False, "auto"):
+            raise ValueError(f"'compile' must be True, False or 'auto', got {self.compile!r}.")
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"'precision' must be 'float32' or 'bfloat16', got {self.precision!r}.")
+        if self.trace:
+            return
+        if self.compile is True:
+            raise ValueError("'trace' must be True for compile=True, got False.")
+        if self.precision != "float32":
+            raise ValueError(f"'trace' must be True for precision={self.precision!r}, got False.")
