@@ -6,16 +6,16 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import pyro
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pyro_vae.data.rows import Data, Rows, as_rows
+from pyro_vae.data.batch import Batch
+from pyro_vae.data.rows import Data, Rows
 from pyro_vae.evaluation.measures import negative_elbo
-from pyro_vae.evaluation.vae_rows import rows_for
+from pyro_vae.evaluation.vae_rows import VAERows, rows_for
 from pyro_vae.inference.soundness import UnsoundStepError
 from pyro_vae.inference.svi import SVI
 from pyro_vae.objectives import RowELBO, scheduled_by
@@ -75,7 +75,13 @@ def fit(
             another objective, other batches or another seed.
         NonFiniteLossError: the loss became NaN or infinite.
     """
-    run = _Run(vae, as_rows(data, vae.context_dim, vae.missing), training or Training(), validation, test, resume)
+    run = _Run(
+        rows_for(vae, data),
+        training or Training(),
+        validation=None if validation is None else rows_for(vae, validation),
+        test=None if test is None else rows_for(vae, test),
+        resume=resume,
+    )
     run.on_step = on_step
     report = (lambda reached: None) if on_epoch is None else (lambda reached: on_epoch(reached.copy()))
     try:
@@ -95,16 +101,21 @@ class _Run:
     """One call of `fit`: what stays the same over its epochs, and what they have reached."""
 
     def __init__(
-        self, vae: VAE, train: Rows, training: Training, validation: Any, test: Any, resume: Fit | None
+        self,
+        train: VAERows,
+        training: Training,
+        validation: VAERows | None,
+        test: VAERows | None,
+        resume: Fit | None,
     ) -> None:
+        vae = train.vae
         self.like = tensor_like(vae)
-        self.vae, self.training, self.train = vae, training, _placed(train, self.like.device)
-        self.validation, self.test = (
-            None if part is None else as_rows(part, vae.context_dim, vae.missing) for part in (validation, test)
-        )
+        self.vae = vae
+        self.training = training
+        self.train = train.placed(_placed(train.rows, self.like.device))
+        self.validation = validation
+        self.test = test
         self._check()
-        context = train.context(vae.context_dim)
-        self.context = None if context is None else context.to(self.train.levels.device)
         parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
         self.optimizer = training.optimizer(parameters)
         self.asked = asked_for(training, self.optimizer)
@@ -124,29 +135,28 @@ class _Run:
             self.vae.model,
             self.vae.guide,
             self.optimizer,
-            PerRow(training.objective, lambda levels: self.train.x(levels, self.like.dtype)),
+            PerRow(training.objective, lambda levels: self.train.rows.x(levels, self.like.dtype)),
             execution=training.execution,
             num_steps=training.epochs * training.batches.num_batches(len(self.train)),
         )
 
     def _advise(self) -> None:
         with stream(0, device=self.like.device), evaluating(self.vae):
-            x = self.train.batch(slice(1), self.like.dtype).to(self.like.device)
-            y = None if self.context is None else self.context[:1].to(self.like)
-            sentences = advice(self.vae, self.train, x, y, self.training.objective)
-            self._try_objective(x, y)
+            batch = self.train.batch(slice(1))
+            sentences = advice(self.train, batch, self.training.objective)
+            self._try_objective(batch)
         for sentence in sentences:
             warnings.warn(sentence, stacklevel=4)
 
     @torch.no_grad()
-    def _try_objective(self, x: Tensor, y: Tensor | None) -> None:
+    def _try_objective(self, batch: Batch) -> None:
         """An objective of this package refuses what it cannot score, before anything is written."""
         objective = self.training.objective
         if isinstance(objective, RowELBO):
             value = max(self.training.kl_schedule(0.0), 1e-6)
             scheduled = {scheduled_by(objective): value}
             with store_as_found():
-                objective.loss(self.vae.model, self.vae.guide, x, y, **scheduled)
+                objective.loss(self.vae.model, self.vae.guide, *batch, **scheduled)
 
     def is_complete(self) -> bool:
         """Whether all epochs are done."""
@@ -208,7 +218,7 @@ class _Run:
     def _indices(self) -> Iterable[Tensor]:
         """The row numbers of each batch, on the device of the rows: they go there once an epoch."""
         indices = list(self.training.batches.indices(len(self.train)))
-        return torch.cat(indices).to(self.train.levels.device).split([len(index) for index in indices])
+        return torch.cat(indices).to(self.train.rows.levels.device).split([len(index) for index in indices])
 
     def _scheduled(self, value: float) -> dict[str, Tensor]:
         """The scheduled number as the objective takes it.
@@ -221,8 +231,8 @@ class _Run:
         return {scheduled_by(self.training.objective): self.scheduled_tensor}
 
     def _step(self, index: Tensor, value: float) -> Tensor:
-        levels = self.train.levels[index].to(self.like.device, non_blocking=True)
-        y = () if self.context is None else (self.context[index].to(self.like),)
+        levels = self.train.rows.levels[index].to(self.like.device, non_blocking=True)
+        y = () if self.train.y is None else (self.train.y[index].to(self.like),)
         scheduled = self._scheduled(value)
         self.optimizer.zero_grad()
         try:
@@ -320,8 +330,8 @@ class _Run:
             )
         for part in (self.train, self.validation, self.test):
             if part is not None:
-                rows_for(self.vae, part).checked()
-        self.train.check_varied()
+                part.checked()
+        self.train.rows.check_varied()
 
 
 def _placed(rows: Rows, device: torch.device) -> Rows:

@@ -269,8 +269,8 @@ def test_batches_with_replacement_number_what_they_should(x):
 
 
 BAD_SETTINGS = {
-    "'epochs' must be 1 or more, got 0": lambda: Training(epochs=0),
-    "'patience' must be 1 or more, got 0": lambda: Training(patience=0),
+    "'epochs' must be a whole number of at least 1, got 0": lambda: Training(epochs=0),
+    "'patience' must be a whole number of at least 1, got 0": lambda: Training(patience=0),
     "'patience' needs validation rows, got 3 without any": lambda: Training(patience=3),
     "'clip_norm' must be greater than 0, got 0": lambda: Training(clip_norm=0.0),
     "'optimizer' must be a function from parameters": lambda: Training(optimizer=ADAM(binary_vae().parameters())),
