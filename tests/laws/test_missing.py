@@ -11,7 +11,7 @@ import torch
 import yaml
 from models import PriorAsPosterior, linear, linear_gaussian_vae, nowhere_special
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
-from test_parts import LIKELIHOODS
+from test_contracts import LIKELIHOODS
 from test_scripts import call
 from torch import nn
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
-from test_parts import LIKELIHOODS, network
+from test_contracts import LIKELIHOODS, network
 from torch import nn
 
 import pyro_vae as pv
