@@ -4,8 +4,8 @@ import pytest
 import references
 import torch
 from models import PriorAsPosterior, binary_vae
-from test_missing import NAN, ObservedPosterior, linear_vae, make_vae, nowhere_special
 from test_contracts import LIKELIHOODS
+from test_missing import NAN, ObservedPosterior, linear_vae, make_vae, nowhere_special
 from torch import nn
 
 from pyro_vae import (

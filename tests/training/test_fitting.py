@@ -191,9 +191,7 @@ def test_weights_that_overflow_are_caught_before_they_are_kept(x):
 
 
 def test_the_kl_weight_warms_up_over_epochs(x):
-    result = fit(
-        fresh_vae(), x, plain(epochs=4, batches=Shuffled(10), kl_schedule=LinearWarmup(epochs=2, start=0.1))
-    )
+    result = fit(fresh_vae(), x, plain(epochs=4, batches=Shuffled(10), kl_schedule=LinearWarmup(epochs=2, start=0.1)))
     assert [row.kl_weight for row in result.history] == pytest.approx([0.46, 0.91, 1.0, 1.0])
 
 
@@ -248,7 +246,7 @@ def test_what_a_callback_draws_leaves_the_losses_alone(x):
 def test_a_test_loss_that_is_not_finite_ends_the_run(x, monkeypatch):
     vae = fresh_vae()
     start = {name: value.clone() for name, value in vae.state_dict().items()}
-    monkeypatch.setattr("pyro_vae.fitting.negative_elbo", lambda *_: math.nan)
+    monkeypatch.setattr("pyro_vae.training.fitting.negative_elbo", lambda *_: math.nan)
     with pytest.raises(NonFiniteLossError, match="epoch 1 on validation or test rows, .* end of epoch 0"):
         fit(vae, x, plain(epochs=2, batches=Shuffled(10)), test=x)
     assert same_weights(vae.state_dict(), start)
@@ -343,9 +341,7 @@ def test_however_it_is_run_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(ho
 
 
 @pytest.mark.usefixtures("every_product_counts")
-@pytest.mark.parametrize(
-    "how", [pytest.param("compiled", marks=pytest.mark.slow), "traced, bfloat16 products"]
-)
+@pytest.mark.parametrize("how", [pytest.param("compiled", marks=pytest.mark.slow), "traced, bfloat16 products"])
 def test_however_it_is_run_it_learns_the_same(how):
     rows = grey_rows()
     received, expected = (fit(fresh_vae(), rows, Training(epochs=3, **WARM, **run)) for run in (EXECUTIONS[how], {}))
