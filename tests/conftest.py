@@ -14,6 +14,12 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
 
+def pytest_collection_finish():
+    """Whatever is imported stays: to look for garbage in it after each test takes longer than most tests."""
+    gc.collect()
+    gc.freeze()
+
+
 def global_state():
     flags = dist.is_validation_enabled(), infer.is_validation_enabled(), poutine.is_validation_enabled()
     store = set(pyro.get_param_store().keys())

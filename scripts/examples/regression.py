@@ -25,7 +25,7 @@ from torch import Tensor
 import pyro_vae as pv
 from pyro_vae.runs import SentenceParser, run
 
-LATENT_DIM, NUM_DRAWS, X_DIM, TARGET = 3, 200, 10, 23
+LATENT_DIM, X_DIM, TARGET = 3, 10, 23
 
 
 def train_vae(x: Tensor, epochs: int) -> pv.VAE:
@@ -59,7 +59,9 @@ def model_of_rows(vae: pv.VAE, x: Tensor, y: Tensor) -> None:
         pyro.sample("y", dist.Normal(intercept + z @ slope, scale), obs=y)
 
 
-def fitted(model: Callable, local_guide: Callable, seen: Tensor, y: Tensor, steps: int) -> list[tuple[Tensor, ...]]:
+def fitted(
+    model: Callable, local_guide: Callable, seen: Tensor, y: Tensor, steps: int, num_draws: int = 200
+) -> list[tuple[Tensor, ...]]:
     """Draws of a, b, s from their autoguide, trained beside a guide of what is local; both are shown x or draws of z."""
     q_weights = autoguide.AutoMultivariateNormal(weights)
 
@@ -71,7 +73,7 @@ def fitted(model: Callable, local_guide: Callable, seen: Tensor, y: Tensor, step
         svi = pv.SVI(model, guide, partial(torch.optim.Adam, lr=0.02), Trace_ELBO())
         for _ in range(steps):
             svi.step(seen, y)
-        return [poutine.condition(weights, q_weights())() for _ in range(NUM_DRAWS)]
+        return [poutine.condition(weights, q_weights())() for _ in range(num_draws)]
 
 
 @torch.no_grad()
@@ -82,15 +84,16 @@ def tested(drawn: list[tuple[Tensor, ...]], z: Tensor, y: Tensor) -> Tensor:
     return torch.stack([pv.log_mean_exp(torch.cat([each.log_prob(y) for each in p_y])), error**2])
 
 
-def by_way(x: Tensor, y: Tensor, test: Tensor, epochs: int, steps: int) -> dict[str, Tensor]:
+def by_way(x: Tensor, y: Tensor, test: Tensor, epochs: int, steps: int, num_draws: int) -> dict[str, Tensor]:
     """What `tested` says of each way, for rows that nothing has been trained on."""
     train = torch.isin(torch.arange(len(x)), test, invert=True)
     vae = train_vae(x[train], epochs)
-    draws = vae.encode(x).sample(torch.Size([NUM_DRAWS]))
-    weighted = pv.importance_sample(vae.model, vae.guide, x, num_samples=5 * NUM_DRAWS).resample(NUM_DRAWS)["z"]
+    draws = vae.encode(x).sample(torch.Size([num_draws]))
+    weighted = pv.importance_sample(vae.model, vae.guide, x, num_samples=5 * num_draws).resample(num_draws)["z"]
     z = {"mean": vae.encode(x).mean.unsqueeze(0), "draws": draws, "weighted": weighted}
-    fits = {name: fitted(model_of_draws, lambda z: None, z[name][:, train], y[train], steps) for name in z}
-    fits["guide"] = fitted(partial(model_of_rows, vae), vae.guide, x[train], y[train], steps)
+    counts = steps, num_draws
+    fits = {name: fitted(model_of_draws, lambda z: None, z[name][:, train], y[train], *counts) for name in z}
+    fits["guide"] = fitted(partial(model_of_rows, vae), vae.guide, x[train], y[train], *counts)
     return {name: tested(fits[name], values[:, test], y[test]) for name, values in (z | {"guide": draws}).items()}
 
 
@@ -98,6 +101,7 @@ def main() -> int:
     parser = SentenceParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=100, help="how long to train the VAE")
     parser.add_argument("--steps", type=int, default=1_000, help="how long to train the autoguides")
+    parser.add_argument("--draws", type=int, default=200, help="how many draws of the latents and of the weights")
     parser.add_argument("--folds", type=int, default=5, help="into how many parts the rows are split to be tested")
     parser.add_argument("--seed", type=int, default=0, help="names the random stream")
     options = parser.parse_args(sys.argv[1:])
@@ -106,7 +110,8 @@ def main() -> int:
     table = ((table - table.mean(0)) / table.std(0)).float()
     is_missing = torch.rand(len(table), X_DIM) < torch.rand(len(table), 1)
     x, y = table[:, :X_DIM].masked_fill(is_missing, torch.nan), table[:, TARGET]
-    parts = [by_way(x, y, test, options.epochs, options.steps) for test in torch.randperm(len(x)).chunk(options.folds)]
+    counts = options.epochs, options.steps, options.draws
+    parts = [by_way(x, y, test, *counts) for test in torch.randperm(len(x)).chunk(options.folds)]
     results = {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}
     for name, (log_p, squares) in results.items():
         gain, rmse = log_p - results["mean"][0], squares.mean().sqrt()

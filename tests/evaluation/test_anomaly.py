@@ -87,7 +87,7 @@ def test_the_script_scores_the_users_rows_to_csv(tmp_path, monkeypatch, capsys):
             runpy.run_path(str(scripts / f"{script}.py"), run_name="__main__")
         assert not caught.value.code
 
-    run("train", "--training.epochs", "1", "--run", "run")
+    run("train", "--training.epochs", "1", "--training.execution.trace", "false", "--run", "run")
     run("detect", "run", "rows.npy", "--score", "negative_log_marginal")
     with Path("scores.csv").open(encoding="utf-8") as file:
         table = list(csv.DictReader(file))

@@ -76,7 +76,7 @@ def assert_close_bounds(found, truth):
     assert gap.mean() > -3 * standard_error(gap)
 
 
-@pytest.mark.parametrize("num_temperatures", [1, 2, 7])
+@pytest.mark.parametrize("num_temperatures", [1, 3])
 def test_with_the_exact_posterior_both_bounds_are_log_p(reference, vae, num_temperatures):
     x, exact = simulated(vae, 6)
     found = sandwich(vae.model, vae.guide, x, exact=exact, num_temperatures=num_temperatures)
@@ -101,7 +101,7 @@ def test_one_temperature_is_plain_importance_sampling(reference, vae):
     assert_mean(found.upper - truth, kl_divergence(p_z, q_z))
 
 
-@pytest.mark.parametrize("num_temperatures", [1, 3, 6])
+@pytest.mark.parametrize("num_temperatures", [1, 4])
 def test_weights_are_unbiased_in_both_directions(reference, vae, num_temperatures):
     """E[w] = p(x) and E[1 / w] = 1 / p(x), with a guide as wide as the posterior, where both have a variance."""
     x, exact = simulated(vae, 4000)
@@ -113,9 +113,9 @@ def test_weights_are_unbiased_in_both_directions(reference, vae, num_temperature
         assert log_ratio.mean() < -NUM_ERRORS * standard_error(log_ratio)
 
 
-@pytest.mark.parametrize(("shift", "factor", "num_temperatures"), [(1.0, 0.5, 120), (1.0, 2.0, 50)])
+@pytest.mark.parametrize(("shift", "factor", "num_temperatures"), [(0.5, 0.6, 40), (0.5, 2.0, 40)])
 def test_the_bounds_close_on_log_p(reference, vae, shift, factor, num_temperatures):
-    """From a guide that is shifted, half as wide or twice as wide."""
+    """From a guide that is shifted, and narrower or twice as wide."""
     x, exact = simulated(vae, 200)
     guide = guide_of(reference, shift, factor)
     found = sandwich(vae.model, guide, x, exact=exact, num_temperatures=num_temperatures, num_steps=2)
@@ -131,7 +131,7 @@ def test_the_bounds_close_as_temperatures_are_added(reference, vae):
         assert rise.mean() > 3 * standard_error(rise)
 
 
-@pytest.mark.parametrize(("num_temperatures", "num_chains"), [(2, 8), (12, 8)])
+@pytest.mark.parametrize(("num_temperatures", "num_chains"), [(2, 8), (5, 8)])
 def test_the_error_is_that_of_other_chains(reference, vae, num_temperatures, num_chains):
     """What is found twice differs by √2 of the error that is stated, on average over rows."""
     # The ratio has a noise of 0.05. Failure rate: 1e-4.
@@ -195,7 +195,7 @@ def test_trajectories_that_leave_the_numbers_are_rejected():
     grid = torch.linspace(-8, 6, 100_001).unsqueeze(1)
     log_joint = dist.Normal(0.0, 1.0).log_prob(grid) + dist.Poisson(grid.exp().exp()).log_prob(x)
     truth = log_joint.logsumexp(0) + (grid[1] - grid[0]).log()
-    found = sandwich(model, guide, x, num_temperatures=50, num_chains=32)
+    found = sandwich(model, guide, x, num_temperatures=25, num_chains=32)
     assert ((found.lower - truth).abs() < NUM_ERRORS * found.lower_error + 0.05).all()
 
 

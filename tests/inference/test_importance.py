@@ -609,7 +609,7 @@ def test_globals_that_are_given_are_no_part_of_the_weights():
     # 5 standard errors: once in two million.
     error = (draws.expectation(draws.latents["z"]) - (x + 0.7) / 2) / draws.standard_error(draws.latents["z"])
     assert error.abs().max() < 5
-    chains = hmc(given, local_guide, x, num_samples=200, num_warmup=100)
+    chains = hmc(given, local_guide, x, num_samples=100, num_warmup=50)
     assert (chains.merged()["z"].mean(0) - (x + 0.7) / 2).abs().max() < 0.15
     bounds = sandwich(given, local_guide, x, num_temperatures=20)
     torch.testing.assert_close(bounds.lower, dist.Normal(0.7, 2**0.5).log_prob(x), atol=0.3, rtol=0)

@@ -290,8 +290,8 @@ def test_nuts_samples_globals():
     x = torch.tensor([1.2, 2.9, 0.7, 2.2])
     precision = 2.0**-2 + len(x) * 0.5**-2
     mean = (1.0 * 2.0**-2 + x.sum() * 0.5**-2) / precision
-    chains = nuts(with_global, global_guide, x, num_samples=120, num_warmup=40)
-    assert chains.latents["loc"].shape == (120, 2)
+    chains = nuts(with_global, global_guide, x, num_samples=80, num_warmup=30)
+    assert chains.latents["loc"].shape == (80, 2)
     assert errors_of_the_mean(chains, "loc", mean).abs() < NUM_ERRORS
     square = (chains.latents["loc"] - mean) ** 2 * precision
     squares = chains._replace(latents={"square": square})
@@ -375,7 +375,13 @@ def test_every_kind_of_prior_can_be_sampled(prior):
     vae = VAE(prior(), vae.likelihood, vae.posterior)
     x = vae.sample(3)
     assert hmc(vae.model, vae.guide, x, num_samples=10, num_warmup=20).acceptance.min() > 0.5
-    assert nuts(vae.model, vae.guide, x[:1], num_samples=20, num_warmup=80, num_chains=1).acceptance > 0.3
+
+
+def test_a_prior_that_shares_the_guides_network_can_be_sampled_by_nuts():
+    vae = binary_vae()
+    vae = VAE(VampPrior(2, 3), vae.likelihood, vae.posterior)
+    x = vae.sample(1)
+    assert nuts(vae.model, vae.guide, x, num_samples=20, num_warmup=80, num_chains=1).acceptance > 0.3
 
 
 def test_no_rows_are_refused():
@@ -391,5 +397,5 @@ def test_nuts_starts_at_a_point_too():
             pyro.sample("x", dist.Normal(loc, 1.0), obs=x)
 
     with pyro.get_param_store().scope():
-        chains = nuts(model, AutoDelta(model), torch.ones(3), num_samples=100, num_warmup=50, num_chains=1)
+        chains = nuts(model, AutoDelta(model), torch.ones(3), num_samples=50, num_warmup=30, num_chains=1)
     assert chains.latents["loc"].mean().item() == pytest.approx(0.75, abs=0.3)

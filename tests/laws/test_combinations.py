@@ -46,9 +46,16 @@ OBJECTIVES = [
     StickingTheLandingELBO,
     lambda: DoublyReparameterizedELBO(num_particles=5),
 ]
-# Each objective meets each prior and each posterior.
+# Each objective meets each prior and each posterior. A trace takes a second or more: each prior, each posterior and each
+# objective is traced by default, and the other pairs where slow tests run.
 PAIRS = [
-    pytest.param(prior, posterior, OBJECTIVES[(i + j) % len(OBJECTIVES)], id=f"{prior}, {posterior}")
+    pytest.param(
+        prior,
+        posterior,
+        OBJECTIVES[(i + j) % len(OBJECTIVES)],
+        id=f"{prior}, {posterior}",
+        marks=() if i % len(SHORT_POSTERIORS) == j else pytest.mark.slow,
+    )
     for i, prior in enumerate(SHORT_PRIORS)
     for j, posterior in enumerate(SHORT_POSTERIORS)
 ]

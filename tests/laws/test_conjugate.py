@@ -137,13 +137,9 @@ def assert_reaches(exact, found, atol):
     ("problem", "family", "objective", "num", "atol"),
     [
         (normal_normal, dist.Normal, Trace_ELBO, 1000, REPARAMETERISED),
-        (normal_normal, dist.Normal, TraceMeanField_ELBO, 1000, REPARAMETERISED),
         (normal_normal, NonreparameterizedNormal, Trace_ELBO, 5000, SCORE_FUNCTION),
-        (beta_bernoulli, dist.Beta, Trace_ELBO, 1000, REPARAMETERISED),
         (beta_bernoulli, dist.Beta, TraceMeanField_ELBO, 1000, REPARAMETERISED),
-        (beta_bernoulli, NonreparameterizedBeta, Trace_ELBO, 3000, SCORE_FUNCTION),
         (poisson_gamma, dist.Gamma, Trace_ELBO, 1000, REPARAMETERISED),
-        (poisson_gamma, dist.Gamma, TraceMeanField_ELBO, 1000, REPARAMETERISED),
         (poisson_gamma, NonreparameterizedGamma, Trace_ELBO, 20_000, SCORE_FUNCTION),
     ],
 )
@@ -154,13 +150,9 @@ def test_svi_goes_from_the_prior_to_the_exact_posterior(problem, family, objecti
         assert_reaches(exact.posterior, family(**params(family, exact.prior)), atol)
 
 
-@pytest.mark.parametrize(
-    "mixing",
-    [torch.eye(3), torch.tensor([[1.0, 0.6, 0.0], [0.0, 1.0, 0.6], [0.0, 0.0, 1.0]])],
-    ids=["orthogonal", "correlated"],
-)
 @pytest.mark.parametrize("autoguide", [AutoNormal, AutoMultivariateNormal])
-def test_an_autoguide_reaches_the_exact_posterior_of_linear_regression_or_its_mean_field(autoguide, mixing):
+def test_an_autoguide_reaches_the_exact_posterior_of_linear_regression_or_its_mean_field(autoguide):
+    mixing = torch.tensor([[1.0, 0.6, 0.0], [0.0, 1.0, 0.6], [0.0, 0.0, 1.0]])
     orthogonal = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 1.0], [1.0, 1.0, -1.0], [1.0, -1.0, -1.0]])
     model, exact = linear_regression(orthogonal @ mixing, torch.tensor([2.0, -0.5, 1.0, 0.3]), 1.5, 0.7)
     with pyro.get_param_store().scope():

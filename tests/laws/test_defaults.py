@@ -113,6 +113,13 @@ LAWS = {
 }
 
 
+# These learn as another one of the same kind of data does, but take longer.
+ALIKE = [
+    *("DiscretizedLogisticMixtureLikelihood", "LaplaceLikelihood", "StudentTLikelihood"),
+    "ZeroInflatedNegativeBinomialLikelihood",
+]
+
+
 # Only to be quick: smaller networks than the default ones, and steps that are not worth a trace.
 SMALL = ["--vae.encoder.hidden", "[64]", "--vae.decoder.hidden", "[64]", "--training.execution.trace", "false"]
 
@@ -139,7 +146,10 @@ def test_no_likelihood_is_forgotten():
 
 
 @pytest.mark.filterwarnings("ignore:'data' hold whole numbers only")
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in LAWS],
+)
 def test_the_defaults_beat_the_best_model_without_z(name, tmp_path):
     vae, splits = trained(name, tmp_path / "x.npy")
     result = pv.evaluate(vae, splits.train, num_importance_samples=0)

@@ -543,7 +543,7 @@ def test_fit_and_all_that_follows_take_nan():
 TABLE = (
     *("--data.source", "ArrayFile", "--data.source.path", "table.npy", "--data.transform", "Identity"),
     *("--vae.likelihood", "NormalLikelihood", "--vae.encoder.hidden", "[8]", "--vae.decoder.hidden", "[8]"),
-    *("--training.epochs", "1", "--run", "run", "--device", "cpu"),
+    *("--training.epochs", "1", "--run", "run", "--device", "cpu", "--training.execution.trace", "false"),
 )
 
 

@@ -419,6 +419,7 @@ def test_losses_are_the_same_in_pyros_svi_and_in_ours_plain_or_traced(bound):
     assert plain == pytest.approx(stock, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_compiled_losses_are_the_same_up_to_rounding(bound):
     (compiled, how), (plain, _) = steps(bound, compile=True), steps(bound, trace=False)

@@ -398,7 +398,7 @@ def test_the_input_is_chosen_by_class_on_the_command_line():
 COLUMNS = (
     *("--data.source", "ArrayFile", "--data.source.path", "table.npy", "--data.transform", "Identity"),
     *("--vae.likelihood", "NormalLikelihood", "--vae.encoder.hidden", "[8]", "--vae.decoder.hidden", "[8]"),
-    *("--training.epochs", "1", "--run", "run", "--device", "cpu"),
+    *("--training.epochs", "1", "--run", "run", "--device", "cpu", "--training.execution.trace", "false"),
 )
 
 

@@ -48,6 +48,7 @@ def arguments(tmp_path):
     data = ["--data.source", "ArrayFile", "--data.source.path", str(tmp_path / "t.npy")]
     small = [
         "--training.epochs=1",
+        "--training.execution.trace=false",
         "--training.batches.size=16",
         "--vae.decoder.hidden=[8]",
         "--vae.encoder.hidden=[8]",
@@ -89,7 +90,7 @@ def test_a_product_trains_like_any_other_likelihood_and_survives_copies():
     x = torch.from_numpy(table())
     vae.likelihood.initialize_bias(x.mean(0))
     before = vae.elbo(x, num_samples=10).mean()
-    pv.fit(vae, x, pv.Training(epochs=60, batches=pv.Shuffled(20), optimizer=partial(torch.optim.Adam, lr=0.01)))
+    pv.fit(vae, x, pv.Training(epochs=30, batches=pv.Shuffled(20), optimizer=partial(torch.optim.Adam, lr=0.01)))
     assert vae.elbo(x, num_samples=10).mean() > before
     vae.likelihood.check(vae.sample(50))
     for other in (copy.deepcopy(vae), pickle.loads(pickle.dumps(vae))):

@@ -18,6 +18,7 @@ from pyro_vae import (
     ConvDecoder,
     ConvEncoder,
     DiagNormalPosterior,
+    Execution,
     GatedMLP,
     NetworkScale,
     NormalLikelihood,
@@ -343,7 +344,7 @@ def steps(vae, batches, trace):
     """Losses and gradients of some steps from the same start, and the random number that follows."""
     vae = copy.deepcopy(vae)
     optim = torch.optim.Adam(vae.parameters(), lr=0.01)
-    svi = SVI(vae.model, vae.guide, optim, TraceMeanField_ELBO(), trace=trace)
+    svi = SVI(vae.model, vae.guide, optim, TraceMeanField_ELBO(), execution=Execution(trace=trace))
     torch.manual_seed(1)
     results = []
     for x in batches:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def trained(tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("trained") / "run")
     folder.begin(settings_text(), X_SHAPE)
     vae = build_vae(load_settings(folder.path).vae, X_SHAPE)
-    training = Training(epochs=3, optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3))
+    training = Training(epochs=3, optimizer=partial(torch.optim.Adam, lr=1e-3), execution=Execution(trace=False))
     result = fit(vae, levels(200), training, validation=levels())
     best = {name: tensor + 0.01 for name, tensor in result.weights.items()}
     result = result._replace(best_weights=best)

@@ -14,7 +14,8 @@ TINY = (
     20,
     "--num_importance_samples",
     3,
-    "--settings=--training.epochs 1 --data.source Digits",
+    "--settings=--training.epochs 1 --data.source Digits --training.batches.size 500 "
+    "--training.execution.trace false --training.execution.precision float32",
 )
 
 
@@ -29,18 +30,14 @@ def comparison(monkeypatch):
 
 
 def test_rows_are_measured_once_and_compared_row_by_row(tmp_path):
-    ended = call(tmp_path, "compare", "elbo", "iwae-5", "--out", "out", *TINY)
+    ended = call(tmp_path, "compare", "iwae-5", "--out", "out", *TINY)
     assert ended.code == 0, ended.err
-    result = tmp_path / "out" / "iwae-5" / "comparison.json"
-    nll = {
-        name: json.loads((tmp_path / "out" / name / "comparison.json").read_text())["nll"]
-        for name in ("elbo", "iwae-5")
-    }
-    assert len(nll["iwae-5"]) == 20
+    measured = json.loads((tmp_path / "out" / "iwae-5" / "comparison.json").read_text())
+    assert len(measured["nll"]) == 20
     # What is there is read and not measured again: the table follows the numbers in the files.
-    with_offset = [value + 2.5 for value in nll["elbo"]]
-    changed = json.loads(result.read_text()) | {"nll": with_offset}
-    result.write_text(json.dumps(changed))
+    without_offset = measured | {"nll": [value - 2.5 for value in measured["nll"]]}
+    (tmp_path / "out" / "elbo").mkdir()
+    (tmp_path / "out" / "elbo" / "comparison.json").write_text(json.dumps(without_offset))
     assert call(tmp_path, "compare", "elbo", "--out", "out", *TINY).code == 0
     table = (tmp_path / "out" / "results.md").read_text()
     assert "2.50 ± 0.00 to `elbo`" in table

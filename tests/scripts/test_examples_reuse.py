@@ -79,7 +79,7 @@ def test_weights_are_fitted_to_known_latents_afresh_each_time():
 
 def test_inpainting_prints_scores_and_gains(tmp_path):
     table = printed(
-        tmp_path, "inpaint", "--source", "Digits", "--epochs", "2", "--rows", "20", "--draws", "24", "--out", tmp_path
+        tmp_path, "inpaint", "--source", "Digits", "--epochs", "2", "--rows", "20", "--draws", "12", "--out", tmp_path
     )
     assert list(table) == [f"{guide} {way}" for guide in ("whole", "halves") for way in ("guide", "importance", "HMC")]
     for name, columns in table.items():
@@ -92,7 +92,7 @@ def test_inpainting_prints_scores_and_gains(tmp_path):
 
 
 def test_regression_prints_densities_and_errors(tmp_path):
-    table = printed(tmp_path, "regression", "--folds", "2", "--epochs", "1", "--steps", "1")
+    table = printed(tmp_path, "regression", "--folds", "2", "--epochs", "1", "--steps", "1", "--draws", "20")
     assert list(table) == ["mean", "draws", "weighted", "guide"]
     for (log_p, _), (gain, _), (rmse, error) in table.values():
         assert gain == pytest.approx(log_p - table["mean"][0][0], abs=0.0011)
