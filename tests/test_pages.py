@@ -38,20 +38,19 @@ EXTERNAL = ("http://", "https://")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with the runs that pages load, which are of one small VAE."""
+    """A folder with the runs that pages load, of one small VAE that is not trained: the programs need no better one."""
     with pytest.MonkeyPatch.context() as patch:
         read_settings = import_read_settings(patch)
-        options = "--vae.encoder.hidden [32] --vae.decoder.hidden [32] --training.epochs 2"
+        options = "--vae.encoder.hidden [32] --vae.decoder.hidden [32]"
         settings, text, _ = read_settings("digits", options.split())
     rows = settings.data.read()
     splits = settings.data.split(*rows)
     vae = initialized(settings, splits)
-    fitted = pv.fit(vae, splits.train, settings.training)
     path = tmp_path_factory.mktemp("pages")
     for run in ("digits", "dynamic-20d"):
         folder = RunFolder(path / "runs" / run)
         folder.begin(text, splits.train.x_shape, settings.data.record(*rows))
-        folder.save(fitted, vae.state_dict())
+        torch.save(vae.state_dict(), folder.path / "best.pt")
     return path
 
 
