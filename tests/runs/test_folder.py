@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from pyro_vae import Epoch, Training, evaluate, fit, load, log_weights
+from pyro_vae import Epoch, Execution, Training, evaluate, fit, load, log_weights
 from pyro_vae.runs import FORMAT, RunFolder, build_vae, load_settings, read_preset, write_atomically
 from pyro_vae.runs.formats import upgraded
 
