@@ -16,12 +16,23 @@ from pyro_vae.runs import SentenceParser, run
 
 def main() -> int:
     parser = SentenceParser(description=__doc__)
-    parser.add_argument("rows", nargs="*", default=list(ROWS), help=f"which: {', '.join(ROWS)}; all when omitted")
-    parser.add_argument("--out", type=str, default="runs/compare", help="where the run folders and results.md go")
-    parser.add_argument("--num_rows", type=int, default=2000, help="the first test rows, for −log p(x)")
-    parser.add_argument("--num_importance_samples", type=int, default=500, help="draws of z a row, for −log p(x)")
     parser.add_argument(
-        "--settings", type=str, default="", help="further settings for every row, as train.py takes them"
+        "rows", nargs="*", default=list(ROWS), help=f"which: {', '.join(ROWS)}; all when omitted"
+    )
+    parser.add_argument(
+        "--out", type=str, default="runs/compare", help="where the run folders and results.md go"
+    )
+    parser.add_argument(
+        "--num_rows", type=int, default=2000, help="the first test rows, for −log p(x)"
+    )
+    parser.add_argument(
+        "--num_importance_samples", type=int, default=500, help="draws of z a row, for −log p(x)"
+    )
+    parser.add_argument(
+        "--settings",
+        type=str,
+        default="",
+        help="further settings for every row, as train.py takes them",
     )
     options = parser.parse_args(sys.argv[1:])
     for name in options.rows:
@@ -43,9 +54,21 @@ def write(measured: dict[str, Measured], out: Path) -> Path:
         "MNIST, dynamic binarisation, one seed. −log p(x) in nats by importance sampling on the same test rows, ± the "
         "standard error over rows; the difference is to the row named, on paired rows. −ELBO and KL on all test rows."
     )
-    header = ["row", "what", "−log p(x)", "difference", "−ELBO", "KL", "active", "epochs", "minutes"]
+    header = [
+        "row",
+        "what",
+        "−log p(x)",
+        "difference",
+        "−ELBO",
+        "KL",
+        "active",
+        "epochs",
+        "minutes",
+    ]
     page.table(header, [_cells(name, measured) for name in measured])
-    commands = {name: command(ROWS[name], out / name, values.settings) for name, values in measured.items()}
+    commands = {
+        name: command(ROWS[name], out / name, values.settings) for name, values in measured.items()
+    }
     page.text(*(f"`{name}`: `python {' '.join(words)}`" for name, words in commands.items()))
     return page.write()
 

@@ -15,7 +15,9 @@ def main() -> int:
     options = parser.parse_args(sys.argv[1:])
     counts = compare_counts(options.num_rows, options.num_held_out, options.epochs)
     for name, (mean, error) in counts._asdict().items():
-        print(f"{name:<18} {mean:9.3f} ± {error:.3f}  ({abs(mean / counts.true[0] - 1):.2%} off the truth)")
+        print(
+            f"{name:<18} {mean:9.3f} ± {error:.3f}  ({abs(mean / counts.true[0] - 1):.2%} off the truth)"
+        )
     return 0
 
 

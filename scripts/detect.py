@@ -11,13 +11,22 @@ from pyro_vae.runs import run, run_parser
 
 def main() -> int:
     parser = run_parser(__doc__)
-    parser.add_argument("data", type=str, help="a .npy or .npz file of rows, made x as the run's are")
+    parser.add_argument(
+        "data", type=str, help="a .npy or .npz file of rows, made x as the run's are"
+    )
     parser.add_argument("--out", type=str, default="scores.csv", help="the CSV file to write")
     parser.add_argument(
-        "--score", type=str, choices=AnomalyScores._fields, default="negative_elbo", help="what to flag by"
+        "--score",
+        type=str,
+        choices=AnomalyScores._fields,
+        default="negative_elbo",
+        help="what to flag by",
     )
     parser.add_argument(
-        "--false_positive_rate", type=float, default=0.05, help="of the threshold, on the run's test rows"
+        "--false_positive_rate",
+        type=float,
+        default=0.05,
+        help="of the threshold, on the run's test rows",
     )
     options = parser.parse_args(sys.argv[1:])
     if options.allow:
@@ -41,7 +50,10 @@ def main() -> int:
 def enumerate_rows(scores: AnomalyScores, is_anomalous: list[bool]) -> list[list[object]]:
     """One line for each row: its number, its scores, and whether it is flagged."""
     columns = [column.tolist() for column in scores]
-    return [[number, *values, flag] for number, (*values, flag) in enumerate(zip(*columns, is_anomalous, strict=True))]
+    return [
+        [number, *values, flag]
+        for number, (*values, flag) in enumerate(zip(*columns, is_anomalous, strict=True))
+    ]
 
 
 if __name__ == "__main__":

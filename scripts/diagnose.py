@@ -21,7 +21,10 @@ def main() -> int:
     options = read_options()
     vae = load(options.run, options.weights, options.allow)
     rows = load_data(options.run, options.allow).test
-    counts = {name: options[name] for name in ("num_rows", "num_samples", "num_annealed", "num_temperatures")}
+    counts = {
+        name: options[name]
+        for name in ("num_rows", "num_samples", "num_annealed", "num_temperatures")
+    }
     found = diagnose(vae, rows, **counts, seed=options.seed)
     folder = Path(options.out or Path(options.run) / "diagnosis")
     page = write_page(found, vae, folder, options.run)
@@ -33,11 +36,22 @@ def main() -> int:
 def read_options() -> Namespace:
     """What the command line says."""
     parser = run_parser(__doc__)
-    parser.add_argument("--num_rows", type=int, default=1000, help="the test rows, and the simulated ones")
-    parser.add_argument("--num_samples", type=int, default=1000, help="draws of z a row behind its k-hat")
-    parser.add_argument("--num_annealed", type=int, default=100, help="rows whose log p(x) is bounded by annealing")
+    parser.add_argument(
+        "--num_rows", type=int, default=1000, help="the test rows, and the simulated ones"
+    )
+    parser.add_argument(
+        "--num_samples", type=int, default=1000, help="draws of z a row behind its k-hat"
+    )
+    parser.add_argument(
+        "--num_annealed", type=int, default=100, help="rows whose log p(x) is bounded by annealing"
+    )
     parser.add_argument("--num_temperatures", type=int, default=200, help="steps of annealing")
-    parser.add_argument("--out", type=str | None, default=None, help="the folder to write; RUN/diagnosis when omitted")
+    parser.add_argument(
+        "--out",
+        type=str | None,
+        default=None,
+        help="the folder to write; RUN/diagnosis when omitted",
+    )
     options = parser.parse_args(sys.argv[1:])
     if options.allow:
         sys.path.append("")  # where the packages that are allowed may lie
@@ -49,14 +63,30 @@ def write_page(found: Diagnosis, vae: VAE, folder: Path, run: str) -> Path:
     page = Page(folder, f"Diagnosis of {run}", "diagnosis.md")
     page.text(*found.verdict(), f"**{found.advice()}**")
     page.table(["part", "seconds"], [[name, seconds] for name, seconds in found.seconds.items()])
-    page.figure("khat", figures.khat_histogram(found.weights.khat, "Pareto k-hat of test rows"), "k-hat by row")
-    page.figure("worst_rows", worst_rows(found, vae), "the rows with the highest k-hat, over their reconstructions")
-    ranks = figures.rank_histograms(found.calibration, "Ranks of the true z among draws of q(z | x)")
+    page.figure(
+        "khat",
+        figures.khat_histogram(found.weights.khat, "Pareto k-hat of test rows"),
+        "k-hat by row",
+    )
+    page.figure(
+        "worst_rows",
+        worst_rows(found, vae),
+        "the rows with the highest k-hat, over their reconstructions",
+    )
+    ranks = figures.rank_histograms(
+        found.calibration, "Ranks of the true z among draws of q(z | x)"
+    )
     page.figure("ranks", ranks, "calibration")
-    page.figure("coverage", figures.coverage_curve(found.calibration, "Intervals of q(z | x)"), "coverage")
+    page.figure(
+        "coverage", figures.coverage_curve(found.calibration, "Intervals of q(z | x)"), "coverage"
+    )
     bounds = found.simulated
     title = "log p(x) of simulated rows"
-    page.figure("sandwich", figures.sandwich(bounds.lower, bounds.upper, found.simulated_bound, title), "bounds")
+    page.figure(
+        "sandwich",
+        figures.sandwich(bounds.lower, bounds.upper, found.simulated_bound, title),
+        "bounds",
+    )
     return page.write()
 
 
@@ -66,7 +96,9 @@ def worst_rows(found: Diagnosis, vae: VAE) -> Figure:
     y = None if found.y is None else found.y[worst]
     with evaluating(vae):
         means = vae.reconstruct(found.x[worst], y)
-    return figures.worst_rows(found.x[worst], means, found.weights.khat[worst], "The rows with the highest k-hat")
+    return figures.worst_rows(
+        found.x[worst], means, found.weights.khat[worst], "The rows with the highest k-hat"
+    )
 
 
 if __name__ == "__main__":

@@ -21,8 +21,13 @@ def main() -> int:
     if options.num_rows is not None:
         as_shape(options.num_rows, "num_rows")
     vae = load(options.run, options.weights, options.allow)
-    rows = read_rows(options.run, options.split, options.data, options.allow).take(slice(options.num_rows))
-    counts = {"num_samples": options.num_samples, "num_importance_samples": options.num_importance_samples}
+    rows = read_rows(options.run, options.split, options.data, options.allow).take(
+        slice(options.num_rows)
+    )
+    counts = {
+        "num_samples": options.num_samples,
+        "num_importance_samples": options.num_importance_samples,
+    }
     evaluation = evaluate(vae, rows, **counts, seed=options.seed)
     print(evaluation.table())
     objective = load_settings(options.run, options.allow).training.objective
@@ -36,11 +41,30 @@ def main() -> int:
 def read_options() -> Namespace:
     """What the command line says."""
     parser, splits = run_parser(__doc__), ("train", "validation", "test")
-    parser.add_argument("--split", type=str, choices=splits, default="test", help="which rows of the run's data")
-    parser.add_argument("--data", type=str | None, default=None, help="a .npy or .npz file of other rows, made x alike")
-    parser.add_argument("--num_rows", type=int | None, default=None, help="only the first rows; all when omitted")
-    parser.add_argument("--num_samples", type=int, default=10, help="draws of z a row for -ELBO, rate and distortion")
-    parser.add_argument("--num_importance_samples", type=int, default=100, help="draws of z a row for log p(x), or 0")
+    parser.add_argument(
+        "--split", type=str, choices=splits, default="test", help="which rows of the run's data"
+    )
+    parser.add_argument(
+        "--data",
+        type=str | None,
+        default=None,
+        help="a .npy or .npz file of other rows, made x alike",
+    )
+    parser.add_argument(
+        "--num_rows", type=int | None, default=None, help="only the first rows; all when omitted"
+    )
+    parser.add_argument(
+        "--num_samples",
+        type=int,
+        default=10,
+        help="draws of z a row for -ELBO, rate and distortion",
+    )
+    parser.add_argument(
+        "--num_importance_samples",
+        type=int,
+        default=100,
+        help="draws of z a row for log p(x), or 0",
+    )
     options = parser.parse_args(sys.argv[1:])
     if options.allow:
         sys.path.append("")  # where the packages that are allowed may lie
@@ -51,8 +75,12 @@ def read_options() -> Namespace:
 def rate_terms(vae: VAE, rows: Rows, objective: TotalCorrelationELBO, seed: int) -> str:
     """The rate of these rows in the three parts that the objective weighs."""
     with stream(seed):
-        terms = objective.terms(vae.model, vae.guide, rows.batch(slice(None)), rows.context(vae.context_dim))
-    parts = ", ".join(f"{name.replace('_', ' ')} {value.item():.3f}" for name, value in terms._asdict().items())
+        terms = objective.terms(
+            vae.model, vae.guide, rows.batch(slice(None)), rows.context(vae.context_dim)
+        )
+    parts = ", ".join(
+        f"{name.replace('_', ' ')} {value.item():.3f}" for name, value in terms._asdict().items()
+    )
     return f"rate of {len(rows)} rows in nats: {parts}"
 
 
@@ -72,7 +100,9 @@ def read_rows(run: str, split: str, path: str | None, allow: list[str]) -> Rows:
         return rows_like(run, path, allow)
     rows = getattr(load_data(run, allow), split)
     if rows is None:
-        raise ValueError("'split' must be train or test, since the run set no validation rows apart, got validation.")
+        raise ValueError(
+            "'split' must be train or test, since the run set no validation rows apart, got validation."
+        )
     return rows
 
 

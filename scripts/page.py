@@ -46,4 +46,8 @@ class Page:
 
 
 def _row(cells: Sequence[object]) -> str:
-    return "| " + " | ".join(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells) + " |"
+    return (
+        "| "
+        + " | ".join(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells)
+        + " |"
+    )

@@ -17,8 +17,15 @@ SYSTEMS = (*ALL, "remedies")
 
 def main() -> int:
     parser = SentenceParser(description=__doc__)
-    parser.add_argument("systems", nargs="*", default=["all"], help=f"which: {', '.join(SYSTEMS)}, or all")
-    parser.add_argument("--out", type=str, default="runs/reproduce", help="where to write results.md and the figures")
+    parser.add_argument(
+        "systems", nargs="*", default=["all"], help=f"which: {', '.join(SYSTEMS)}, or all"
+    )
+    parser.add_argument(
+        "--out",
+        type=str,
+        default="runs/reproduce",
+        help="where to write results.md and the figures",
+    )
     options = parser.parse_args(sys.argv[1:])
     chosen = ALL if options.systems == ["all"] else options.systems
     for system in chosen:

@@ -27,7 +27,9 @@ PARTS = ("epochs", "particles", "likelihood", "weights", "race", "scaling")
 
 def main() -> int:
     options = read_options()
-    chosen = PARTS if options.parts == ["all"] else [part for part in options.parts if part != "page"]
+    chosen = (
+        PARTS if options.parts == ["all"] else [part for part in options.parts if part != "page"]
+    )
     for part in chosen:
         if part not in PARTS:
             raise ValueError(f"'parts' must be of {', '.join(PARTS)}, page, or all, got {part}.")
@@ -46,12 +48,30 @@ def main() -> int:
 def read_options() -> Namespace:
     """What the command line says."""
     parser = SentenceParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["all"], help=f"which: {', '.join(PARTS)}, page, or all")
-    parser.add_argument("--out", type=str, default="runs/benchmark", help="where to write JSON, figures and the page")
-    parser.add_argument("--rounds", type=int, default=10, help="measured rounds, in which the contestants take turns")
-    parser.add_argument("--races", type=int, default=3, help="how often each runner of the race starts")
-    parser.add_argument("--rows", type=int, default=60_000, help="the training rows; fewer to try things out")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="the threads of each contestant")
+    parser.add_argument(
+        "parts", nargs="*", default=["all"], help=f"which: {', '.join(PARTS)}, page, or all"
+    )
+    parser.add_argument(
+        "--out",
+        type=str,
+        default="runs/benchmark",
+        help="where to write JSON, figures and the page",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=10,
+        help="measured rounds, in which the contestants take turns",
+    )
+    parser.add_argument(
+        "--races", type=int, default=3, help="how often each runner of the race starts"
+    )
+    parser.add_argument(
+        "--rows", type=int, default=60_000, help="the training rows; fewer to try things out"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count() or 1, help="the threads of each contestant"
+    )
     return parser.parse_args(sys.argv[1:])
 
 
@@ -65,7 +85,9 @@ def measure(part: str, out: Path, options: Namespace) -> None:
         Options(setting, options.rounds, options.races, machine, out)
     )
     facts = {**machine_facts(options.threads), "rows": options.rows}
-    (out / f"{part}.json").write_text(json.dumps({"machine": facts, "result": result}, indent=1), encoding="utf-8")
+    (out / f"{part}.json").write_text(
+        json.dumps({"machine": facts, "result": result}, indent=1), encoding="utf-8"
+    )
 
 
 def write_page(out: Path) -> Path:

@@ -29,7 +29,9 @@ def main() -> int:
     rows = splits.test
     for name in ("start", "end"):
         if not 0 <= options[name] < len(rows):
-            raise ValueError(f"'{name}' must be a test row from 0 to {len(rows) - 1}, got {options[name]}.")
+            raise ValueError(
+                f"'{name}' must be a test row from 0 to {len(rows) - 1}, got {options[name]}."
+            )
     for name in ("num_rows", "steps"):
         as_shape(options[name], name)
     y = pictures.contexts(vae, rows, options.y)
@@ -37,7 +39,12 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with stream(options.seed), torch.no_grad():
         pictures.draw_samples(
-            vae, LATENTS[options.latent](vae, splits.train), y, options.num_rows, folder, options.latent
+            vae,
+            LATENTS[options.latent](vae, splits.train),
+            y,
+            options.num_rows,
+            folder,
+            options.latent,
         )
         pictures.draw_reconstructions(vae, rows.take(slice(options.num_rows)), folder)
         path = spherical_path if options.spherical else straight_path
@@ -54,10 +61,16 @@ def read_options() -> Namespace:
     """What the command line says."""
     parser = run_parser(__doc__)
     parser.add_argument(
-        "--out", type=str | None, default=None, help="where to write; the run folder's samples/ when omitted"
+        "--out",
+        type=str | None,
+        default=None,
+        help="where to write; the run folder's samples/ when omitted",
     )
     parser.add_argument(
-        "--num_rows", type=int, default=10, help="how many rows to reconstruct, and to draw squared from the prior"
+        "--num_rows",
+        type=int,
+        default=10,
+        help="how many rows to reconstruct, and to draw squared from the prior",
     )
     parser.add_argument(
         "--latent",
@@ -72,11 +85,17 @@ def read_options() -> Namespace:
         default=None,
         help="the context of draws: a label, or a vector; several when omitted",
     )
-    parser.add_argument("--start", type=int, default=0, help="the test row that the interpolation starts from")
+    parser.add_argument(
+        "--start", type=int, default=0, help="the test row that the interpolation starts from"
+    )
     parser.add_argument("--end", type=int, default=1, help="the test row that it ends at")
-    parser.add_argument("--steps", type=int, default=9, help="the points of the interpolation, both ends included")
+    parser.add_argument(
+        "--steps", type=int, default=9, help="the points of the interpolation, both ends included"
+    )
     parser.add_argument("--spherical", action="store_true", help="interpolate along a great circle")
-    parser.add_argument("--dims", type=list[int], default=[0, 1], help="the two latent dimensions of the manifold")
+    parser.add_argument(
+        "--dims", type=list[int], default=[0, 1], help="the two latent dimensions of the manifold"
+    )
     options = parser.parse_args(sys.argv[1:])
     if options.allow:
         sys.path.append("")  # where the packages that are allowed may lie

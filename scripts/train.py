@@ -34,7 +34,14 @@ from pyro_vae.vae import VAE
 
 # What a run is: its data and its VAE, what is minimised, and the steps and the draws of its epochs. Moments are of one
 # class of optimiser. How the run goes on from here may change: the rest of `training`, and the device.
-FIXED = ("vae", "data", "training.objective", "training.batches", "training.seed", "training.optimizer.class_path")
+FIXED = (
+    "vae",
+    "data",
+    "training.objective",
+    "training.batches",
+    "training.seed",
+    "training.optimizer.class_path",
+)
 
 
 def main() -> int:
@@ -46,7 +53,9 @@ def main() -> int:
     if options.resume:
         stored = folder.settings(options.allow)
         settings, text, options = read_settings(preset, arguments, stored)
-        check_resumable(*(yaml.safe_load(words) for words in (read_settings(preset, [], stored)[1], text)))
+        check_resumable(
+            *(yaml.safe_load(words) for words in (read_settings(preset, [], stored)[1], text))
+        )
     else:
         folder.check_free(options.overwrite)
     return train(settings, text, folder, options.resume, options.swaps)
@@ -62,21 +71,31 @@ def read_settings(
     allow = allowed(arguments)
     defaults, overlay = read_preset(preset, allow)
     parser = settings_parser(defaults if stored is None else stored, allow)
-    parser.usage = "train.py [PRESET or YAML file] [--any.setting value] [--run RUN] [--overwrite] [--resume]"
+    parser.usage = (
+        "train.py [PRESET or YAML file] [--any.setting value] [--run RUN] [--overwrite] [--resume]"
+    )
     parser.description = __doc__
-    parser.add_argument("--run", type=str | None, default=None, help="the run folder; runs/PRESET when omitted")
-    parser.add_argument("--overwrite", action="store_true", help="replace a run that the folder holds")
+    parser.add_argument(
+        "--run", type=str | None, default=None, help="the run folder; runs/PRESET when omitted"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a run that the folder holds"
+    )
     parser.add_argument(
         "--resume",
         action="store_true",
         help="go on with the run that the folder holds, but for new settings of training",
     )
-    parser.add_argument("--allow", nargs="*", default=[], help="packages of your own whose classes a run may name")
+    parser.add_argument(
+        "--allow", nargs="*", default=[], help="packages of your own whose classes a run may name"
+    )
     namespace = parser.parse_args([*(overlay if stored is None else []), *arguments])
     namespace.swaps = parser.swaps
     path = namespace.get("data.source.init_args.path")
     if path is not None:
-        namespace["data.source.init_args.path"] = str(Path(path).absolute())  # for whoever loads the run elsewhere
+        namespace["data.source.init_args.path"] = str(
+            Path(path).absolute()
+        )  # for whoever loads the run elsewhere
     tree = Namespace({name: namespace[name] for name in Settings.__dataclass_fields__})
     return instantiate(parser, namespace), settings_parser().dump(tree, skip_unset=False), namespace
 
@@ -101,7 +120,9 @@ def check_resumable(stored: dict[str, Any], wanted: dict[str, Any], prefix: str 
             )
 
 
-def train(settings: Settings, text: str, folder: RunFolder, resume: bool, swaps: Sequence[Swap] = ()) -> int:
+def train(
+    settings: Settings, text: str, folder: RunFolder, resume: bool, swaps: Sequence[Swap] = ()
+) -> int:
     """Train, save after every epoch, evaluate on the test rows, and draw the manifold where there is a plane to draw."""
     check_settings(settings)
     rows = settings.data.read()

@@ -46,7 +46,9 @@ class Worker:
                 stderr=log,
                 text=True,
             )
-        self.set_up = self.ask(json.dumps({"entry": entry, "setting": asdict(setting), "threads": machine.threads}))
+        self.set_up = self.ask(
+            json.dumps({"entry": entry, "setting": asdict(setting), "threads": machine.threads})
+        )
 
     def ask(self, line: str) -> dict[str, Any]:
         """Say a line, and wait for the answer."""
@@ -58,7 +60,9 @@ class Worker:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            raise WorkerError(f"{self.entry.name} ended with code {self.process.wait()}: see {self.machine.log}.")
+            raise WorkerError(
+                f"{self.entry.name} ended with code {self.process.wait()}: see {self.machine.log}."
+            )
         answered: dict[str, Any] = json.loads(answer)
         return answered
 
@@ -79,7 +83,11 @@ def environment(setting: Setting, threads: int) -> dict[str, str]:
 
 
 def contest(
-    entries: Sequence[Entry], setting: Setting, rounds: int, machine: Machine, look_after: int | None = None
+    entries: Sequence[Entry],
+    setting: Setting,
+    rounds: int,
+    machine: Machine,
+    look_after: int | None = None,
 ) -> list[Record]:
     """One block of each contestant that is not measured, then rounds of one block each, in a new order every round.
 
@@ -112,7 +120,9 @@ def play(workers: Sequence[Worker], rounds: int, look_after: int) -> list[Record
             answers[worker.entry.name].append(worker.ask("block"))
             if number == look_after:
                 facts[worker.entry.name] = worker.ask("facts")
-    return [record(worker, answers[worker.entry.name], facts[worker.entry.name]) for worker in workers]
+    return [
+        record(worker, answers[worker.entry.name], facts[worker.entry.name]) for worker in workers
+    ]
 
 
 def record(worker: Worker, blocks: Sequence[dict[str, Any]], facts: dict[str, Any]) -> Record:

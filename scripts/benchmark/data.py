@@ -15,7 +15,9 @@ _THRESHOLD = 127
 def train_rows(setting: Setting) -> np.ndarray:
     """The training rows, 0 or 1 in uint8, `(N, 784)`."""
     if setting.is_synthetic:
-        return np.random.default_rng(setting.seed).integers(2, size=(setting.num_rows, X_SIZE), dtype=np.uint8)
+        return np.random.default_rng(setting.seed).integers(
+            2, size=(setting.num_rows, X_SIZE), dtype=np.uint8
+        )
     return _read(setting, "train")[: setting.num_rows]
 
 

@@ -43,12 +43,18 @@ def dots(records: Sequence[Record], title: str, unit: str, scale: float = 1.0) -
     figure = Figure(figsize=(8, 1.2 + 0.32 * len(ordered)), layout="constrained")
     axes = figure.add_subplot()
     medians = np.array([scale * record.median for record in ordered])
-    ends = np.array([[scale * min(record.seconds), scale * max(record.seconds)] for record in ordered])
+    ends = np.array(
+        [[scale * min(record.seconds), scale * max(record.seconds)] for record in ordered]
+    )
     whiskers = np.abs(ends.T - medians)
     places = np.arange(len(ordered))
-    axes.errorbar(medians, places, xerr=whiskers, fmt="o", color="0.1", ecolor="0.45", capsize=3, markersize=5)
+    axes.errorbar(
+        medians, places, xerr=whiskers, fmt="o", color="0.1", ecolor="0.45", capsize=3, markersize=5
+    )
     for place, value, highest in zip(places, medians, ends[:, 1], strict=True):
-        axes.annotate(f"{value:.3g}", (highest, place), xytext=(6, 0), textcoords="offset points", va="center")
+        axes.annotate(
+            f"{value:.3g}", (highest, place), xytext=(6, 0), textcoords="offset points", va="center"
+        )
     axes.set_yticks(places, [record.name for record in ordered])
     axes.set_xscale("log")
     axes.set_ylim(-0.7, len(ordered) - 0.3)
@@ -68,11 +74,22 @@ def panels(drawn: Sequence[Panel], unit: str) -> Figure:
     grid = figure.subplots(num_rows, _COLUMNS, squeeze=False).flatten()
     for axes, panel in zip(grid, drawn, strict=False):
         for line, style in zip(panel.lines, _STYLES, strict=False):
-            axes.fill_between(line.values, line.lowest, line.highest, color=style["color"], alpha=0.15, linewidth=0)
+            axes.fill_between(
+                line.values,
+                line.lowest,
+                line.highest,
+                color=style["color"],
+                alpha=0.15,
+                linewidth=0,
+            )
             axes.plot(line.values, line.medians, label=line.name, markersize=4, **style)
         axes.set(xscale="log", yscale="log", xlabel=panel.title, ylabel=unit)
         _number_ticks(axes, "y", (1, 1.5, 2, 3, 5, 7))
-        axes.set_xticks(panel.lines[0].values, [f"{value:,}" for value in panel.lines[0].values], fontsize="x-small")
+        axes.set_xticks(
+            panel.lines[0].values,
+            [f"{value:,}" for value in panel.lines[0].values],
+            fontsize="x-small",
+        )
         axes.minorticks_off()
         axes.grid(color="0.9")
     for axes in grid[len(drawn) :]:

@@ -19,7 +19,9 @@ class Handwritten(Contestant):
         super().__init__(setting)
         self.x = torch.from_numpy(train_rows(setting))
         self.encoder = nn.Sequential(
-            nn.Linear(X_SIZE, setting.hidden), nn.ReLU(), nn.Linear(setting.hidden, 2 * setting.latent_dim)
+            nn.Linear(X_SIZE, setting.hidden),
+            nn.ReLU(),
+            nn.Linear(setting.hidden, 2 * setting.latent_dim),
         )
         self.decoder = decoder(setting)
         parameters = [*self.encoder.parameters(), *self.decoder.parameters()]
@@ -46,7 +48,11 @@ class Handwritten(Contestant):
         return (binary_cross_entropy_with_logits(logits, x, reduction="sum") + rate) / len(x)
 
     def facts(self) -> dict[str, Any]:
-        return {"test_loss": test_loss(self._encode, self.decoder, torch.from_numpy(test_rows(self.setting)))}
+        return {
+            "test_loss": test_loss(
+                self._encode, self.decoder, torch.from_numpy(test_rows(self.setting))
+            )
+        }
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         loc, log_scale = self.encoder(x).chunk(2, dim=-1)

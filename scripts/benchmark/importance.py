@@ -28,7 +28,9 @@ class OurLikelihood(Contestant):
         compile: as `evaluate` takes it.
     """
 
-    def __init__(self, setting: Setting, num_samples: int, num_test_rows: int, compile: Compile = "auto") -> None:
+    def __init__(
+        self, setting: Setting, num_samples: int, num_test_rows: int, compile: Compile = "auto"
+    ) -> None:
         super().__init__(setting)
         self.num_samples, self.compile = num_samples, compile
         self.vae, self.rows = trained(setting, num_test_rows)
@@ -57,10 +59,19 @@ class StockLikelihood(Contestant):
     """
 
     def __init__(
-        self, setting: Setting, num_samples: int, num_test_rows: int, sample_chunk: int = 25, row_chunk: int = 200
+        self,
+        setting: Setting,
+        num_samples: int,
+        num_test_rows: int,
+        sample_chunk: int = 25,
+        row_chunk: int = 200,
     ) -> None:
         super().__init__(setting)
-        self.num_chunks, self.sample_chunk, self.row_chunk = num_samples // sample_chunk, sample_chunk, row_chunk
+        self.num_chunks, self.sample_chunk, self.row_chunk = (
+            num_samples // sample_chunk,
+            sample_chunk,
+            row_chunk,
+        )
         self.vae, rows = trained(setting, num_test_rows)
         self.x = rows.batch(slice(None))
         self.estimate: Estimate | None = None
@@ -68,7 +79,9 @@ class StockLikelihood(Contestant):
     def run(self, pause: Pause) -> None:
         while True:
             pause()
-            self.estimate = summary(torch.cat([self._log_weights(x) for x in self.x.split(self.row_chunk)], dim=1))
+            self.estimate = summary(
+                torch.cat([self._log_weights(x) for x in self.x.split(self.row_chunk)], dim=1)
+            )
 
     def _log_weights(self, x: Tensor) -> Tensor:
         """log p(x, z) − log q(z | x) of each draw and row, `(S, B)`."""
@@ -77,7 +90,12 @@ class StockLikelihood(Contestant):
 
     def _chunk(self, x: Tensor) -> Tensor:
         _, model, guide = vectorized_importance_weights(
-            self.vae.model, self.vae.guide, x, num_samples=self.sample_chunk, max_plate_nesting=1, normalized=False
+            self.vae.model,
+            self.vae.guide,
+            x,
+            num_samples=self.sample_chunk,
+            max_plate_nesting=1,
+            normalized=False,
         )
         return log_prob(model, "z") + log_prob(model, "x") - log_prob(guide, "z")
 

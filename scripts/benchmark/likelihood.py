@@ -20,7 +20,10 @@ def measure(options: Options) -> dict[str, Any]:
     """The records, in seconds per evaluation, and the counts."""
     counts = {"num_samples": NUM_SAMPLES, "num_test_rows": NUM_TEST_ROWS}
     entries = (
-        *(Entry(name, "importance.OurLikelihood", {**counts, "compile": how}) for name, how in OURS.items()),
+        *(
+            Entry(name, "importance.OurLikelihood", {**counts, "compile": how})
+            for name, how in OURS.items()
+        ),
         Entry(STOCK, "importance.StockLikelihood", counts),
     )
     records = contest(entries, options.setting, min(options.rounds, MAX_ROUNDS), options.machine)
@@ -35,12 +38,31 @@ def report(page: Page, result: dict[str, Any]) -> None:
         f"{result['num_samples']:,} importance samples for each of {result['num_test_rows']} MNIST test rows, in nats.",
     )
     page.table(
-        ["", "median (s)", "lowest", "highest", "first (s)", "peak memory (MiB)", "log p(x)", "MC error", "row error"],
+        [
+            "",
+            "median (s)",
+            "lowest",
+            "highest",
+            "first (s)",
+            "peak memory (MiB)",
+            "log p(x)",
+            "MC error",
+            "row error",
+        ],
         [
             [
-                *(record.name, record.median, min(record.seconds), max(record.seconds), record.first),
+                *(
+                    record.name,
+                    record.median,
+                    min(record.seconds),
+                    max(record.seconds),
+                    record.first,
+                ),
                 round(record.peak_mib),
-                *(record.facts.get(name, "") for name in ("mean", "monte_carlo_error", "row_error")),
+                *(
+                    record.facts.get(name, "")
+                    for name in ("mean", "monte_carlo_error", "row_error")
+                ),
             ]
             for record in records
         ],

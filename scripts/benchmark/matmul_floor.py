@@ -29,7 +29,9 @@ class MatmulFloor(Contestant):
         super().__init__(setting)
         dtype: torch.dtype = getattr(torch, precision)
         self.num_whole, rest = divmod(setting.num_rows, setting.batch_size)
-        self.whole, self.rest = (products(setting, size, dtype) for size in (setting.batch_size, rest))
+        self.whole, self.rest = (
+            products(setting, size, dtype) for size in (setting.batch_size, rest)
+        )
 
     def run(self, pause: Pause) -> None:
         with torch.no_grad():
@@ -55,7 +57,9 @@ def products(setting: Setting, num_rows: int, dtype: torch.dtype) -> list[Produc
     return [*forward, *reversed(weight), *reversed(inputs[1:])] if num_rows else []
 
 
-def layer(num_rows: int, wide: int, narrow: int, dtype: torch.dtype) -> tuple[Product, Product, Product]:
+def layer(
+    num_rows: int, wide: int, narrow: int, dtype: torch.dtype
+) -> tuple[Product, Product, Product]:
     """A layer's output, its weight's gradient and its input's gradient, as autograd multiplies them."""
     x, y = torch.randn(num_rows, wide).to(dtype), torch.randn(num_rows, narrow).to(dtype)
     weight = torch.randn(narrow, wide).to(dtype)

@@ -28,7 +28,9 @@ class Encoder(nn.Module):
 
 def decoder(setting: Setting) -> nn.Sequential:
     """Z to the logits of x."""
-    return nn.Sequential(nn.Linear(setting.latent_dim, setting.hidden), nn.ReLU(), nn.Linear(setting.hidden, X_SIZE))
+    return nn.Sequential(
+        nn.Linear(setting.latent_dim, setting.hidden), nn.ReLU(), nn.Linear(setting.hidden, X_SIZE)
+    )
 
 
 @torch.no_grad()

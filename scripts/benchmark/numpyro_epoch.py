@@ -32,8 +32,12 @@ class NumPyroEpochs(Contestant):
         super().__init__(setting)
         self.x = jax.device_put(train_rows(setting))
         optimizer = numpyro.optim.Adam(setting.lr)
-        self.svi = SVI(partial(model, setting), partial(guide, setting), optimizer, _OBJECTIVES[objective]())
-        self.state = self.svi.init(random.key(setting.seed), self.x[: setting.batch_size].astype(jnp.float32))
+        self.svi = SVI(
+            partial(model, setting), partial(guide, setting), optimizer, _OBJECTIVES[objective]()
+        )
+        self.state = self.svi.init(
+            random.key(setting.seed), self.x[: setting.batch_size].astype(jnp.float32)
+        )
 
     def run(self, pause: Pause) -> None:
         epoch = jax.jit(self._epoch, donate_argnums=0)

@@ -43,7 +43,9 @@ def build_vae(setting: Setting, x_shape: tuple[int, ...] = (1, 28, 28)) -> VAE:
     return VAE(
         prior=StandardNormalPrior(latent_dim),
         likelihood=BernoulliLikelihood(MLP(latent_dim, hidden, X_SIZE), x_shape=x_shape),
-        posterior=DiagNormalPosterior(MLP(X_SIZE, hidden, 2 * latent_dim), x_shape=x_shape, latent_dim=latent_dim),
+        posterior=DiagNormalPosterior(
+            MLP(X_SIZE, hidden, 2 * latent_dim), x_shape=x_shape, latent_dim=latent_dim
+        ),
     )
 
 

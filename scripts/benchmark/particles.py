@@ -14,7 +14,10 @@ from benchmark.summary import VERDICT_HEADER, Claim, Record, as_records, judge, 
 NUM_PARTICLES, NUM_STEPS = 50, 5
 STOCK = {True: "stock Pyro, checks on", False: "stock Pyro, checks off"}
 ENTRIES = (
-    *(Entry(name, "steps.StockSteps", {"is_validated": is_validated}) for is_validated, name in STOCK.items()),
+    *(
+        Entry(name, "steps.StockSteps", {"is_validated": is_validated})
+        for is_validated, name in STOCK.items()
+    ),
     *(
         Entry(f"ours, {how}", "steps.OurSteps", {"how": how})
         for how in ("traced", "compiled", "traced, bfloat16", "compiled, bfloat16")
@@ -38,15 +41,28 @@ def measure(options: Options) -> dict[str, Any]:
 def report(page: Page, result: dict[str, Any]) -> None:
     """The claims, the figure and the table."""
     records = [per_step(record, result["num_steps"]) for record in as_records(result["records"])]
-    page.text(f"## A step with {NUM_PARTICLES} draws of z", "Trace_ELBO with vectorised particles, batches of 128.")
+    page.text(
+        f"## A step with {NUM_PARTICLES} draws of z",
+        "Trace_ELBO with vectorised particles, batches of 128.",
+    )
     page.table(VERDICT_HEADER, verdict_rows(judge(CLAIMS, records)))
-    figure = dots(records, f"One step with {NUM_PARTICLES} draws of z for each row", "milliseconds per step", 1e3)
+    figure = dots(
+        records,
+        f"One step with {NUM_PARTICLES} draws of z for each row",
+        "milliseconds per step",
+        1e3,
+    )
     page.figure("particles", figure, "Milliseconds per step")
     page.table(
         ["", "median (ms)", "lowest", "highest", "warm-up (s)", "peak memory (MiB)", "ran as"],
         [
             [
-                *(record.name, 1e3 * record.median, 1e3 * min(record.seconds), 1e3 * max(record.seconds)),
+                *(
+                    record.name,
+                    1e3 * record.median,
+                    1e3 * min(record.seconds),
+                    1e3 * max(record.seconds),
+                ),
                 *(record.warm_up, round(record.peak_mib), record.facts.get("how", "")),
             ]
             for record in sorted(records, key=lambda record: record.median)

@@ -46,7 +46,9 @@ class OurWeights(_Weights):
     """`importance_sample`, which also smooths the weights and gives k-hat; arguments as above."""
 
     def log_weights(self) -> Tensor:
-        return importance_sample(self.vae.model, self.vae.guide, self.x, num_samples=self.num_samples).log_weights
+        return importance_sample(
+            self.vae.model, self.vae.guide, self.x, num_samples=self.num_samples
+        ).log_weights
 
 
 class StockWeights(_Weights):

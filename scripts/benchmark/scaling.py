@@ -42,7 +42,9 @@ BLOCK_DRAWS, MIN_STEPS = 6400, 4
 def measure(options: Options) -> dict[str, Any]:
     """For each axis and each value the records, in seconds per block; and the seconds of one permutation of the rows."""
     return {
-        "axes": {axis: [point(options, axis, value) for value in values] for axis, values in AXES.items()},
+        "axes": {
+            axis: [point(options, axis, value) for value in values] for axis, values in AXES.items()
+        },
         "permutation": {str(rows): permutation(rows, options.rounds) for rows in AXES["num_rows"]},
     }
 
@@ -52,7 +54,11 @@ def point(options: Options, axis: str, value: int) -> dict[str, Any]:
     setting = at(options.setting, axis, value)
     print(f"Measuring steps at {axis} = {value:,}")
     records = contest(ENTRIES, setting, options.rounds, options.machine)
-    return {"value": value, "num_steps": setting.num_steps, "records": [record._asdict() for record in records]}
+    return {
+        "value": value,
+        "num_steps": setting.num_steps,
+        "records": [record._asdict() for record in records],
+    }
 
 
 def at(setting: Setting, axis: str, value: int) -> Setting:
@@ -74,14 +80,24 @@ def permutation(num_rows: int, times: int) -> float:
 
 def report(page: Page, result: dict[str, Any]) -> None:
     """The figure of small panels, and a table for each axis."""
-    page.text("## How the time of a step grows", "Batch fetch included; sizes that are not varied are as above.")
+    page.text(
+        "## How the time of a step grows",
+        "Batch fetch included; sizes that are not varied are as above.",
+    )
     drawn = [Panel(TITLES[axis], lines(points)) for axis, points in result["axes"].items()]
-    page.figure("scaling", panels(drawn, "milliseconds per step"), "Milliseconds per step, lowest to highest")
+    page.figure(
+        "scaling",
+        panels(drawn, "milliseconds per step"),
+        "Milliseconds per step, lowest to highest",
+    )
     for axis, points in result["axes"].items():
         names = [line.name for line in lines(points)]
         rows = [[f"{point['value']:,}", *cells(point, names)] for point in points]
         page.table([TITLES[axis], *(f"{name} (ms)" for name in names)], rows)
-    found = ", ".join(f"{1e3 * seconds:.3g} ms for {int(rows):,}" for rows, seconds in result["permutation"].items())
+    found = ", ".join(
+        f"{1e3 * seconds:.3g} ms for {int(rows):,}"
+        for rows, seconds in result["permutation"].items()
+    )
     page.text(f"The permutation of the rows, once an epoch: {found}.")
 
 
@@ -102,7 +118,10 @@ def lines(points: Sequence[dict[str, Any]]) -> list[Line]:
 def cells(point: dict[str, Any], names: Sequence[str]) -> list[object]:
     """The medians of these contestants, in milliseconds per step."""
     by_name = {record.name: record for record in as_records(point["records"])}
-    return [median(milliseconds(by_name[name], point["num_steps"])) if name in by_name else "" for name in names]
+    return [
+        median(milliseconds(by_name[name], point["num_steps"])) if name in by_name else ""
+        for name in names
+    ]
 
 
 def milliseconds(record: Record, num_steps: int) -> list[float]:

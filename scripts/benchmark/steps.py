@@ -47,7 +47,9 @@ class OurSteps(Contestant):
         self.rows = Rows(torch.from_numpy(train_rows(setting)), Identity())
         vae = build_vae(setting, (X_SIZE,))
         optimizer = partial(torch.optim.Adam, lr=setting.lr, fused=True)(vae.parameters())
-        self.svi = SVI(vae.model, vae.guide, optimizer, objective(setting), rows=len, **EXECUTIONS[how])
+        self.svi = SVI(
+            vae.model, vae.guide, optimizer, objective(setting), rows=len, **EXECUTIONS[how]
+        )
 
     def run(self, pause: Pause) -> None:
         for index in paused_batches(self.setting, pause):

@@ -59,7 +59,10 @@ class StockEpochs(Contestant):
     def __init__(self, setting: Setting, objective: str, is_validated: bool) -> None:
         super().__init__(setting)
         self.x, self.vae = torch.from_numpy(train_rows(setting)), StockVAE(setting)
-        objectives: dict[str, ELBO] = {"Trace_ELBO": Trace_ELBO(), "TraceMeanField_ELBO": TraceMeanField_ELBO()}
+        objectives: dict[str, ELBO] = {
+            "Trace_ELBO": Trace_ELBO(),
+            "TraceMeanField_ELBO": TraceMeanField_ELBO(),
+        }
         self.svi = stock_svi(setting, self.vae, objectives[objective], is_validated)
 
     def run(self, pause: Pause) -> None:

@@ -82,7 +82,11 @@ def ratios(ours: Record, other: Record) -> list[float]:
 
 def fastest(records: Mapping[str, Record], names: Sequence[str]) -> Record | None:
     """The one with the lowest median among those of these names that were measured; None when none was."""
-    return min((records[name] for name in names if name in records), key=lambda record: record.median, default=None)
+    return min(
+        (records[name] for name in names if name in records),
+        key=lambda record: record.median,
+        default=None,
+    )
 
 
 def judge(claims: Sequence[Claim], records: Sequence[Record]) -> list[Verdict]:
@@ -96,7 +100,14 @@ def judge(claims: Sequence[Claim], records: Sequence[Record]) -> list[Verdict]:
         found = ratios(ours, other)
         verdicts.append(
             Verdict(
-                claim.title, ours.name, other.name, median(found), min(found), max(found), claim.required, claim.hoped
+                claim.title,
+                ours.name,
+                other.name,
+                median(found),
+                min(found),
+                max(found),
+                claim.required,
+                claim.hoped,
             )
         )
     return verdicts
@@ -118,7 +129,15 @@ def verdict_rows(verdicts: Sequence[Verdict]) -> list[list[object]]:
     ]
 
 
-VERDICT_HEADER = ("ours / other", "ours", "other", "ratio (lowest … highest)", "required", "hoped", "verdict")
+VERDICT_HEADER = (
+    "ours / other",
+    "ours",
+    "other",
+    "ratio (lowest … highest)",
+    "required",
+    "hoped",
+    "verdict",
+)
 
 
 def as_records(result: Sequence[Mapping[str, Any]]) -> list[Record]:

@@ -20,8 +20,13 @@ class Tutorial(Contestant):
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         binary = transforms.Compose([transforms.ToTensor(), torch.round])
-        train, test = (datasets.MNIST(setting.folder, train=train, transform=binary) for train in (True, False))
-        train.data, train.targets = train.data[: setting.num_rows], train.targets[: setting.num_rows]
+        train, test = (
+            datasets.MNIST(setting.folder, train=train, transform=binary) for train in (True, False)
+        )
+        train.data, train.targets = (
+            train.data[: setting.num_rows],
+            train.targets[: setting.num_rows],
+        )
         self.train = DataLoader(train, batch_size=setting.batch_size, shuffle=True)
         self.test = DataLoader(test, batch_size=setting.batch_size)
         self.encoder, self.decoder = Encoder(setting), decoder(setting)
@@ -48,7 +53,9 @@ class Tutorial(Contestant):
         return (distortion + rate) / len(x)
 
     def facts(self) -> dict[str, Any]:
-        return {"test_loss": test_loss(self._encode, self.decoder, torch.cat(list(batches(self.test))))}
+        return {
+            "test_loss": test_loss(self._encode, self.decoder, torch.cat(list(batches(self.test))))
+        }
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         loc, log_variance = self.encoder(x)

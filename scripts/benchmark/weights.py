@@ -18,8 +18,14 @@ OURS, STOCK = "ours, importance_sample", "stock Pyro, a loop over Importance"
 def measure(options: Options) -> dict[str, Any]:
     """The records, in seconds for the rows of each."""
     entries = (
-        Entry(OURS, "row_weights.OurWeights", {"num_samples": NUM_SAMPLES, "num_test_rows": NUM_ROWS}),
-        Entry(STOCK, "row_weights.StockWeights", {"num_samples": NUM_SAMPLES, "num_test_rows": NUM_STOCK_ROWS}),
+        Entry(
+            OURS, "row_weights.OurWeights", {"num_samples": NUM_SAMPLES, "num_test_rows": NUM_ROWS}
+        ),
+        Entry(
+            STOCK,
+            "row_weights.StockWeights",
+            {"num_samples": NUM_SAMPLES, "num_test_rows": NUM_STOCK_ROWS},
+        ),
     )
     records = contest(entries, options.setting, min(options.rounds, MAX_ROUNDS), options.machine)
     return {"records": [record._asdict() for record in records]}
@@ -36,7 +42,13 @@ def report(page: Page, result: dict[str, Any]) -> None:
         ["", "rows", "median (s)", "lowest", "highest", "ms a row", "peak memory (MiB)"],
         [
             [
-                *(record.name, record.facts["rows"], record.median, min(record.seconds), max(record.seconds)),
+                *(
+                    record.name,
+                    record.facts["rows"],
+                    record.median,
+                    min(record.seconds),
+                    max(record.seconds),
+                ),
                 *(1000 * record.median / record.facts["rows"], round(record.peak_mib)),
             ]
             for record in records

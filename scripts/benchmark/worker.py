@@ -69,7 +69,11 @@ def peak_mib() -> float:
     """The largest memory this process has held so far; not `ru_maxrss` where /proc tells, which keeps the parent's."""
     status = Path("/proc/self/status")
     if status.exists():
-        (line,) = (line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
+        (line,) = (
+            line
+            for line in status.read_text(encoding="utf-8").splitlines()
+            if line.startswith("VmHWM:")
+        )
         return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

@@ -55,7 +55,9 @@ class TrueModel(NamedTuple):
         z = torch.cartesian_prod(axis, axis)
         prior = dist.Normal(0.0, 1.0).log_prob(z).sum(1) + 2 * math.log((axis[1] - axis[0]).item())
         p_x = self.likelihood(z)
-        return torch.cat([(p_x.log_prob(part.unsqueeze(1)) + prior).logsumexp(1) for part in x.split(50)])
+        return torch.cat(
+            [(p_x.log_prob(part.unsqueeze(1)) + prior).logsumexp(1) for part in x.split(50)]
+        )
 
 
 class Counts(NamedTuple):
@@ -68,7 +70,9 @@ class Counts(NamedTuple):
 
 def true_model(num_columns: int = 20, dispersion: float = 0.5) -> TrueModel:
     """A model with means of about 1 to 20."""
-    return TrueModel(0.7 * torch.randn(num_columns, LATENT_DIM), 1 + torch.rand(num_columns), dispersion)
+    return TrueModel(
+        0.7 * torch.randn(num_columns, LATENT_DIM), 1 + torch.rand(num_columns), dispersion
+    )
 
 
 def compare_counts(num_rows: int = 20_000, num_held_out: int = 2_000, epochs: int = 60) -> Counts:
@@ -85,14 +89,18 @@ def compare_counts(num_rows: int = 20_000, num_held_out: int = 2_000, epochs: in
         ]
         scores = [model.log_marginal(held_out)]
         scores += [score(likelihood, train, held_out, epochs) for likelihood in likelihoods]
-    return Counts(*((values.mean().item(), (values.std() / len(values) ** 0.5).item()) for values in scores))
+    return Counts(
+        *((values.mean().item(), (values.std() / len(values) ** 0.5).item()) for values in scores)
+    )
 
 
 def score(likelihood: Likelihood, train: Tensor, held_out: Tensor, epochs: int) -> Tensor:
     """log p(x) of held-out rows under a VAE with this likelihood, trained."""
     size = train.shape[1]
     encoder = Log1p(MLP(size, [64, 64], (2, LATENT_DIM)))
-    vae = VAE(StandardNormalPrior(LATENT_DIM), likelihood, DiagNormalPosterior(encoder, size, LATENT_DIM))
+    vae = VAE(
+        StandardNormalPrior(LATENT_DIM), likelihood, DiagNormalPosterior(encoder, size, LATENT_DIM)
+    )
     likelihood.initialize_bias(train.mean(0))
     training = Training(
         epochs=epochs,

@@ -44,10 +44,19 @@ class Measured(NamedTuple):
 
 def command(row: Row, folder: Path, settings: str = "") -> list[str]:
     """The command that trains the row."""
-    return ["scripts/train.py", row.preset, *shlex.split(row.changes), *shlex.split(settings), "--run", str(folder)]
+    return [
+        "scripts/train.py",
+        row.preset,
+        *shlex.split(row.changes),
+        *shlex.split(settings),
+        "--run",
+        str(folder),
+    ]
 
 
-def measure(row: Row, folder: Path, num_rows: int, num_samples: int, settings: str = "") -> Measured:
+def measure(
+    row: Row, folder: Path, num_rows: int, num_samples: int, settings: str = ""
+) -> Measured:
     """Train what is not trained to the end, and evaluate what is not evaluated.
 
     Raises:
@@ -56,7 +65,9 @@ def measure(row: Row, folder: Path, num_rows: int, num_samples: int, settings: s
     result = folder / "comparison.json"
     if not result.is_file():
         go_on = "--resume" if (folder / "state.pt").is_file() else "--overwrite"
-        ended = subprocess.run([sys.executable, str(TRAIN), *command(row, folder, settings)[1:], go_on], check=False)
+        ended = subprocess.run(
+            [sys.executable, str(TRAIN), *command(row, folder, settings)[1:], go_on], check=False
+        )
         if ended.returncode:
             raise ValueError(
                 f"{folder} must be trained to the end, but train.py ended with the exit code {ended.returncode}."

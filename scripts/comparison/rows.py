@@ -38,7 +38,9 @@ ROWS = {
         "--training.objective Trace_ELBO --training.objective.num_particles 5 --vae.initialize_bias false",
         "elbo",
     ),
-    "iwae-5-zero": Row("IWAE, K = 5, output bias from 0", "mnist-iwae", "--vae.initialize_bias false", "elbo-zero"),
+    "iwae-5-zero": Row(
+        "IWAE, K = 5, output bias from 0", "mnist-iwae", "--vae.initialize_bias false", "elbo-zero"
+    ),
     "standard": Row("standard normal prior, diagonal posterior", "mnist-gated"),
     "mixture": Row(
         "mixture prior, 500 normals",
@@ -48,12 +50,23 @@ ROWS = {
     ),
     "vamp": Row("VampPrior, 500 pseudo-inputs", "mnist-gated", "--vae.prior VampPrior", "standard"),
     "affine-prior": Row(
-        "affine flow prior", "mnist-gated", "--vae.prior FlowPrior --vae.prior.flow AffineFlow", "standard"
+        "affine flow prior",
+        "mnist-gated",
+        "--vae.prior FlowPrior --vae.prior.flow AffineFlow",
+        "standard",
     ),
     "spline-prior": Row(
-        "spline flow prior", "mnist-gated", "--vae.prior FlowPrior --vae.prior.flow SplineFlow", "standard"
+        "spline flow prior",
+        "mnist-gated",
+        "--vae.prior FlowPrior --vae.prior.flow SplineFlow",
+        "standard",
     ),
-    "closed": Row("the same, KL in closed form", "mnist-gated", "--training.objective TraceMeanField_ELBO", "standard"),
+    "closed": Row(
+        "the same, KL in closed form",
+        "mnist-gated",
+        "--training.objective TraceMeanField_ELBO",
+        "standard",
+    ),
     "low-rank": Row(
         "low-rank posterior, R = 4, KL in closed form",
         "mnist-gated",

@@ -35,7 +35,11 @@ def train_vae(rows: pv.Rows, x_shape: torch.Size, epochs: int) -> pv.VAE:
         pv.BernoulliLikelihood(pv.MLP(LATENT_DIM, HIDDEN, x_shape), x_shape),
         pv.DiagNormalPosterior(pv.MLP(x_shape, HIDDEN, (2, LATENT_DIM)), x_shape, LATENT_DIM),
     )
-    pv.fit(vae, rows, pv.Training(epochs, optimizer=partial(torch.optim.Adam, lr=2e-3), precision="bfloat16"))
+    pv.fit(
+        vae,
+        rows,
+        pv.Training(epochs, optimizer=partial(torch.optim.Adam, lr=2e-3), precision="bfloat16"),
+    )
     return vae.eval().requires_grad_(False)
 
 
@@ -55,7 +59,9 @@ def model(x: Tensor, size: int) -> None:
 def start_at(labels: Tensor, z: Tensor) -> dict[str, Tensor]:
     """θ of given clusters: the share, the mean and the covariance of each, which is kept away from 0."""
     clusters = [z[labels == k] for k in range(NUM_CLUSTERS)]
-    covariance = torch.stack([cluster.T.cov() for cluster in clusters]) + 1e-3 * torch.eye(LATENT_DIM)
+    covariance = torch.stack([cluster.T.cov() for cluster in clusters]) + 1e-3 * torch.eye(
+        LATENT_DIM
+    )
     scale = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
     return {
         "weights": torch.tensor([len(cluster) / len(z) for cluster in clusters]),
@@ -65,7 +71,9 @@ def start_at(labels: Tensor, z: Tensor) -> dict[str, Tensor]:
     }
 
 
-def fit_mixture(vae: pv.VAE, rows: pv.Rows, start: dict[str, Tensor], steps: int) -> dict[str, Tensor]:
+def fit_mixture(
+    vae: pv.VAE, rows: pv.Rows, start: dict[str, Tensor], steps: int
+) -> dict[str, Tensor]:
     """The median of q(θ), trained from these values on."""
     of_globals = poutine.block(model, hide=["k", "z"])
     global_guide = AutoNormal(of_globals, init_loc_fn=init_to_value(values=start), init_scale=0.01)
@@ -75,7 +83,9 @@ def fit_mixture(vae: pv.VAE, rows: pv.Rows, start: dict[str, Tensor], steps: int
         with pyro.plate("data", size, subsample=torch.arange(len(x))):
             pyro.sample("z", vae.posterior(x))
 
-    svi = pv.SVI(model, guide, partial(torch.optim.Adam, lr=0.01), TraceEnum_ELBO(max_plate_nesting=1))
+    svi = pv.SVI(
+        model, guide, partial(torch.optim.Adam, lr=0.01), TraceEnum_ELBO(max_plate_nesting=1)
+    )
     for index in pv.WithReplacement(BATCH, steps).indices(len(rows)):
         svi.step(rows.batch(index), len(rows))
     return {name: value.detach() for name, value in global_guide.median().items()}
@@ -90,7 +100,9 @@ def accuracy(clusters: Tensor, labels: Tensor) -> float:
 
 def main() -> int:
     parser = SentenceParser(description=__doc__)
-    parser.add_argument("--source", type=str, choices=("MNIST", "Digits"), default="MNIST", help="the data")
+    parser.add_argument(
+        "--source", type=str, choices=("MNIST", "Digits"), default="MNIST", help="the data"
+    )
     parser.add_argument("--epochs", type=int, default=20, help="how long to train the VAE")
     parser.add_argument("--steps", type=int, default=2_000, help="how long to train the mixture")
     parser.add_argument("--seed", type=int, default=0, help="names the random stream")
@@ -102,15 +114,28 @@ def main() -> int:
     codes, z = (vae.posterior(rows.batch(slice(None))).mean for rows in (train, test))
     k_means = KMeans(NUM_CLUSTERS, n_init=10, random_state=options.seed).fit(codes.numpy())
     with pyro.get_param_store().scope():  # the autoguide's parameters go with it
-        found = fit_mixture(vae, train, start_at(torch.from_numpy(k_means.labels_), codes), options.steps)
-    assign = infer_discrete(poutine.condition(model, found | {"z": z}), first_available_dim=-2, temperature=0)
+        found = fit_mixture(
+            vae, train, start_at(torch.from_numpy(k_means.labels_), codes), options.steps
+        )
+    assign = infer_discrete(
+        poutine.condition(model, found | {"z": z}), first_available_dim=-2, temperature=0
+    )
     assigned = poutine.trace(assign).get_trace(z, len(z)).nodes["k"]["value"]
-    for name, clusters in (("k-means", torch.from_numpy(k_means.predict(z.numpy()))), ("mixture", assigned)):
+    for name, clusters in (
+        ("k-means", torch.from_numpy(k_means.predict(z.numpy()))),
+        ("mixture", assigned),
+    ):
         share = accuracy(clusters, torch.as_tensor(test.labels))
-        print(f"{name:<10} accuracy {share:.4f} ± {(share * (1 - share) / len(z)) ** 0.5:.4f} on {len(z)} test rows")
+        print(
+            f"{name:<10} accuracy {share:.4f} ± {(share * (1 - share) / len(z)) ** 0.5:.4f} on {len(z)} test rows"
+        )
     if options.out:
         k = torch.arange(NUM_CLUSTERS).repeat_interleave(10)
-        draws = poutine.trace(poutine.condition(model, found | {"k": k})).get_trace(k, len(k)).nodes["z"]["value"]
+        draws = (
+            poutine.trace(poutine.condition(model, found | {"k": k}))
+            .get_trace(k, len(k))
+            .nodes["z"]["value"]
+        )
         picture = figures.image_grid(vae.likelihood(draws).mean.split(10), "draws of each cluster")
         Path(options.out).mkdir(parents=True, exist_ok=True)
         picture.savefig(Path(options.out) / "clusters.png", dpi=120)

@@ -30,8 +30,12 @@ LATENT_DIM, NUM_DRAWS, X_DIM, TARGET = 3, 200, 10, 23
 
 def train_vae(x: Tensor, epochs: int) -> pv.VAE:
     """A VAE for few rows: the decoder is linear, and the scale has a floor."""
-    likelihood = pv.NormalLikelihood(torch.nn.Linear(LATENT_DIM, X_DIM), X_DIM, pv.LearnedScale(X_DIM, min_scale=0.1))
-    posterior = pv.DiagNormalPosterior(pv.WithMask(pv.MLP(2 * X_DIM, [64], (2, LATENT_DIM))), X_DIM, LATENT_DIM)
+    likelihood = pv.NormalLikelihood(
+        torch.nn.Linear(LATENT_DIM, X_DIM), X_DIM, pv.LearnedScale(X_DIM, min_scale=0.1)
+    )
+    posterior = pv.DiagNormalPosterior(
+        pv.WithMask(pv.MLP(2 * X_DIM, [64], (2, LATENT_DIM))), X_DIM, LATENT_DIM
+    )
     vae = pv.VAE(pv.StandardNormalPrior(LATENT_DIM), likelihood, posterior, missing="nan")
     pv.fit(vae, x, pv.Training(epochs, pv.Shuffled(32), partial(torch.optim.Adam, lr=3e-3)))
     return vae.eval().requires_grad_(False)
@@ -39,8 +43,15 @@ def train_vae(x: Tensor, epochs: int) -> pv.VAE:
 
 def weights() -> tuple[Tensor, Tensor, Tensor]:
     """a, b and s, which all rows share."""
-    intercept, scale = pyro.sample("intercept", dist.Normal(0.0, 1.0)), pyro.sample("scale", dist.LogNormal(-1.0, 1.0))
-    return intercept, pyro.sample("slope", dist.Normal(torch.zeros(LATENT_DIM), 1.0).to_event(1)), scale
+    intercept, scale = (
+        pyro.sample("intercept", dist.Normal(0.0, 1.0)),
+        pyro.sample("scale", dist.LogNormal(-1.0, 1.0)),
+    )
+    return (
+        intercept,
+        pyro.sample("slope", dist.Normal(torch.zeros(LATENT_DIM), 1.0).to_event(1)),
+        scale,
+    )
 
 
 def model_of_draws(z: Tensor, y: Tensor) -> None:
@@ -48,7 +59,9 @@ def model_of_draws(z: Tensor, y: Tensor) -> None:
     intercept, slope, scale = weights()
     p_y = dist.Normal((intercept + z @ slope).T, scale)
     with pyro.plate("data", len(y)):
-        pyro.sample("y", dist.MixtureSameFamily(dist.Categorical(torch.ones(p_y.batch_shape)), p_y), obs=y)
+        pyro.sample(
+            "y", dist.MixtureSameFamily(dist.Categorical(torch.ones(p_y.batch_shape)), p_y), obs=y
+        )
 
 
 def model_of_rows(vae: pv.VAE, x: Tensor, y: Tensor) -> None:
@@ -59,7 +72,9 @@ def model_of_rows(vae: pv.VAE, x: Tensor, y: Tensor) -> None:
         pyro.sample("y", dist.Normal(intercept + z @ slope, scale), obs=y)
 
 
-def fitted(model: Callable, local_guide: Callable, seen: Tensor, y: Tensor, steps: int) -> list[tuple[Tensor, ...]]:
+def fitted(
+    model: Callable, local_guide: Callable, seen: Tensor, y: Tensor, steps: int
+) -> list[tuple[Tensor, ...]]:
     """Draws of a, b, s from their autoguide, trained beside a guide of what is local; both are shown x or draws of z."""
     q_weights = autoguide.AutoMultivariateNormal(weights)
 
@@ -67,7 +82,9 @@ def fitted(model: Callable, local_guide: Callable, seen: Tensor, y: Tensor, step
         q_weights()
         local_guide(seen)
 
-    with pyro.get_param_store().scope():  # where the parameters of all autoguides of one class have the same names
+    with (
+        pyro.get_param_store().scope()
+    ):  # where the parameters of all autoguides of one class have the same names
         svi = pv.SVI(model, guide, partial(torch.optim.Adam, lr=0.02), Trace_ELBO())
         for _ in range(steps):
             svi.step(seen, y)
@@ -87,18 +104,28 @@ def by_way(x: Tensor, y: Tensor, test: Tensor, epochs: int, steps: int) -> dict[
     train = torch.isin(torch.arange(len(x)), test, invert=True)
     vae = train_vae(x[train], epochs)
     draws = vae.encode(x).sample(torch.Size([NUM_DRAWS]))
-    weighted = pv.importance_sample(vae.model, vae.guide, x, num_samples=5 * NUM_DRAWS).resample(NUM_DRAWS)["z"]
+    weighted = pv.importance_sample(vae.model, vae.guide, x, num_samples=5 * NUM_DRAWS).resample(
+        NUM_DRAWS
+    )["z"]
     z = {"mean": vae.encode(x).mean.unsqueeze(0), "draws": draws, "weighted": weighted}
-    fits = {name: fitted(model_of_draws, lambda z: None, z[name][:, train], y[train], steps) for name in z}
+    fits = {
+        name: fitted(model_of_draws, lambda z: None, z[name][:, train], y[train], steps)
+        for name in z
+    }
     fits["guide"] = fitted(partial(model_of_rows, vae), vae.guide, x[train], y[train], steps)
-    return {name: tested(fits[name], values[:, test], y[test]) for name, values in (z | {"guide": draws}).items()}
+    return {
+        name: tested(fits[name], values[:, test], y[test])
+        for name, values in (z | {"guide": draws}).items()
+    }
 
 
 def main() -> int:
     parser = SentenceParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=100, help="how long to train the VAE")
     parser.add_argument("--steps", type=int, default=1_000, help="how long to train the autoguides")
-    parser.add_argument("--folds", type=int, default=5, help="into how many parts the rows are split to be tested")
+    parser.add_argument(
+        "--folds", type=int, default=5, help="into how many parts the rows are split to be tested"
+    )
     parser.add_argument("--seed", type=int, default=0, help="names the random stream")
     options = parser.parse_args(sys.argv[1:])
     torch.manual_seed(options.seed)
@@ -106,12 +133,22 @@ def main() -> int:
     table = ((table - table.mean(0)) / table.std(0)).float()
     is_missing = torch.rand(len(table), X_DIM) < torch.rand(len(table), 1)
     x, y = table[:, :X_DIM].masked_fill(is_missing, torch.nan), table[:, TARGET]
-    parts = [by_way(x, y, test, options.epochs, options.steps) for test in torch.randperm(len(x)).chunk(options.folds)]
+    parts = [
+        by_way(x, y, test, options.epochs, options.steps)
+        for test in torch.randperm(len(x)).chunk(options.folds)
+    ]
     results = {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}
     for name, (log_p, squares) in results.items():
         gain, rmse = log_p - results["mean"][0], squares.mean().sqrt()
-        by_row = {"log p(y | x)": log_p, "gain": gain, "RMSE": (squares / rmse + rmse) / 2}  # the delta method
-        cells = [f"{label} {each.mean():6.3f} ± {each.std() / len(y) ** 0.5:.3f}" for label, each in by_row.items()]
+        by_row = {
+            "log p(y | x)": log_p,
+            "gain": gain,
+            "RMSE": (squares / rmse + rmse) / 2,
+        }  # the delta method
+        cells = [
+            f"{label} {each.mean():6.3f} ± {each.std() / len(y) ** 0.5:.3f}"
+            for label, each in by_row.items()
+        ]
         print(f"{name:<9}", *cells)
     return 0
 

@@ -41,11 +41,15 @@ class ClassPrior(pv.Prior):
     def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
         if y is None:
             raise ValueError("'y' must be given to a ClassPrior, got none.")
-        scale_tril = self.log_scale.exp().unsqueeze(-1) * (torch.eye(LATENT_DIM) + self.below.tril(-1))
+        scale_tril = self.log_scale.exp().unsqueeze(-1) * (
+            torch.eye(LATENT_DIM) + self.below.tril(-1)
+        )
         return dist.MultivariateNormal(self.loc[y.argmax(-1)], scale_tril=scale_tril[y.argmax(-1)])
 
 
-def train_on_labels(encoder: pv.Posterior, classifier: nn.Module, x: Tensor, y: Tensor, *trained: nn.Module) -> None:
+def train_on_labels(
+    encoder: pv.Posterior, classifier: nn.Module, x: Tensor, y: Tensor, *trained: nn.Module
+) -> None:
     """Train these of the networks on labelled rows and nothing else."""
     optimizer = torch.optim.Adam(nn.ModuleList(trained).parameters())
     for _ in range(300):
@@ -54,7 +58,9 @@ def train_on_labels(encoder: pv.Posterior, classifier: nn.Module, x: Tensor, y: 
         optimizer.step()
 
 
-def train_jointly(vae: pv.VAE, classifier: nn.Module, rows: pv.Rows, seen: tuple[Tensor, Tensor], epochs: int) -> None:
+def train_jointly(
+    vae: pv.VAE, classifier: nn.Module, rows: pv.Rows, seen: tuple[Tensor, Tensor], epochs: int
+) -> None:
     """Train all of p and q, on rows without their labels and on labelled ones (x, y)."""
 
     def model(x: Tensor, y: Tensor | None = None) -> None:
@@ -67,7 +73,9 @@ def train_jointly(vae: pv.VAE, classifier: nn.Module, rows: pv.Rows, seen: tuple
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", vae.posterior(x))
             if y is None:
-                pyro.sample("y", dist.Categorical(logits=classifier(z)), infer={"enumerate": "parallel"})
+                pyro.sample(
+                    "y", dist.Categorical(logits=classifier(z)), infer={"enumerate": "parallel"}
+                )
 
     elbo, seen_elbo = TraceEnum_ELBO(max_plate_nesting=1), Trace_ELBO()
     optimizer = torch.optim.Adam([*vae.parameters(), *classifier.parameters()], lr=2e-3, fused=True)
@@ -85,19 +93,33 @@ def train_jointly(vae: pv.VAE, classifier: nn.Module, rows: pv.Rows, seen: tuple
 def show(name: str, encoder: pv.Posterior, classifier: nn.Module, test: pv.Rows) -> None:
     """Print the share of test rows whose most probable label is right, and its standard error."""
     right = (classifier(encoder(test.batch(slice(None))).mean).argmax(1) == test.labels).double()
-    print(f"{name:<22} accuracy {right.mean():.4f} ± {right.std() / len(right) ** 0.5:.4f} on {len(right)} test rows")
+    print(
+        f"{name:<22} accuracy {right.mean():.4f} ± {right.std() / len(right) ** 0.5:.4f} on {len(right)} test rows"
+    )
 
 
 def main() -> int:
     parser = SentenceParser(description=__doc__)
-    parser.add_argument("--source", type=str, choices=("MNIST", "Digits"), default="MNIST", help="the data")
-    parser.add_argument("--epochs", type=int, default=20, help="how long to train a VAE without labels")
-    parser.add_argument("--joint_epochs", type=int, default=6, help="how long to train on all there is")
-    parser.add_argument("--seed", type=int, default=0, help="names the random stream, and the draw of labelled rows")
+    parser.add_argument(
+        "--source", type=str, choices=("MNIST", "Digits"), default="MNIST", help="the data"
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=20, help="how long to train a VAE without labels"
+    )
+    parser.add_argument(
+        "--joint_epochs", type=int, default=6, help="how long to train on all there is"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="names the random stream, and the draw of labelled rows"
+    )
     options = parser.parse_args(sys.argv[1:])
     torch.manual_seed(options.seed)
     train, _, test = pv.load_splits(getattr(pv, options.source)(), pv.Threshold())
-    order, labels, x_shape = torch.randperm(len(train)), torch.as_tensor(train.labels), train.x_shape
+    order, labels, x_shape = (
+        torch.randperm(len(train)),
+        torch.as_tensor(train.labels),
+        train.x_shape,
+    )
     index = torch.cat([order[labels[order] == k][:NUM_LABELLED] for k in range(NUM_CLASSES)])
     x, y = train.batch(index), labels[index]
     encoder = pv.DiagNormalPosterior(pv.MLP(x_shape, HIDDEN, (2, LATENT_DIM)), x_shape, LATENT_DIM)
@@ -106,11 +128,15 @@ def main() -> int:
     alone = copy.deepcopy(encoder), copy.deepcopy(classifier)
     train_on_labels(*alone, x, y, *alone)
     show("labels alone", *alone, test)
-    training = pv.Training(options.epochs, optimizer=partial(torch.optim.Adam, lr=2e-3), precision="bfloat16")
+    training = pv.Training(
+        options.epochs, optimizer=partial(torch.optim.Adam, lr=2e-3), precision="bfloat16"
+    )
     pv.fit(pv.VAE(pv.StandardNormalPrior(LATENT_DIM), decoder, encoder), train, training)
     train_on_labels(encoder, classifier, x, y, classifier)
     show("labels, codes of a VAE", encoder, classifier, test)
-    prior = ClassPrior(torch.stack([encoder(x[y == k]).mean.mean(0) for k in range(NUM_CLASSES)]).detach())
+    prior = ClassPrior(
+        torch.stack([encoder(x[y == k]).mean.mean(0) for k in range(NUM_CLASSES)]).detach()
+    )
     train_jointly(pv.VAE(prior, decoder, encoder), classifier, train, (x, y), options.joint_epochs)
     show("labels and all rows", encoder, classifier, test)
     return 0

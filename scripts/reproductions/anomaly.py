@@ -28,7 +28,9 @@ def reproduce(page: Page) -> None:
         if digit == SHOWN_DIGIT:
             calibrate(page, normal, anomalous)
     means = torch.tensor([row[1:] for row in rows]).mean(0).tolist()
-    page.table(["digit left out", "KL", "−ELBO", "−log p(x)", "squared error"], [*rows, ["mean", *means]])
+    page.table(
+        ["digit left out", "KL", "−ELBO", "−log p(x)", "squared error"], [*rows, ["mean", *means]]
+    )
     page.text(
         "The digit 1 falls far below chance. A likelihood measures how many bits an image needs, and a 1 has so little ink "
         "that it needs few, whether or not the model has seen one: most of its pixels are background that any digit "
@@ -65,15 +67,22 @@ def of_digit(rows: Rows, digit: int, wanted: bool) -> Rows:
 
 def calibrate(page: Page, normal: AnomalyScores, anomalous: AnomalyScores) -> None:
     """A threshold from half of the normal images, and what it does to the other half and to the anomalies."""
-    calibration, held_out = normal.negative_elbo[:CALIBRATION_ROWS], normal.negative_elbo[CALIBRATION_ROWS:]
+    calibration, held_out = (
+        normal.negative_elbo[:CALIBRATION_ROWS],
+        normal.negative_elbo[CALIBRATION_ROWS:],
+    )
     line = threshold(calibration, FALSE_POSITIVE_RATE)
     title = f"−ELBO of the other digits; images of the {SHOWN_DIGIT}, never seen, marked"
     marked = {
         f"threshold at {FALSE_POSITIVE_RATE:.0%} false positives": line,
         f"median of the {SHOWN_DIGIT}": anomalous.negative_elbo.median().item(),
     }
-    page.figure("anomaly_histogram", score_histogram(held_out, marked, title, "−ELBO (nats)"), title)
-    shares = [float((scores > line).double().mean()) for scores in (held_out, anomalous.negative_elbo)]
+    page.figure(
+        "anomaly_histogram", score_histogram(held_out, marked, title, "−ELBO (nats)"), title
+    )
+    shares = [
+        float((scores > line).double().mean()) for scores in (held_out, anomalous.negative_elbo)
+    ]
     page.text(
         f"A threshold calibrated on {CALIBRATION_ROWS:,} images at a false-positive rate of {FALSE_POSITIVE_RATE:.0%} flags "
         f"{shares[0]:.1%} of the others and {shares[1]:.1%} of the {SHOWN_DIGIT}s."

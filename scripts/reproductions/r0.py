@@ -16,7 +16,11 @@ NORMAL = (
     *("--vae.likelihood.scale.min_scale", "0.1"),
 )
 ONE_HOT = ("--vae.likelihood", "OneHotCategoricalLikelihood")
-LIKELIHOODS = {"Bernoulli (the code)": (), "Normal, scale ≥ 0.1 (the text)": NORMAL, "OneHotCategorical": ONE_HOT}
+LIKELIHOODS = {
+    "Bernoulli (the code)": (),
+    "Normal, scale ≥ 0.1 (the text)": NORMAL,
+    "OneHotCategorical": ONE_HOT,
+}
 REMEDIES = {
     "100 epochs": ("--training.epochs", "100"),
     "cosine decay of the learning rate": (
@@ -57,18 +61,31 @@ def reproduce(page: Page) -> None:
 def draw(page: Page, trained: Trained) -> None:
     """Draws and modes of z by class, and decoded x at the chosen points."""
     vae, test = trained.vae, trained.splits.test
-    page.figure("onehot_elbo", elbo_history(trained.fit.history, "onehot: −ELBO by epoch"), "ELBO history")
+    page.figure(
+        "onehot_elbo", elbo_history(trained.fit.history, "onehot: −ELBO by epoch"), "ELBO history"
+    )
     labels = test.labels if test.labels is not None else torch.zeros(len(test))
     with stream(0), torch.no_grad():
         q_z = vae.encode(test.batch(slice(None)))
         decoded = vae.decode(CHOSEN).mean
-        page.figure("onehot_draws", latent_scatter(q_z.sample(), labels, "Draws of z, by class"), "Sampled z")
-        page.figure("onehot_modes", latent_scatter(q_z.mean, labels, "Modes of q(z | x), by class"), "Posterior modes")
+        page.figure(
+            "onehot_draws",
+            latent_scatter(q_z.sample(), labels, "Draws of z, by class"),
+            "Sampled z",
+        )
+        page.figure(
+            "onehot_modes",
+            latent_scatter(q_z.mean, labels, "Modes of q(z | x), by class"),
+            "Posterior modes",
+        )
     page.figure(
-        "onehot_decoded", image_grid([decoded], "E[x | z] at two points", (), ("(0.5, 0.6)", "(0, 0)")), "Decoded x"
+        "onehot_decoded",
+        image_grid([decoded], "E[x | z] at two points", (), ("(0.5, 0.6)", "(0, 0)")),
+        "Decoded x",
     )
     page.table(
-        ["z", "x₀", "x₁", "x₂", "x₃"], [[str(z), *x] for z, x in zip(CHOSEN.tolist(), decoded.tolist(), strict=True)]
+        ["z", "x₀", "x₁", "x₂", "x₃"],
+        [[str(z), *x] for z, x in zip(CHOSEN.tolist(), decoded.tolist(), strict=True)],
     )
 
 

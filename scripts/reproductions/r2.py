@@ -25,20 +25,35 @@ def reproduce(page: Page) -> None:
         page.figure(
             "binarisation",
             image_grid(
-                [torch.cat([original, one])], "One image, and nine draws of its pixels", (), ("grey", *"123456789")
+                [torch.cat([original, one])],
+                "One image, and nine draws of its pixels",
+                (),
+                ("grey", *"123456789"),
             ),
             "Dynamic binarisation",
         )
         x = test.batch(slice(16))
         page.figure(
             "mnist-dynamic-2d_reconstructions",
-            image_grid([x, vae.reconstruct(x)], "Test images and their reconstructions", ("x", "E[x | z]")),
+            image_grid(
+                [x, vae.reconstruct(x)], "Test images and their reconstructions", ("x", "E[x | z]")
+            ),
             "Reconstructions",
         )
         means = vae.decode(vae.prior().sample(torch.Size([64]))).mean
-        page.figure("prior_samples", image_grid(means.split(8), "E[x | z] at z from the prior"), "Prior samples")
+        page.figure(
+            "prior_samples",
+            image_grid(means.split(8), "E[x | z] at z from the prior"),
+            "Prior samples",
+        )
         grid = linear_grid()
-        page.figure("linear_manifold", manifold(vae.decode(grid).mean, grid), "Decoded means over −4 to 4")
+        page.figure(
+            "linear_manifold", manifold(vae.decode(grid).mean, grid), "Decoded means over −4 to 4"
+        )
         z = vae.encode(test.batch(slice(None))).sample()
     labels = test.labels if test.labels is not None else torch.zeros(len(test))
-    page.figure("scatter", latent_scatter(z, labels, "Draws of z for the test images, by digit"), "Latent scatter")
+    page.figure(
+        "scatter",
+        latent_scatter(z, labels, "Draws of z for the test images, by digit"),
+        "Latent scatter",
+    )

@@ -23,13 +23,19 @@ def reproduce(page: Page) -> None:
     rows = [x, trained.snapshots[0].frames[0], vae.reconstruct(x)]
     labels = ("x", "untrained", "20 epochs")
     page.figure(
-        "before_and_after", image_grid(rows, "Reconstructions before and after training", labels), "Before and after"
+        "before_and_after",
+        image_grid(rows, "Reconstructions before and after training", labels),
+        "Before and after",
     )
     with stream(0), torch.no_grad():
         means = vae.decode(vae.prior().sample(torch.Size([8]))).mean
-        page.figure("eight_samples", image_grid([means], "E[x | z] at z from the prior"), "Prior samples")
+        page.figure(
+            "eight_samples", image_grid([means], "E[x | z] at z from the prior"), "Prior samples"
+        )
         zero, six = distribution_mean(vae.encode(test.batch(first_of(test.labels, 0, 6))))
-        paths = [vae.decode(path(zero, six, STEPS)).mean for path in (straight_path, spherical_path)]
+        paths = [
+            vae.decode(path(zero, six, STEPS)).mean for path in (straight_path, spherical_path)
+        ]
     shares = [f"{step}/8" for step in range(STEPS)]
     figure = image_grid(paths, "From a 0 to a 6", ("straight line", "great circle"), shares)
     page.figure("interpolation", figure, "z = (1 − i/8) z₀ + (i/8) z₆, and along the great circle")

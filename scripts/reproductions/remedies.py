@@ -33,10 +33,15 @@ def reproduce(page: Page) -> None:
             print(f"Training without the digit {digit}, {name}")
             vae, train, test = train_without(digit, *changes)
             background = train.mean().clamp(MARGIN, 1 - MARGIN)
-            pairs = [costs(vae, of_digit(test, digit, wanted), background) for wanted in (False, True)]
+            pairs = [
+                costs(vae, of_digit(test, digit, wanted), background) for wanted in (False, True)
+            ]
             plain.append(auroc(pairs[0][0], pairs[1][0]))
             ratio.append(auroc(pairs[0][0] - pairs[0][1], pairs[1][0] - pairs[1][1]))
-        rows += [[f"{name}, −ELBO", *plain, mean(plain)], [f"{name}, likelihood ratio", *ratio, mean(ratio)]]
+        rows += [
+            [f"{name}, −ELBO", *plain, mean(plain)],
+            [f"{name}, likelihood ratio", *ratio, mean(ratio)],
+        ]
     page.table(["", *map(str, DIGITS), "mean"], rows)
     page.text(
         "Longer training and another number of latents change little; taking the ink out of the score does much, and lifts "

@@ -21,7 +21,11 @@ def contexts(vae: VAE, rows: Rows, wanted: float | list[float] | None) -> Tensor
         context = rows.context(size)
         return None if context is None else context.unique(dim=0).flip(0)
     is_label = not isinstance(wanted, list) and size > 1 and wanted in range(size)
-    y = torch.eye(size)[torch.tensor(wanted).long()] if is_label else torch.tensor(wanted).reshape(-1)
+    y = (
+        torch.eye(size)[torch.tensor(wanted).long()]
+        if is_label
+        else torch.tensor(wanted).reshape(-1)
+    )
     if len(y) != size:
         raise ValueError(f"'y' must be a label or a vector for a context of {size}, got {wanted}.")
     return y.unsqueeze(0)
@@ -36,8 +40,15 @@ def draw_samples(
     z = (vae.prior(y) if latent is None else latent).expand(torch.Size([side * side])).sample()
     p_x = vae.decode(z, y)
     means, x = distribution_mean(p_x), p_x.sample()
-    save(folder, f"{name}_means", means, image_grid(means.split(side), f"Means E[x | z] at z from the {name}"))
-    save(folder, f"{name}_samples", x, image_grid(x.split(side), f"Draws of x at z from the {name}"))
+    save(
+        folder,
+        f"{name}_means",
+        means,
+        image_grid(means.split(side), f"Means E[x | z] at z from the {name}"),
+    )
+    save(
+        folder, f"{name}_samples", x, image_grid(x.split(side), f"Draws of x at z from the {name}")
+    )
 
 
 def draw_reconstructions(vae: VAE, rows: Rows, folder: Path) -> None:
@@ -57,7 +68,12 @@ def draw_interpolation(vae: VAE, ends: Rows, path: Callable, steps: int, folder:
     y = ends.context(vae.context_dim)
     z = path(*distribution_mean(vae.encode(ends.batch(slice(None)), y)), steps)
     means = distribution_mean(vae.decode(z, None if y is None else y[0]))
-    save(folder, "interpolation", means, image_grid([means], "E[x | z] on the way from one test row to another in z"))
+    save(
+        folder,
+        "interpolation",
+        means,
+        image_grid([means], "E[x | z] on the way from one test row to another in z"),
+    )
 
 
 def draw_manifold(vae: VAE, y: Tensor | None, dims: tuple[int, int], folder: Path) -> None:
