@@ -1,6 +1,7 @@
-"""Reproduce the reference systems: `reproduce.py [R0 ... R4 | anomaly | remedies | all] [--out FOLDER]`.
+"""Reproduce the reference systems.
 
-`all` leaves out the remedies of anomaly detection, which train twelve times.
+`reproduce.py [R0 ... R4 | anomaly | remedies | all] [--out FOLDER]`. `all` leaves out the remedies
+of anomaly detection, which train twelve times.
 """
 
 import importlib

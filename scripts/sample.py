@@ -1,4 +1,7 @@
-"""Look at a run: prior samples, reconstructions, an interpolation, and a manifold where z is a plane (PNG and .npy)."""
+"""Look at a run: prior samples, reconstructions, an interpolation, and a manifold of z.
+
+Each is written as PNG and as .npy.
+"""
 
 import sys
 from collections.abc import Callable
@@ -14,7 +17,8 @@ from pyro_vae.figures import spherical_path, straight_path
 from pyro_vae.runs import run, run_parser
 from pyro_vae.support import as_shape, stream
 
-# Where z is drawn from, given the VAE and the training rows.
+# Distributions to draw z from, given the VAE and the training rows; None stands for the prior, which
+# may have a context.
 LATENTS: dict[str, Callable[[VAE, Rows], TorchDistribution | None]] = {
     "prior": lambda vae, rows: None,
     "aggregated": AggregatedPosterior,
@@ -37,28 +41,23 @@ def main() -> int:
     y = pictures.contexts(vae, rows, options.y)
     folder = Path(options.out or Path(options.run) / "samples")
     folder.mkdir(parents=True, exist_ok=True)
+    path = spherical_path if options.spherical else straight_path
+    ends = rows.take(torch.tensor([options.start, options.end]))
     with stream(options.seed), torch.no_grad():
-        pictures.draw_samples(
-            vae,
-            LATENTS[options.latent](vae, splits.train),
-            y,
-            options.num_rows,
-            folder,
-            options.latent,
-        )
+        latent = LATENTS[options.latent](vae, splits.train)
+        pictures.draw_samples(vae, latent, y, options.num_rows, folder, options.latent)
         pictures.draw_reconstructions(vae, rows.take(slice(options.num_rows)), folder)
-        path = spherical_path if options.spherical else straight_path
-        pictures.draw_interpolation(
-            vae, rows.take(torch.tensor([options.start, options.end])), path, options.steps, folder
-        )
+        pictures.draw_interpolation(vae, ends, path, options.steps, folder)
         if vae.latent_dim > 1:
-            pictures.draw_manifold(vae, None if y is None else y[0], tuple(options.dims), folder)
-    print(f"Wrote {', '.join(sorted(file.name for file in folder.iterdir()))} to {folder}.")
+            first_y = None if y is None else y[0]
+            pictures.draw_manifold(vae, first_y, tuple(options.dims), folder)
+    written = sorted(file.name for file in folder.iterdir())
+    print(f"Wrote {', '.join(written)} to {folder}.")
     return 0
 
 
 def read_options() -> Namespace:
-    """What the command line says."""
+    """Return the options of the command line."""
     parser = run_parser(__doc__)
     parser.add_argument(
         "--out",
@@ -77,7 +76,8 @@ def read_options() -> Namespace:
         type=str,
         choices=tuple(LATENTS),
         default="prior",
-        help="where z is drawn from: the prior, the aggregated posterior of the training rows, or a mixture fitted to it",
+        help="where z is drawn from: the prior, the aggregated posterior of the training rows, or a "
+        "mixture fitted to it",
     )
     parser.add_argument(
         "--y",
@@ -98,7 +98,7 @@ def read_options() -> Namespace:
     )
     options = parser.parse_args(sys.argv[1:])
     if options.allow:
-        sys.path.append("")  # where the packages that are allowed may lie
+        sys.path.append("")  # the packages that are allowed may be in the current folder
     return options
 
 
