@@ -35,7 +35,8 @@ def report(page: Page, result: dict[str, Any]) -> None:
     records = as_records(result["records"])
     page.text(
         "## log p(x)",
-        f"{result['num_samples']:,} importance samples for each of {result['num_test_rows']} MNIST test rows, in nats.",
+        f"{result['num_samples']:,} importance samples for each of {result['num_test_rows']} "
+        "MNIST test rows, in nats.",
     )
     page.table(
         [

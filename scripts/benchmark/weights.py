@@ -36,7 +36,8 @@ def report(page: Page, result: dict[str, Any]) -> None:
     records = as_records(result["records"])
     page.text(
         "## Log-weights by row",
-        f"{NUM_SAMPLES} draws of z for each MNIST test row, and a log-weight for each draw and row; ours with Pareto k-hat.",
+        f"{NUM_SAMPLES} draws of z for each MNIST test row, and a log-weight for each draw and "
+        "row; ours with Pareto k-hat.",
     )
     page.table(
         ["", "rows", "median (s)", "lowest", "highest", "ms a row", "peak memory (MiB)"],
