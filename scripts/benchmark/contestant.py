@@ -1,4 +1,4 @@
-"""The role of a contestant: one way to do a piece of work, block after block, in a process of its own."""
+"""The role of a contestant: one way to do a piece of work, block after block."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,11 +12,11 @@ Pause: TypeAlias = Callable[[], None]
 class Contestant(ABC):
     """One way to do a piece of work: an epoch of training, some steps, an evaluation.
 
-    A subclass loads its data and builds its model when it is made, and defines `run`; and `facts` where there is more to
-    say of it than how long it took.
+    A subclass loads its data and builds its model when it is made. It must define `run`, and may
+    define `facts`.
 
     Arguments:
-        setting: what it has in common with the others.
+        setting: that of all contestants.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -24,8 +24,12 @@ class Contestant(ABC):
 
     @abstractmethod
     def run(self, pause: Pause) -> None:
-        """Do the work over and over; `pause`, called before the first block and after each, returns for another one."""
+        """Do the work without end.
+
+        Arguments:
+            pause: called before the first block and after each; it returns if another is wanted.
+        """
 
     def facts(self) -> dict[str, Any]:
-        """What there is to know besides seconds, as JSON takes it: the test loss, in nats per row, and the like."""
+        """Return facts besides seconds, for JSON, such as the test loss in nats per row."""
         return {}

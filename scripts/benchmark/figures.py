@@ -10,13 +10,14 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmark.summary import Record
 
-# Told apart in grey print too.
+# Marker and line style differ too, for print in grey.
 _STYLES = (
     {"color": "0.1", "marker": "o", "linestyle": "-"},
     {"color": "#0072b2", "marker": "s", "linestyle": "--"},
     {"color": "#d55e00", "marker": "^", "linestyle": "-."},
     {"color": "#009e73", "marker": "D", "linestyle": ":"},
 )
+# Panels side by side.
 _COLUMNS = 3
 
 
@@ -31,14 +32,21 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """The lines over one axis, whose title has its unit."""
+    """The lines over one axis; the title names its unit."""
 
     title: str
     lines: list[Line]
 
 
 def dots(records: Sequence[Record], title: str, unit: str, scale: float = 1.0) -> Figure:
-    """One line for each contestant, the fastest on top: its median, and whiskers from its lowest to its highest."""
+    """Draw a line for each contestant, the fastest on top: median, lowest and highest.
+
+    Arguments:
+        records: the contestants.
+        title: the title.
+        unit: the unit of the axis, in words.
+        scale: that unit in one second.
+    """
     ordered = sorted(records, key=lambda record: -record.median)
     figure = Figure(figsize=(8, 1.2 + 0.32 * len(ordered)), layout="constrained")
     axes = figure.add_subplot()
@@ -68,7 +76,12 @@ def dots(records: Sequence[Record], title: str, unit: str, scale: float = 1.0) -
 
 
 def panels(drawn: Sequence[Panel], unit: str) -> Figure:
-    """Small panels over one another's axes, both logarithmic; the legend has the last place of the grid to itself."""
+    """Draw a grid of small panels with logarithmic axes, and the legend in the next free place.
+
+    Arguments:
+        drawn: the panels.
+        unit: the unit of the vertical axes, in words.
+    """
     num_rows = -(-(len(drawn) + 1) // _COLUMNS)
     figure = Figure(figsize=(3.6 * _COLUMNS, 3 * num_rows), layout="constrained")
     grid = figure.subplots(num_rows, _COLUMNS, squeeze=False).flatten()
@@ -99,7 +112,7 @@ def panels(drawn: Sequence[Panel], unit: str) -> Figure:
 
 
 def _number_ticks(axes: Axes, name: str, subs: Sequence[float]) -> None:
-    """Ticks at these multiples of powers of ten, written as plain numbers."""
+    """Put ticks at these multiples of powers of ten, written as plain numbers."""
     axis = getattr(axes, f"{name}axis")
     axis.set_major_locator(LogLocator(subs=subs, numticks=20))
     axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))

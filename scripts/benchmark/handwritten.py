@@ -13,7 +13,10 @@ from benchmark.setting import X_SIZE, Setting
 
 
 class Handwritten(Contestant):
-    """Rows in memory as bytes, one layer for both heads, logits throughout, fused Adam, and no loss read in a step."""
+    """A training loop with rows in memory as bytes, one layer for both heads, and fused Adam.
+
+    It works with logits throughout, and reads no loss inside a step.
+    """
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
@@ -48,11 +51,8 @@ class Handwritten(Contestant):
         return (binary_cross_entropy_with_logits(logits, x, reduction="sum") + rate) / len(x)
 
     def facts(self) -> dict[str, Any]:
-        return {
-            "test_loss": test_loss(
-                self._encode, self.decoder, torch.from_numpy(test_rows(self.setting))
-            )
-        }
+        x = torch.from_numpy(test_rows(self.setting))
+        return {"test_loss": test_loss(self._encode, self.decoder, x)}
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         loc, log_scale = self.encoder(x).chunk(2, dim=-1)

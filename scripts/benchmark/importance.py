@@ -1,4 +1,4 @@
-"""log p(x) by importance sampling: `pyro_vae.evaluate`, and the loop that a user of stock Pyro writes."""
+"""log p(x) by importance sampling: by `pyro_vae.evaluate`, and by a loop in stock Pyro."""
 
 from typing import Any
 
@@ -32,15 +32,21 @@ class OurLikelihood(Contestant):
         self, setting: Setting, num_samples: int, num_test_rows: int, compile: Compile = "auto"
     ) -> None:
         super().__init__(setting)
-        self.num_samples, self.compile = num_samples, compile
+        self.num_samples = num_samples
+        self.compile = compile
         self.vae, self.rows = trained(setting, num_test_rows)
         self.estimate: Estimate | None = None
 
     def run(self, pause: Pause) -> None:
         while True:
             pause()
-            counts = {"num_samples": 1, "num_importance_samples": self.num_samples}
-            evaluation = evaluate(self.vae, self.rows, **counts, compile=self.compile)
+            evaluation = evaluate(
+                self.vae,
+                self.rows,
+                num_samples=1,
+                num_importance_samples=self.num_samples,
+                compile=self.compile,
+            )
             self.estimate = evaluation.log_marginal
 
     def facts(self) -> dict[str, Any]:
@@ -48,7 +54,7 @@ class OurLikelihood(Contestant):
 
 
 class StockLikelihood(Contestant):
-    """`pyro.infer.importance.vectorized_importance_weights`, some samples and some rows at a time.
+    """`vectorized_importance_weights` of stock Pyro, on some samples and some rows at a time.
 
     Arguments:
         setting: what it has in common with the others.
@@ -67,11 +73,9 @@ class StockLikelihood(Contestant):
         row_chunk: int = 200,
     ) -> None:
         super().__init__(setting)
-        self.num_chunks, self.sample_chunk, self.row_chunk = (
-            num_samples // sample_chunk,
-            sample_chunk,
-            row_chunk,
-        )
+        self.num_chunks = num_samples // sample_chunk
+        self.sample_chunk = sample_chunk
+        self.row_chunk = row_chunk
         self.vae, rows = trained(setting, num_test_rows)
         self.x = rows.batch(slice(None))
         self.estimate: Estimate | None = None
@@ -79,12 +83,11 @@ class StockLikelihood(Contestant):
     def run(self, pause: Pause) -> None:
         while True:
             pause()
-            self.estimate = summary(
-                torch.cat([self._log_weights(x) for x in self.x.split(self.row_chunk)], dim=1)
-            )
+            log_weights = [self._log_weights(x) for x in self.x.split(self.row_chunk)]
+            self.estimate = summary(torch.cat(log_weights, dim=1))
 
     def _log_weights(self, x: Tensor) -> Tensor:
-        """log p(x, z) − log q(z | x) of each draw and row, `(S, B)`."""
+        """Return log p(x, z) − log q(z | x) of each draw and row, `(S, B)`."""
         with torch.no_grad():
             return torch.cat([self._chunk(x) for _ in range(self.num_chunks)])
 
@@ -104,23 +107,22 @@ class StockLikelihood(Contestant):
 
 
 def trained(setting: Setting, num_test_rows: int) -> tuple[VAE, Rows]:
-    """A VAE after a few epochs, the same for every contestant, and the test rows to score."""
-    splits, vae = load_rows(setting), build_vae(setting)
+    """Train a VAE for a few epochs, the same for every contestant; return it with test rows."""
+    splits = load_rows(setting)
+    vae = build_vae(setting)
     fit(vae, splits.train, training(setting, "TraceMeanField_ELBO", "traced", _EPOCHS))
     return vae.eval(), splits.test.take(slice(num_test_rows))
 
 
 def log_prob(trace: Trace, site: str) -> Tensor:
-    """The log-density at a site, before it is summed over rows: what the weights of single rows need."""
+    """Return the log-density at a site for each row."""
     value: Tensor = trace.nodes[site]["log_prob"]
     return value
 
 
 def summary(log_weights: Tensor) -> Estimate:
-    """log p(x) averaged over rows, with the error from the draws and the error from the choice of rows."""
+    """Return the mean of log p(x) over rows, with both its errors, from weights `(S, B)`."""
     num_samples, num_rows = log_weights.shape
     log_weights = log_weights.double()
-    log_marginal = log_mean_exp(log_weights)
     monte_carlo_error = log_mean_exp_variance(log_weights).sum().sqrt().item() / num_rows
-    row_error = log_marginal.std().item() / num_rows**0.5
-    return Estimate(log_marginal.mean().item(), monte_carlo_error, row_error, num_samples, num_rows)
+    return Estimate.over_rows(log_mean_exp(log_weights), num_samples, monte_carlo_error)

@@ -11,23 +11,29 @@ from typing import Any
 from page import Page
 
 from benchmark.contest import WorkerError, environment
-from benchmark.epochs import MEAN_FIELD, TUTORIAL
+from benchmark.epochs import MEAN_FIELD, TUTORIAL, ours
 from benchmark.figures import dots
 from benchmark.options import Options
 from benchmark.setting import Entry
-from benchmark.summary import VERDICT_HEADER, Claim, Record, as_records, judge, verdict_rows
-
-# Test −ELBO in nats per row at which a runner is there, and when it gives up.
-GOAL, MAX_EPOCHS = 93.0, 20
-OURS = tuple(
-    f"ours, {how}" for how in ("traced", "compiled", "traced, bfloat16", "compiled, bfloat16")
+from benchmark.summary import (
+    VERDICT_HEADER,
+    Claim,
+    Record,
+    as_records,
+    by_median,
+    judge,
+    verdict_rows,
 )
+
+# Test −ELBO in nats per row at which a runner has arrived.
+GOAL = 93.0
+# Epochs after which a runner gives up.
+MAX_EPOCHS = 20
+EXECUTIONS = ("traced", "compiled", "traced, bfloat16", "compiled, bfloat16")
+OURS = tuple(f"ours, {how}" for how in EXECUTIONS)
 ENTRIES = (
     Entry(TUTORIAL, "tutorial.Tutorial", {}),
-    *(
-        Entry(name, "ours.OurEpochs", {"objective": MEAN_FIELD, "how": name.removeprefix("ours, ")})
-        for name in OURS
-    ),
+    *(ours(name, MEAN_FIELD, how) for name, how in zip(OURS, EXECUTIONS, strict=True)),
 )
 CLAIMS = (
     Claim("the tutorial's loop, from start to goal", OURS, [TUTORIAL], required=0.4, hoped=0.25),
@@ -35,7 +41,10 @@ CLAIMS = (
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Every runner in turn, several times over; a runner that does not arrive is left out with a word."""
+    """Start every runner in turn, several times.
+
+    A runner that does not arrive is left out with a message.
+    """
     answers: dict[str, list[dict[str, Any]]] = {entry.name: [] for entry in ENTRIES}
     for number in range(options.races):
         for entry in ENTRIES:
@@ -44,24 +53,37 @@ def measure(options: Options) -> dict[str, Any]:
             except WorkerError as error:
                 print(f"Left out: {error}", file=sys.stderr)
     arrived = {name: runs for name, runs in answers.items() if len(runs) == options.races}
-    records = [
-        Record(name, [run["seconds"] for run in runs], {"runs": runs})
-        for name, runs in arrived.items()
-    ]
+    records = []
+    for name, runs in arrived.items():
+        records.append(Record(name, [run["seconds"] for run in runs], {"runs": runs}))
     return {"goal": GOAL, "records": [record._asdict() for record in records]}
 
 
 def start(entry: Entry, options: Options, number: int) -> dict[str, Any]:
-    """The wall-clock seconds from the start of a process to the goal, with its epochs and its test loss there."""
-    setting, machine = replace(options.setting, seed=options.setting.seed + number), options.machine
-    job = {"entry": entry, "setting": asdict(setting), "goal": GOAL, "max_epochs": MAX_EPOCHS}
-    command = [
-        sys.executable,
-        "-m",
-        "benchmark.racer",
-        json.dumps({**job, "threads": machine.threads}),
-    ]
-    folder, variables = Path(__file__).parents[1], environment(setting, machine.threads)
+    """Start a runner, and return the last line of its replies with the seconds to its goal.
+
+    Seconds are those of a wall clock, from the start of its process.
+
+    Arguments:
+        entry: the runner.
+        options: of the command line.
+        number: that of the race, which changes the seed.
+
+    Raises:
+        WorkerError: if it ends before its goal.
+    """
+    machine = options.machine
+    setting = replace(options.setting, seed=options.setting.seed + number)
+    job = {
+        "entry": entry,
+        "setting": asdict(setting),
+        "goal": GOAL,
+        "max_epochs": MAX_EPOCHS,
+        "threads": machine.threads,
+    }
+    command = [sys.executable, "-m", "benchmark.racer", json.dumps(job)]
+    folder = Path(__file__).parents[1]
+    variables = environment(setting, machine.threads)
     with machine.log.open("a", encoding="utf-8") as log:
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -81,24 +103,26 @@ def start(entry: Entry, options: Options, number: int) -> dict[str, Any]:
 
 
 def report(page: Page, result: dict[str, Any]) -> None:
-    """The claim, the figure and the table."""
+    """Add the claim, the figure and the table."""
     records = as_records(result["records"])
     goal = f"test −ELBO of {result['goal']:g} nats per row"
-    page.text(
-        "## The race", f"Seconds from the start of Python to a {goal}, evaluated after every epoch."
-    )
+    text = f"Seconds from the start of Python to a {goal}, evaluated after every epoch."
+    page.text("## The race", text)
     page.table(VERDICT_HEADER, verdict_rows(judge(CLAIMS, records)))
-    page.figure(
-        "race", dots(records, f"From the start of Python to a {goal}", "seconds"), "The race"
-    )
-    page.table(
-        ["", "median (s)", "lowest", "highest", "epochs", "test −ELBO there (nats)"],
-        [
-            [
-                *(record.name, record.median, min(record.seconds), max(record.seconds)),
-                ", ".join(str(run["epochs"]) for run in record.facts["runs"]),
-                ", ".join(f"{run['test_loss']:.2f}" for run in record.facts["runs"]),
-            ]
-            for record in sorted(records, key=lambda record: record.median)
-        ],
-    )
+    figure = dots(records, f"From the start of Python to a {goal}", "seconds")
+    page.figure("race", figure, "The race")
+    header = ["", "median (s)", "lowest", "highest", "epochs", "test −ELBO there (nats)"]
+    page.table(header, [row(record) for record in by_median(records)])
+
+
+def row(record: Record) -> list[object]:
+    """Return a runner's line of the table."""
+    runs = record.facts["runs"]
+    return [
+        record.name,
+        record.median,
+        record.lowest,
+        record.highest,
+        ", ".join(str(run["epochs"]) for run in runs),
+        ", ".join(f"{run['test_loss']:.2f}" for run in runs),
+    ]
