@@ -43,7 +43,7 @@ class Handwritten(Contestant):
             torch.stack(losses).mean().item()
 
     def loss(self, x: Tensor) -> Tensor:
-        """−ELBO of a batch, in nats per row."""
+        """Return −ELBO of a batch, in nats per row."""
         loc, log_scale = self.encoder(x).chunk(2, dim=-1)
         scale = log_scale.exp()
         logits = self.decoder(torch.addcmul(loc, scale, torch.randn_like(scale)))

@@ -22,9 +22,9 @@ class OurLikelihood(Contestant):
     """`evaluate` with one draw for the ELBO.
 
     Arguments:
-        setting: what it has in common with the others.
+        setting: that of all contestants.
         num_samples: the draws of z for each row.
-        num_test_rows: the first test rows, this many.
+        num_test_rows: the number of test rows, from the first.
         compile: as `evaluate` takes it.
     """
 
@@ -57,9 +57,9 @@ class StockLikelihood(Contestant):
     """`vectorized_importance_weights` of stock Pyro, on some samples and some rows at a time.
 
     Arguments:
-        setting: what it has in common with the others.
+        setting: that of all contestants.
         num_samples: the draws of z for each row.
-        num_test_rows: the first test rows, this many.
+        num_test_rows: the number of test rows, from the first.
         sample_chunk: the draws at a time.
         row_chunk: the rows at a time.
     """

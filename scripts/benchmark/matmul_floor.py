@@ -10,7 +10,7 @@ from benchmark.setting import X_SIZE, Setting
 
 
 class Product(NamedTuple):
-    """Two matrices, and where their product goes."""
+    """Two matrices, and the memory of their product."""
 
     left: Tensor
     right: Tensor
@@ -18,10 +18,10 @@ class Product(NamedTuple):
 
 
 class MatmulFloor(Contestant):
-    """Forward, weight gradients and input gradients (but those of x) with operands that lie ready in their precision.
+    """The products of outputs and of all gradients except those of x, with operands ready.
 
     Arguments:
-        setting: what it has in common with the others.
+        setting: that of all contestants.
         precision: "float32" or "bfloat16".
     """
 
@@ -29,9 +29,8 @@ class MatmulFloor(Contestant):
         super().__init__(setting)
         dtype: torch.dtype = getattr(torch, precision)
         self.num_whole, rest = divmod(setting.num_rows, setting.batch_size)
-        self.whole, self.rest = (
-            products(setting, size, dtype) for size in (setting.batch_size, rest)
-        )
+        self.whole = products(setting, setting.batch_size, dtype)
+        self.rest = products(setting, rest, dtype)
 
     def run(self, pause: Pause) -> None:
         with torch.no_grad():
@@ -43,28 +42,43 @@ class MatmulFloor(Contestant):
 
 
 def multiply(step: list[Product]) -> None:
-    """The products of one step."""
+    """Compute the products of one step."""
     for left, right, out in step:
         torch.mm(left, right, out=out)
 
 
 def products(setting: Setting, num_rows: int, dtype: torch.dtype) -> list[Product]:
-    """The products of one step on this many rows; none without rows."""
-    hidden, latent_dim = setting.hidden, setting.latent_dim
-    sizes = [(X_SIZE, hidden), (hidden, 2 * latent_dim), (latent_dim, hidden), (hidden, X_SIZE)]
-    steps = [layer(num_rows, wide, narrow, dtype) for wide, narrow in sizes]
-    forward, weight, inputs = ([step[place] for step in steps] for place in range(3))
-    return [*forward, *reversed(weight), *reversed(inputs[1:])] if num_rows else []
+    """Return the products of one step on this many rows; none without rows."""
+    sizes = [
+        (X_SIZE, setting.hidden),
+        (setting.hidden, 2 * setting.latent_dim),
+        (setting.latent_dim, setting.hidden),
+        (setting.hidden, X_SIZE),
+    ]
+    layers = [layer(num_rows, wide, narrow, dtype) for wide, narrow in sizes]
+    if num_rows == 0:
+        return []
+    outputs = [each.output for each in layers]
+    weight_gradients = [each.weight_gradient for each in layers]
+    input_gradients = [each.input_gradient for each in layers[1:]]
+    return [*outputs, *reversed(weight_gradients), *reversed(input_gradients)]
 
 
-def layer(
-    num_rows: int, wide: int, narrow: int, dtype: torch.dtype
-) -> tuple[Product, Product, Product]:
-    """A layer's output, its weight's gradient and its input's gradient, as autograd multiplies them."""
-    x, y = torch.randn(num_rows, wide).to(dtype), torch.randn(num_rows, narrow).to(dtype)
+class Layer(NamedTuple):
+    """The products of one linear layer, as autograd multiplies them."""
+
+    output: Product
+    weight_gradient: Product
+    input_gradient: Product
+
+
+def layer(num_rows: int, wide: int, narrow: int, dtype: torch.dtype) -> Layer:
+    """Return the products of a layer from `wide` to `narrow` units."""
+    x = torch.randn(num_rows, wide).to(dtype)
+    y = torch.randn(num_rows, narrow).to(dtype)
     weight = torch.randn(narrow, wide).to(dtype)
-    return (
-        Product(x, weight.T, torch.empty_like(y)),
-        Product(y.T, x, torch.empty_like(weight)),
-        Product(y, weight, torch.empty_like(x)),
+    return Layer(
+        output=Product(x, weight.T, torch.empty_like(y)),
+        weight_gradient=Product(y.T, x, torch.empty_like(weight)),
+        input_gradient=Product(y, weight, torch.empty_like(x)),
     )

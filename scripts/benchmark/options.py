@@ -1,4 +1,4 @@
-"""What the command line says to every part of the benchmark."""
+"""Options of the command line for every part of the benchmark."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,14 +8,14 @@ from benchmark.setting import Setting
 
 
 class Options(NamedTuple):
-    """How to measure.
+    """Options of a measurement.
 
     Arguments:
-        setting: the common setting.
-        rounds: the measured, interleaved rounds.
-        races: how often each contestant of the race starts.
+        setting: that of all contestants.
+        rounds: the number of measured rounds.
+        races: the number of starts of each runner of the race.
         machine: threads and log.
-        out: where results go.
+        out: the folder of the results.
     """
 
     setting: Setting

@@ -1,4 +1,4 @@
-"""The time of a step as the batch, the networks, the latent, the draws of z and the data grow, one at a time."""
+"""The time of a step as batch, networks, latent, draws of z and data grow, one at a time."""
 
 import time
 from collections.abc import Sequence
@@ -35,22 +35,26 @@ TITLES = {
     "num_particles": "K (draws of z for each row)",
     "num_rows": "rows in memory",
 }
-# A block passes about this many draws of z through the networks, and has at least this many steps.
-BLOCK_DRAWS, MIN_STEPS = 6400, 4
+# Draws of z that a block passes through the networks, about.
+BLOCK_DRAWS = 6400
+# A block has at least this many steps.
+MIN_STEPS = 4
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """For each axis and each value the records, in seconds per block; and the seconds of one permutation of the rows."""
-    return {
-        "axes": {
-            axis: [point(options, axis, value) for value in values] for axis, values in AXES.items()
-        },
-        "permutation": {str(rows): permutation(rows, options.rounds) for rows in AXES["num_rows"]},
-    }
+    """Return the records at each value of each axis, and the seconds of a permutation of the rows.
+
+    The records are in seconds per block.
+    """
+    axes = {}
+    for axis, values in AXES.items():
+        axes[axis] = [point(options, axis, value) for value in values]
+    seconds = {str(rows): permutation(rows, options.rounds) for rows in AXES["num_rows"]}
+    return {"axes": axes, "permutation": seconds}
 
 
 def point(options: Options, axis: str, value: int) -> dict[str, Any]:
-    """All contestants at one value of one axis."""
+    """Measure all contestants at one value of one axis."""
     setting = at(options.setting, axis, value)
     print(f"Measuring steps at {axis} = {value:,}")
     records = contest(ENTRIES, setting, options.rounds, options.machine)
@@ -62,14 +66,14 @@ def point(options: Options, axis: str, value: int) -> dict[str, Any]:
 
 
 def at(setting: Setting, axis: str, value: int) -> Setting:
-    """The setting with one size changed, and as many steps in a block as take about the same time."""
+    """Return the setting with one size changed, and with blocks that take about the same time."""
     changed: Setting = replace(setting, **{axis: value})  # type: ignore[arg-type]
     num_steps = max(MIN_STEPS, BLOCK_DRAWS // (changed.batch_size * changed.num_particles))
     return replace(changed, num_steps=num_steps, is_synthetic=axis == "num_rows")
 
 
 def permutation(num_rows: int, times: int) -> float:
-    """The median seconds of a permutation, which an epoch takes once."""
+    """Return the median seconds of a permutation, which an epoch needs once."""
     seconds = []
     for _ in range(times):
         started = time.perf_counter()
@@ -79,51 +83,51 @@ def permutation(num_rows: int, times: int) -> float:
 
 
 def report(page: Page, result: dict[str, Any]) -> None:
-    """The figure of small panels, and a table for each axis."""
+    """Add the figure of small panels, and a table for each axis."""
     page.text(
         "## How the time of a step grows",
         "Batch fetch included; sizes that are not varied are as above.",
     )
-    drawn = [Panel(TITLES[axis], lines(points)) for axis, points in result["axes"].items()]
-    page.figure(
-        "scaling",
-        panels(drawn, "milliseconds per step"),
-        "Milliseconds per step, lowest to highest",
-    )
+    by_axis = {axis: lines(points) for axis, points in result["axes"].items()}
+    drawn = [Panel(TITLES[axis], of_axis) for axis, of_axis in by_axis.items()]
+    figure = panels(drawn, "milliseconds per step")
+    page.figure("scaling", figure, "Milliseconds per step, lowest to highest")
     for axis, points in result["axes"].items():
-        names = [line.name for line in lines(points)]
+        names = [line.name for line in by_axis[axis]]
         rows = [[f"{point['value']:,}", *cells(point, names)] for point in points]
         page.table([TITLES[axis], *(f"{name} (ms)" for name in names)], rows)
-    found = ", ".join(
-        f"{1e3 * seconds:.3g} ms for {int(rows):,}"
-        for rows, seconds in result["permutation"].items()
-    )
-    page.text(f"The permutation of the rows, once an epoch: {found}.")
+    found = []
+    for num_rows, seconds in result["permutation"].items():
+        found.append(f"{1e3 * seconds:.3g} ms for {int(num_rows):,}")
+    page.text(f"The permutation of the rows, once an epoch: {', '.join(found)}.")
 
 
 def lines(points: Sequence[dict[str, Any]]) -> list[Line]:
-    """For each contestant its line over the points where it was measured, in milliseconds per step."""
+    """Return the line of each contestant over its points, in milliseconds per step."""
     found: dict[str, Line] = {}
-    for each in points:
-        for record in as_records(each["records"]):
-            seconds = milliseconds(record, each["num_steps"])
+    for point in points:
+        for record in as_records(point["records"]):
+            times = milliseconds(record, point["num_steps"])
             line = found.setdefault(record.name, Line(record.name, [], [], [], []))
-            for values, value in zip(
-                line[1:], (each["value"], median(seconds), min(seconds), max(seconds)), strict=True
-            ):
-                values.append(value)
+            line.values.append(point["value"])
+            line.medians.append(median(times))
+            line.lowest.append(min(times))
+            line.highest.append(max(times))
     return list(found.values())
 
 
 def cells(point: dict[str, Any], names: Sequence[str]) -> list[object]:
-    """The medians of these contestants, in milliseconds per step."""
+    """Return the medians of these contestants, in milliseconds per step; "" if not measured."""
     by_name = {record.name: record for record in as_records(point["records"])}
-    return [
-        median(milliseconds(by_name[name], point["num_steps"])) if name in by_name else ""
-        for name in names
-    ]
+    found: list[object] = []
+    for name in names:
+        if name in by_name:
+            found.append(median(milliseconds(by_name[name], point["num_steps"])))
+        else:
+            found.append("")
+    return found
 
 
 def milliseconds(record: Record, num_steps: int) -> list[float]:
-    """The time of a step in each round."""
+    """Return the time of a step in each round."""
     return [1e3 * seconds / num_steps for seconds in record.seconds]
