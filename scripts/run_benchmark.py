@@ -11,10 +11,10 @@ import os
 import sys
 from pathlib import Path
 
-from benchmark.contest import Machine
-from benchmark.machine import machine_facts
-from benchmark.options import Options
-from benchmark.setting import Setting
+from benchmark.machinery.contest import Machine
+from benchmark.machinery.machine import machine_facts
+from benchmark.machinery.options import Options
+from benchmark.machinery.setting import Setting
 from jsonargparse import Namespace
 from page import Page
 
@@ -82,7 +82,7 @@ def measure(part: str, out: Path, options: Namespace) -> None:
     machine = Machine(options.threads, out / f"{part}.log")
     machine.log.unlink(missing_ok=True)
     part_options = Options(setting, options.rounds, options.races, machine, out)
-    result = importlib.import_module(f"benchmark.{part}").measure(part_options)
+    result = importlib.import_module(f"benchmark.parts.{part}").measure(part_options)
     facts = {**machine_facts(options.threads), "rows": options.rows}
     stored = json.dumps({"machine": facts, "result": result}, indent=1)
     (out / f"{part}.json").write_text(stored, encoding="utf-8")
@@ -96,7 +96,7 @@ def write_page(out: Path) -> Path:
         if not path.exists():
             continue
         stored = json.loads(path.read_text(encoding="utf-8"))
-        importlib.import_module(f"benchmark.{part}").report(page, stored["result"])
+        importlib.import_module(f"benchmark.parts.{part}").report(page, stored["result"])
         page.text(describe(stored["machine"]))
     return page.write()
 

@@ -17,8 +17,8 @@ from pyro_vae.figures import spherical_path, straight_path
 from pyro_vae.runs import run, run_parser
 from pyro_vae.support import as_shape, stream
 
-# Distributions to draw z from, given the VAE and the training rows; None stands for the prior, which
-# may have a context.
+# Distributions of z, given the VAE and the training rows; None for the prior, whose draws may need
+# a context.
 LATENTS: dict[str, Callable[[VAE, Rows], TorchDistribution | None]] = {
     "prior": lambda vae, rows: None,
     "aggregated": AggregatedPosterior,
@@ -76,8 +76,8 @@ def read_options() -> Namespace:
         type=str,
         choices=tuple(LATENTS),
         default="prior",
-        help="where z is drawn from: the prior, the aggregated posterior of the training rows, or a "
-        "mixture fitted to it",
+        help="where z is drawn from: the prior, the aggregated posterior of the training rows, or "
+        "a mixture fitted to it",
     )
     parser.add_argument(
         "--y",

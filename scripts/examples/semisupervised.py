@@ -19,6 +19,7 @@ from functools import partial
 import pyro
 import pyro.distributions as dist
 import torch
+from jsonargparse import Namespace
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
@@ -142,7 +143,16 @@ def show(name: str, encoder: pv.Posterior, classifier: nn.Module, test: pv.Rows)
     )
 
 
-def main() -> int:
+def labelled_rows(rows: pv.Rows) -> tuple[Tensor, Tensor]:
+    """Return x and y of some random rows of each class."""
+    labels = torch.as_tensor(rows.labels)
+    order = torch.randperm(len(rows))
+    index = torch.cat([order[labels[order] == k][:NUM_LABELLED] for k in range(NUM_CLASSES)])
+    return rows.batch(index), labels[index]
+
+
+def read_options() -> Namespace:
+    """Return the options of the command line."""
     parser = SentenceParser(description=__doc__)
     parser.add_argument(
         "--source", type=str, choices=("MNIST", "Digits"), default="MNIST", help="the data"
@@ -159,17 +169,16 @@ def main() -> int:
         default=0,
         help="names the random stream, and the draw of labelled rows",
     )
-    options = parser.parse_args(sys.argv[1:])
+    return parser.parse_args(sys.argv[1:])
+
+
+def main() -> int:
+    options = read_options()
     torch.manual_seed(options.seed)
     train, _, test = pv.load_splits(getattr(pv, options.source)(), pv.Threshold())
+    x, y = labelled_rows(train)
+
     x_shape = train.x_shape
-
-    labels = torch.as_tensor(train.labels)
-    order = torch.randperm(len(train))
-    labelled = torch.cat([order[labels[order] == k][:NUM_LABELLED] for k in range(NUM_CLASSES)])
-    x = train.batch(labelled)
-    y = labels[labelled]
-
     encoder_network = pv.MLP(x_shape, HIDDEN, (2, LATENT_DIM))
     encoder = pv.DiagNormalPosterior(encoder_network, x_shape, LATENT_DIM)
     decoder = pv.BernoulliLikelihood(pv.MLP(LATENT_DIM, HIDDEN, x_shape), x_shape)

@@ -18,7 +18,7 @@ CHANGES = {
     "50 latents": ("--vae.latent_dim", "50"),
     "2 latents": ("--vae.latent_dim", "2"),
 }
-# Each pixel's mean stays this far from 0 and 1, so that a stray pixel costs a finite number of nats.
+# A pixel's mean stays this far from 0 and 1, so that a stray pixel costs finitely many nats.
 MARGIN = 1e-3
 
 

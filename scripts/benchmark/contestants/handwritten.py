@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from benchmark.contestant import Contestant, Pause
-from benchmark.data import test_rows, train_rows
-from benchmark.networks import decoder, test_loss
-from benchmark.setting import X_SIZE, Setting
+from benchmark.contestants.contestant import Contestant, Pause
+from benchmark.contestants.data import test_rows, train_rows
+from benchmark.contestants.networks import decoder, test_loss
+from benchmark.machinery.setting import X_SIZE, Setting
 
 
 class Handwritten(Contestant):

@@ -8,11 +8,11 @@ import torch
 from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor
 
-from benchmark.contestant import Contestant, Pause
-from benchmark.data import train_rows
-from benchmark.ours import EXECUTIONS, build_vae
-from benchmark.setting import X_SIZE, Setting
-from benchmark.stock_pyro import StockVAE, stock_svi
+from benchmark.contestants.contestant import Contestant, Pause
+from benchmark.contestants.data import train_rows
+from benchmark.contestants.ours import EXECUTIONS, build_vae
+from benchmark.contestants.stock_pyro import StockVAE, stock_svi
+from benchmark.machinery.setting import X_SIZE, Setting
 from pyro_vae import SVI, Identity, Rows
 
 

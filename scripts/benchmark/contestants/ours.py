@@ -8,9 +8,9 @@ import torch
 from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
-from benchmark.contestant import Contestant, Pause
-from benchmark.networks import test_loss
-from benchmark.setting import X_SIZE, Setting
+from benchmark.contestants.contestant import Contestant, Pause
+from benchmark.contestants.networks import test_loss
+from benchmark.machinery.setting import X_SIZE, Setting
 from pyro_vae import (
     MLP,
     MNIST,

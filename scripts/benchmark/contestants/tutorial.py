@@ -12,9 +12,9 @@ from torch.nn.functional import binary_cross_entropy
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from benchmark.contestant import Contestant, Pause
-from benchmark.networks import Encoder, decoder, test_loss
-from benchmark.setting import X_SIZE, Setting
+from benchmark.contestants.contestant import Contestant, Pause
+from benchmark.contestants.networks import Encoder, decoder, test_loss
+from benchmark.machinery.setting import X_SIZE, Setting
 
 
 class Tutorial(Contestant):

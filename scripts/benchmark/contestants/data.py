@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.setting import X_SIZE, Setting
+from benchmark.machinery.setting import X_SIZE, Setting
 
 # Bytes before the first pixel of an IDX file of images.
 _HEADER = 16

@@ -4,10 +4,10 @@ from typing import Any
 
 from page import Page
 
-from benchmark.contest import contest
-from benchmark.options import Options
-from benchmark.setting import Entry
-from benchmark.summary import Record, as_records, ratios
+from benchmark.machinery.contest import contest
+from benchmark.machinery.options import Options
+from benchmark.machinery.setting import Entry
+from benchmark.machinery.summary import Record, as_records, ratios
 
 # Importance samples for each row.
 NUM_SAMPLES = 5000

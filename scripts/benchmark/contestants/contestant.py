@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from benchmark.setting import Setting
+from benchmark.machinery.setting import Setting
 
 Pause: TypeAlias = Callable[[], None]
 

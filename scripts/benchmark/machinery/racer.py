@@ -9,19 +9,19 @@ import sys
 from dataclasses import dataclass
 from typing import TextIO
 
-from benchmark.contestant import Contestant
-from benchmark.setting import Entry, Setting
-from benchmark.worker import build, keep_to_cores
+from benchmark.contestants.contestant import Contestant
+from benchmark.machinery.setting import Entry, Setting
+from benchmark.machinery.worker import build, keep_to_cores
 
 
 @dataclass
 class Finish:
-    """A contestant's `pause`: evaluates after each epoch, and ends the process at goal or last epoch.
+    """A contestant's `pause`: evaluates after each epoch, and ends the process at the goal.
 
     Arguments:
         contestant: the runner.
         goal: the test loss to reach, in nats per row.
-        max_epochs: the last epoch.
+        max_epochs: the last epoch, at which the process ends too.
         replies: the stream of the lines of JSON.
         epochs: those that are done; −1 before the first call, which precedes training.
     """

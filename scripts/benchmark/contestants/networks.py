@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from benchmark.setting import X_SIZE, Setting
+from benchmark.machinery.setting import X_SIZE, Setting
 
 # Test rows that pass through the networks at once.
 _CHUNK = 1000

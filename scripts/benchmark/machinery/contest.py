@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from benchmark.setting import Entry, Setting
-from benchmark.summary import Record
+from benchmark.machinery.setting import Entry, Setting
+from benchmark.machinery.summary import Record
 
 
 class Machine(NamedTuple):
@@ -44,8 +44,8 @@ class Worker:
         self.machine = machine
         with machine.log.open("a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "benchmark.worker"],
-                cwd=Path(__file__).parents[1],
+                [sys.executable, "-m", "benchmark.machinery.worker"],
+                cwd=Path(__file__).parents[2],
                 env=environment(setting, machine.threads),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -7,9 +7,9 @@ import torch
 from pyro.infer import Importance
 from torch import Tensor
 
-from benchmark.contestant import Contestant, Pause
-from benchmark.importance import trained
-from benchmark.setting import Setting
+from benchmark.contestants.contestant import Contestant, Pause
+from benchmark.contestants.importance import trained
+from benchmark.machinery.setting import Setting
 from pyro_vae import importance_sample
 
 

@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 
     Arguments:
         name: its name in tables and figures.
-        path: its class, as "module.Class" inside this package.
+        path: its class, as "module.Class" inside `benchmark.contestants`.
         options: arguments of the class besides the setting.
     """
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from benchmark.summary import Record
+from benchmark.machinery.summary import Record
 
 # Marker and line style differ too, for print in grey.
 _STYLES = (

@@ -1,4 +1,4 @@
-"""The process of one contestant: it reads a job from standard input, then does blocks on command."""
+"""The process of one contestant: it reads a job, then does a block on each command."""
 
 import importlib
 import json
@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from benchmark.contestant import Contestant
-from benchmark.setting import Entry, Setting
+from benchmark.contestants.contestant import Contestant
+from benchmark.machinery.setting import Entry, Setting
 
 
 class Controls:
@@ -56,7 +56,7 @@ def main() -> None:
 def build(entry: Entry, setting: Setting) -> Contestant:
     """Build the contestant; if it uses torch, with torch's seed from the setting."""
     module, _, name = entry.path.rpartition(".")
-    made = getattr(importlib.import_module(f"benchmark.{module}"), name)
+    made = getattr(importlib.import_module(f"benchmark.contestants.{module}"), name)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(setting.seed)
     contestant: Contestant = made(setting, **entry.options)

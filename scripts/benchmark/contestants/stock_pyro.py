@@ -8,10 +8,10 @@ import torch
 from pyro.infer import ELBO, SVI, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
-from benchmark.contestant import Contestant, Pause
-from benchmark.data import test_rows, train_rows
-from benchmark.networks import Encoder, decoder, test_loss
-from benchmark.setting import Setting
+from benchmark.contestants.contestant import Contestant, Pause
+from benchmark.contestants.data import test_rows, train_rows
+from benchmark.contestants.networks import Encoder, decoder, test_loss
+from benchmark.machinery.setting import Setting
 
 
 class StockVAE(nn.Module):

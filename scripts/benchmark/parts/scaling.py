@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from page import Page
 
-from benchmark.contest import contest
-from benchmark.figures import Line, Panel, panels
-from benchmark.options import Options
-from benchmark.setting import Entry, Setting
-from benchmark.summary import Record, as_records
+from benchmark.machinery.contest import contest
+from benchmark.machinery.figures import Line, Panel, panels
+from benchmark.machinery.options import Options
+from benchmark.machinery.setting import Entry, Setting
+from benchmark.machinery.summary import Record, as_records
 
 ENTRIES = (
     Entry("stock Pyro", "steps.StockSteps", {"is_validated": True}),

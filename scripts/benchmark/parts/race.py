@@ -10,12 +10,11 @@ from typing import Any
 
 from page import Page
 
-from benchmark.contest import WorkerError, environment
-from benchmark.epochs import MEAN_FIELD, TUTORIAL, ours
-from benchmark.figures import dots
-from benchmark.options import Options
-from benchmark.setting import Entry
-from benchmark.summary import (
+from benchmark.machinery.contest import WorkerError, environment
+from benchmark.machinery.figures import dots
+from benchmark.machinery.options import Options
+from benchmark.machinery.setting import Entry
+from benchmark.machinery.summary import (
     VERDICT_HEADER,
     Claim,
     Record,
@@ -24,6 +23,7 @@ from benchmark.summary import (
     judge,
     verdict_rows,
 )
+from benchmark.parts.epochs import MEAN_FIELD, TUTORIAL, ours
 
 # Test −ELBO in nats per row at which a runner has arrived.
 GOAL = 93.0
@@ -81,8 +81,8 @@ def start(entry: Entry, options: Options, number: int) -> dict[str, Any]:
         "max_epochs": MAX_EPOCHS,
         "threads": machine.threads,
     }
-    command = [sys.executable, "-m", "benchmark.racer", json.dumps(job)]
-    folder = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "benchmark.machinery.racer", json.dumps(job)]
+    folder = Path(__file__).parents[2]
     variables = environment(setting, machine.threads)
     with machine.log.open("a", encoding="utf-8") as log:
         started = time.perf_counter()

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmark.contestant import Contestant, Pause
-from benchmark.setting import X_SIZE, Setting
+from benchmark.contestants.contestant import Contestant, Pause
+from benchmark.machinery.setting import X_SIZE, Setting
 
 
 class Product(NamedTuple):

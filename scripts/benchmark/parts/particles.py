@@ -5,11 +5,11 @@ from typing import Any
 
 from page import Page
 
-from benchmark.contest import contest
-from benchmark.figures import dots
-from benchmark.options import Options
-from benchmark.setting import Entry
-from benchmark.summary import (
+from benchmark.machinery.contest import contest
+from benchmark.machinery.figures import dots
+from benchmark.machinery.options import Options
+from benchmark.machinery.setting import Entry
+from benchmark.machinery.summary import (
     VERDICT_HEADER,
     Claim,
     Record,

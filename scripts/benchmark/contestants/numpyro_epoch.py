@@ -11,9 +11,9 @@ import numpyro.distributions as dist
 from jax import Array, random
 from numpyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 
-from benchmark.contestant import Contestant, Pause
-from benchmark.data import test_rows, train_rows
-from benchmark.setting import X_SIZE, Setting
+from benchmark.contestants.contestant import Contestant, Pause
+from benchmark.contestants.data import test_rows, train_rows
+from benchmark.machinery.setting import X_SIZE, Setting
 
 _OBJECTIVES = {"Trace_ELBO": Trace_ELBO, "TraceMeanField_ELBO": TraceMeanField_ELBO}
 # Rows of the test set that pass through the networks at once.

@@ -7,9 +7,9 @@ from pyro.infer.importance import vectorized_importance_weights
 from pyro.poutine import Trace
 from torch import Tensor
 
-from benchmark.contestant import Contestant, Pause
-from benchmark.ours import build_vae, load_rows, training
-from benchmark.setting import Setting
+from benchmark.contestants.contestant import Contestant, Pause
+from benchmark.contestants.ours import build_vae, load_rows, training
+from benchmark.machinery.setting import Setting
 from pyro_vae import VAE, Estimate, Rows, evaluate, fit
 from pyro_vae.engine import Compile
 from pyro_vae.inference import log_mean_exp, log_mean_exp_variance

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmark.contest import Machine
-from benchmark.setting import Setting
+from benchmark.machinery.contest import Machine
+from benchmark.machinery.setting import Setting
 
 
 class Options(NamedTuple):
