@@ -1,63 +1,101 @@
 """Compare parts on MNIST, one changed at a time: `compare.py [ROW ...] [--out FOLDER]`.
 
-Every row is a run folder under FOLDER. Interrupted, it goes on where it was; what is finished is not done again.
+Every row is a run folder under FOLDER. After an interruption the same command continues: finished
+rows are not trained again.
 """
 
 import sys
 from pathlib import Path
 
 import torch
-from comparison.measure import Measured, command, mean_and_error, measure
+from comparison.measure import Counts, Measured, command, mean_and_error, measure
 from comparison.rows import ROWS
 from page import Page
 
 from pyro_vae.runs import SentenceParser, run
 
+HEADER = (
+    "row",
+    "what",
+    "−log p(x)",
+    "difference",
+    "−ELBO",
+    "KL",
+    "active",
+    "epochs",
+    "minutes",
+)
+
 
 def main() -> int:
     parser = SentenceParser(description=__doc__)
-    parser.add_argument("rows", nargs="*", default=list(ROWS), help=f"which: {', '.join(ROWS)}; all when omitted")
-    parser.add_argument("--out", type=str, default="runs/compare", help="where the run folders and results.md go")
-    parser.add_argument("--num_rows", type=int, default=2000, help="the first test rows, for −log p(x)")
-    parser.add_argument("--num_importance_samples", type=int, default=500, help="draws of z a row, for −log p(x)")
     parser.add_argument(
-        "--settings", type=str, default="", help="further settings for every row, as train.py takes them"
+        "rows", nargs="*", default=list(ROWS), help=f"which: {', '.join(ROWS)}; all when omitted"
+    )
+    parser.add_argument(
+        "--out", type=str, default="runs/compare", help="where the run folders and results.md go"
+    )
+    parser.add_argument(
+        "--num_rows", type=int, default=2000, help="the first test rows, for −log p(x)"
+    )
+    parser.add_argument(
+        "--num_importance_samples", type=int, default=500, help="draws of z a row, for −log p(x)"
+    )
+    parser.add_argument(
+        "--settings",
+        type=str,
+        default="",
+        help="further settings for every row, as train.py takes them",
     )
     options = parser.parse_args(sys.argv[1:])
     for name in options.rows:
         if name not in ROWS:
             raise ValueError(f"'rows' must be of {', '.join(ROWS)}, got {name}.")
-    out, measured = Path(options.out), {}
-    for name in ROWS:
+    out = Path(options.out)
+    counts = Counts(options.num_rows, options.num_importance_samples)
+    measured: dict[str, Measured] = {}
+    for name, row in ROWS.items():
         if name in options.rows or (out / name / "comparison.json").is_file():
-            counts = options.num_rows, options.num_importance_samples
-            measured[name] = measure(ROWS[name], out / name, *counts, options.settings)
+            measured[name] = measure(row, out / name, counts, options.settings)
             print(f"Wrote {write(measured, out)}.")
     return 0
 
 
 def write(measured: dict[str, Measured], out: Path) -> Path:
-    """The table so far, and the command of each row."""
+    """Write the table so far, and the command of each row."""
     page = Page(out, "Parts compared")
     page.text(
-        "MNIST, dynamic binarisation, one seed. −log p(x) in nats by importance sampling on the same test rows, ± the "
-        "standard error over rows; the difference is to the row named, on paired rows. −ELBO and KL on all test rows."
+        "MNIST, dynamic binarisation, one seed. −log p(x) in nats by importance sampling on the "
+        "same test rows, ± the standard error over rows; the difference is to the row named, on "
+        "paired rows. −ELBO and KL on all test rows."
     )
-    header = ["row", "what", "−log p(x)", "difference", "−ELBO", "KL", "active", "epochs", "minutes"]
-    page.table(header, [_cells(name, measured) for name in measured])
-    commands = {name: command(ROWS[name], out / name, values.settings) for name, values in measured.items()}
-    page.text(*(f"`{name}`: `python {' '.join(words)}`" for name, words in commands.items()))
+    page.table(HEADER, [_cells(name, measured) for name in measured])
+    for name, values in measured.items():
+        words = command(ROWS[name], out / name, values.settings)
+        page.text(f"`{name}`: `python {' '.join(words)}`")
     return page.write()
 
 
 def _cells(name: str, measured: dict[str, Measured]) -> list[str]:
-    row, values, sibling = ROWS[name], measured[name], ROWS[name].sibling
-    nll, difference = torch.tensor(values.nll), ""
-    if sibling in measured:
-        difference = f"{mean_and_error(nll - torch.tensor(measured[sibling].nll))} to `{sibling}`"
-    elbo, rate = f"{values.negative_elbo:.2f}", f"{values.rate:.2f}"
-    counts = str(values.active_units), str(values.epochs), f"{values.minutes:.1f}"
-    return [f"`{name}`", row.title, mean_and_error(nll), difference, elbo, rate, *counts]
+    """Return the line of the table for one row, under `HEADER`."""
+    row = ROWS[name]
+    values = measured[name]
+    nll = torch.tensor(values.nll)
+    difference = ""
+    if row.sibling in measured:
+        nll_of_sibling = torch.tensor(measured[row.sibling].nll)
+        difference = f"{mean_and_error(nll - nll_of_sibling)} to `{row.sibling}`"
+    return [
+        f"`{name}`",
+        row.title,
+        mean_and_error(nll),
+        difference,
+        f"{values.negative_elbo:.2f}",
+        f"{values.rate:.2f}",
+        str(values.active_units),
+        str(values.epochs),
+        f"{values.minutes:.1f}",
+    ]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
-"""Compare count likelihoods on overdispersed counts of a known model: held-out log p(x) in nats, beside the truth."""
+"""Compare count likelihoods on overdispersed counts of a known model.
 
+The score is log p(x) of held-out rows, in nats, beside that of the truth.
+"""
+
+import math
 import sys
 
 from comparison.counts import compare_counts
@@ -13,9 +17,11 @@ def main() -> int:
     parser.add_argument("--num_held_out", type=int, default=2_000, help="the rows to score")
     parser.add_argument("--epochs", type=int, default=60, help="how long to train")
     options = parser.parse_args(sys.argv[1:])
-    counts = compare_counts(options.num_rows, options.num_held_out, options.epochs)
-    for name, (mean, error) in counts._asdict().items():
-        print(f"{name:<18} {mean:9.3f} ± {error:.3f}  ({abs(mean / counts.true[0] - 1):.2%} off the truth)")
+    scores = compare_counts(options.num_rows, options.num_held_out, options.epochs)
+    for name, score in scores._asdict().items():
+        error = math.nan if score.row_error is None else score.row_error  # None for a single row
+        distance = abs(score.mean / scores.true.mean - 1)
+        print(f"{name:<18} {score.mean:9.3f} ± {error:.3f}  ({distance:.2%} off the truth)")
     return 0
 
 

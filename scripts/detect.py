@@ -1,4 +1,7 @@
-"""Score rows by how unlike a run's training data they are, as CSV: `detect.py RUN DATA [--out scores.csv]`."""
+"""Score rows by how unlike a run's training data they are: `detect.py RUN DATA [--out scores.csv]`.
+
+The scores are written as CSV.
+"""
 
 import csv
 import sys
@@ -11,37 +14,48 @@ from pyro_vae.runs import run, run_parser
 
 def main() -> int:
     parser = run_parser(__doc__)
-    parser.add_argument("data", type=str, help="a .npy or .npz file of rows, made x as the run's are")
+    parser.add_argument(
+        "data", type=str, help="a .npy or .npz file of rows, made x as the run's are"
+    )
     parser.add_argument("--out", type=str, default="scores.csv", help="the CSV file to write")
     parser.add_argument(
-        "--score", type=str, choices=AnomalyScores._fields, default="negative_elbo", help="what to flag by"
+        "--score",
+        type=str,
+        choices=AnomalyScores._fields,
+        default="negative_elbo",
+        help="what to flag by",
     )
     parser.add_argument(
-        "--false_positive_rate", type=float, default=0.05, help="of the threshold, on the run's test rows"
+        "--false_positive_rate",
+        type=float,
+        default=0.05,
+        help="of the threshold, on the run's test rows",
     )
     options = parser.parse_args(sys.argv[1:])
     if options.allow:
-        sys.path.append("")  # where the packages that are allowed may lie
+        sys.path.append("")  # the packages that are allowed may be in the current folder
     vae = load(options.run, options.weights, options.allow)
     rows = rows_like(options.run, options.data, options.allow)
     held_out = anomaly_scores(vae, load_data(options.run, options.allow).test, seed=options.seed)
     line = threshold(getattr(held_out, options.score), options.false_positive_rate)
     scores = anomaly_scores(vae, rows, seed=options.seed)
     is_anomalous = [value > line for value in getattr(scores, options.score).tolist()]
-    with Path(options.out).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["row", *AnomalyScores._fields, "is_anomalous"])
-        writer.writerows(enumerate_rows(scores, is_anomalous))
+    write(scores, is_anomalous, Path(options.out))
     print(
-        f"{sum(is_anomalous)} of {len(rows)} rows have {options.score} above {line:.3f}; scores are in {options.out}."
+        f"{sum(is_anomalous)} of {len(rows)} rows have {options.score} above {line:.3f}; "
+        f"scores are in {options.out}."
     )
     return 0
 
 
-def enumerate_rows(scores: AnomalyScores, is_anomalous: list[bool]) -> list[list[object]]:
-    """One line for each row: its number, its scores, and whether it is flagged."""
+def write(scores: AnomalyScores, is_anomalous: list[bool], path: Path) -> None:
+    """Write a CSV line for each row: its number, its scores, and True if it is anomalous."""
     columns = [column.tolist() for column in scores]
-    return [[number, *values, flag] for number, (*values, flag) in enumerate(zip(*columns, is_anomalous, strict=True))]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["row", *AnomalyScores._fields, "is_anomalous"])
+        for number, cells in enumerate(zip(*columns, is_anomalous, strict=True)):
+            writer.writerow([number, *cells])
 
 
 if __name__ == "__main__":

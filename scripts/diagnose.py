@@ -1,4 +1,7 @@
-"""Diagnose a run: collapse, calibration, k-hat by row, bounds on log p(x), gaps; as JSON, and as a page with figures."""
+"""Diagnose a run: collapse, calibration, k-hat by row, bounds on log p(x), and gaps.
+
+The result is written as JSON, and as a page with figures.
+"""
 
 import sys
 from pathlib import Path
@@ -13,16 +16,23 @@ from pyro_vae.diagnostics import Diagnosis, diagnose
 from pyro_vae.runs import run, run_parser, write_atomically
 from pyro_vae.support import evaluating
 
-# How many of the rows with the highest k-hat are shown.
-WORST = 12
+# Rows with the highest k-hat in the figure of them.
+NUM_WORST = 12
 
 
 def main() -> int:
     options = read_options()
     vae = load(options.run, options.weights, options.allow)
     rows = load_data(options.run, options.allow).test
-    counts = {name: options[name] for name in ("num_rows", "num_samples", "num_annealed", "num_temperatures")}
-    found = diagnose(vae, rows, **counts, seed=options.seed)
+    found = diagnose(
+        vae,
+        rows,
+        num_rows=options.num_rows,
+        num_samples=options.num_samples,
+        num_annealed=options.num_annealed,
+        num_temperatures=options.num_temperatures,
+        seed=options.seed,
+    )
     folder = Path(options.out or Path(options.run) / "diagnosis")
     page = write_page(found, vae, folder, options.run)
     write_atomically(folder / "diagnosis.json", lambda file: file.write(found.to_json().encode()))
@@ -31,42 +41,61 @@ def main() -> int:
 
 
 def read_options() -> Namespace:
-    """What the command line says."""
+    """Return the options of the command line."""
     parser = run_parser(__doc__)
-    parser.add_argument("--num_rows", type=int, default=1000, help="the test rows, and the simulated ones")
-    parser.add_argument("--num_samples", type=int, default=1000, help="draws of z a row behind its k-hat")
-    parser.add_argument("--num_annealed", type=int, default=100, help="rows whose log p(x) is bounded by annealing")
+    parser.add_argument(
+        "--num_rows", type=int, default=1000, help="the test rows, and the simulated ones"
+    )
+    parser.add_argument(
+        "--num_samples", type=int, default=1000, help="draws of z a row behind its k-hat"
+    )
+    parser.add_argument(
+        "--num_annealed", type=int, default=100, help="rows whose log p(x) is bounded by annealing"
+    )
     parser.add_argument("--num_temperatures", type=int, default=200, help="steps of annealing")
-    parser.add_argument("--out", type=str | None, default=None, help="the folder to write; RUN/diagnosis when omitted")
+    parser.add_argument(
+        "--out",
+        type=str | None,
+        default=None,
+        help="the folder to write; RUN/diagnosis when omitted",
+    )
     options = parser.parse_args(sys.argv[1:])
     if options.allow:
-        sys.path.append("")  # where the packages that are allowed may lie
+        sys.path.append("")  # the packages that are allowed may be in the current folder
     return options
 
 
 def write_page(found: Diagnosis, vae: VAE, folder: Path, run: str) -> Path:
-    """The verdict, the numbers, and the figures."""
+    """Write the verdict, the numbers, and the figures."""
     page = Page(folder, f"Diagnosis of {run}", "diagnosis.md")
     page.text(*found.verdict(), f"**{found.advice()}**")
     page.table(["part", "seconds"], [[name, seconds] for name, seconds in found.seconds.items()])
-    page.figure("khat", figures.khat_histogram(found.weights.khat, "Pareto k-hat of test rows"), "k-hat by row")
-    page.figure("worst_rows", worst_rows(found, vae), "the rows with the highest k-hat, over their reconstructions")
-    ranks = figures.rank_histograms(found.calibration, "Ranks of the true z among draws of q(z | x)")
+    khat = figures.khat_histogram(found.weights.khat, "Pareto k-hat of test rows")
+    page.figure("khat", khat, "k-hat by row")
+    worst = worst_rows(found, vae)
+    page.figure("worst_rows", worst, "the rows with the highest k-hat, over their reconstructions")
+    title = "Ranks of the true z among draws of q(z | x)"
+    ranks = figures.rank_histograms(found.calibration, title)
     page.figure("ranks", ranks, "calibration")
-    page.figure("coverage", figures.coverage_curve(found.calibration, "Intervals of q(z | x)"), "coverage")
+    coverage = figures.coverage_curve(found.calibration, "Intervals of q(z | x)")
+    page.figure("coverage", coverage, "coverage")
     bounds = found.simulated
     title = "log p(x) of simulated rows"
-    page.figure("sandwich", figures.sandwich(bounds.lower, bounds.upper, found.simulated_bound, title), "bounds")
+    sandwich = figures.sandwich(bounds.lower, bounds.upper, found.simulated_bound, title)
+    page.figure("sandwich", sandwich, "bounds")
     return page.write()
 
 
 @torch.no_grad()
 def worst_rows(found: Diagnosis, vae: VAE) -> Figure:
-    worst = found.weights.khat.argsort(descending=True)[:WORST]
-    y = None if found.y is None else found.y[worst]
+    """Show the rows with the highest k-hat over their reconstructions."""
+    index = found.weights.khat.argsort(descending=True)[:NUM_WORST]
+    x = found.x[index]
+    y = None if found.y is None else found.y[index]
     with evaluating(vae):
-        means = vae.reconstruct(found.x[worst], y)
-    return figures.worst_rows(found.x[worst], means, found.weights.khat[worst], "The rows with the highest k-hat")
+        means = vae.reconstruct(x, y)
+    title = "The rows with the highest k-hat"
+    return figures.worst_rows(x, means, found.weights.khat[index], title)
 
 
 if __name__ == "__main__":

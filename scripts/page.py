@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 
 class Page:
-    """A Markdown file and the figures beside it.
+    """A Markdown file, with its figures in the same folder.
 
     Arguments:
         folder: where to write.
@@ -18,7 +18,9 @@ class Page:
 
     def __init__(self, folder: Path, title: str, name: str = "results.md") -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.name, self.lines = folder, name, [f"# {title}", ""]
+        self.folder = folder
+        self.name = name
+        self.lines = [f"# {title}", ""]
 
     def text(self, *paragraphs: str) -> None:
         """Add paragraphs."""
@@ -32,18 +34,20 @@ class Page:
     def figure(self, name: str, figure: Figure | FuncAnimation, caption: str) -> None:
         """Save a figure as PNG, or an animation as GIF, and show it."""
         if isinstance(figure, Figure):
-            figure.savefig(self.folder / f"{name}.png", dpi=110)
+            file = f"{name}.png"
+            figure.savefig(self.folder / file, dpi=110)
         else:
-            figure.save(self.folder / f"{name}.gif", writer="pillow", dpi=80)
-        ending = "png" if isinstance(figure, Figure) else "gif"
-        self.text(f"![{caption}]({name}.{ending})", f"*{caption}*")
+            file = f"{name}.gif"
+            figure.save(self.folder / file, writer="pillow", dpi=80)
+        self.text(f"![{caption}]({file})", f"*{caption}*")
 
     def write(self) -> Path:
-        """Write the page."""
+        """Write the page, and return its path."""
         path = self.folder / self.name
         path.write_text("\n".join(self.lines), encoding="utf-8")
         return path
 
 
 def _row(cells: Sequence[object]) -> str:
-    return "| " + " | ".join(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells) + " |"
+    texts = [f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells]
+    return "| " + " | ".join(texts) + " |"

@@ -1,6 +1,7 @@
-"""Reproduce the reference systems: `reproduce.py [R0 ... R4 | anomaly | remedies | all] [--out FOLDER]`.
+"""Reproduce the reference systems.
 
-`all` leaves out the remedies of anomaly detection, which train twelve times.
+`reproduce.py [R0 ... R4 | anomaly | remedies | all] [--out FOLDER]`. `all` leaves out the remedies
+of anomaly detection, which train twelve times.
 """
 
 import importlib
@@ -17,8 +18,15 @@ SYSTEMS = (*ALL, "remedies")
 
 def main() -> int:
     parser = SentenceParser(description=__doc__)
-    parser.add_argument("systems", nargs="*", default=["all"], help=f"which: {', '.join(SYSTEMS)}, or all")
-    parser.add_argument("--out", type=str, default="runs/reproduce", help="where to write results.md and the figures")
+    parser.add_argument(
+        "systems", nargs="*", default=["all"], help=f"which: {', '.join(SYSTEMS)}, or all"
+    )
+    parser.add_argument(
+        "--out",
+        type=str,
+        default="runs/reproduce",
+        help="where to write results.md and the figures",
+    )
     options = parser.parse_args(sys.argv[1:])
     chosen = ALL if options.systems == ["all"] else options.systems
     for system in chosen:

@@ -1,7 +1,8 @@
-"""Measure how fast training and evaluation are: `run_benchmark.py [epochs | particles | ... | all] [--out FOLDER]`.
+"""Measure the speed of training and evaluation.
 
-Each part writes its raw numbers as JSON; the page and its figures are drawn from all that the folder holds, and `page`
-draws them again without measuring.
+`run_benchmark.py [epochs | particles | ... | all] [--out FOLDER]`. Each part writes its raw numbers
+as JSON. The page and its figures show all JSON in the folder; `page` draws them again without
+measuring.
 """
 
 import importlib
@@ -10,10 +11,10 @@ import os
 import sys
 from pathlib import Path
 
-from benchmark.contest import Machine
-from benchmark.machine import machine_facts
-from benchmark.options import Options
-from benchmark.setting import Setting
+from benchmark.machinery.contest import Machine
+from benchmark.machinery.machine import machine_facts
+from benchmark.machinery.options import Options
+from benchmark.machinery.setting import Setting
 from jsonargparse import Namespace
 from page import Page
 
@@ -27,7 +28,8 @@ PARTS = ("epochs", "particles", "likelihood", "weights", "race", "scaling")
 
 def main() -> int:
     options = read_options()
-    chosen = PARTS if options.parts == ["all"] else [part for part in options.parts if part != "page"]
+    chosen = list(PARTS) if options.parts == ["all"] else options.parts
+    chosen = [part for part in chosen if part != "page"]
     for part in chosen:
         if part not in PARTS:
             raise ValueError(f"'parts' must be of {', '.join(PARTS)}, page, or all, got {part}.")
@@ -44,51 +46,69 @@ def main() -> int:
 
 
 def read_options() -> Namespace:
-    """What the command line says."""
+    """Return the options of the command line."""
     parser = SentenceParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["all"], help=f"which: {', '.join(PARTS)}, page, or all")
-    parser.add_argument("--out", type=str, default="runs/benchmark", help="where to write JSON, figures and the page")
-    parser.add_argument("--rounds", type=int, default=10, help="measured rounds, in which the contestants take turns")
-    parser.add_argument("--races", type=int, default=3, help="how often each runner of the race starts")
-    parser.add_argument("--rows", type=int, default=60_000, help="the training rows; fewer to try things out")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="the threads of each contestant")
+    parser.add_argument(
+        "parts", nargs="*", default=["all"], help=f"which: {', '.join(PARTS)}, page, or all"
+    )
+    parser.add_argument(
+        "--out",
+        type=str,
+        default="runs/benchmark",
+        help="where to write JSON, figures and the page",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=10,
+        help="measured rounds, in which the contestants take turns",
+    )
+    parser.add_argument(
+        "--races", type=int, default=3, help="how often each runner of the race starts"
+    )
+    parser.add_argument(
+        "--rows", type=int, default=60_000, help="the training rows; fewer to try things out"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count() or 1, help="the threads of each contestant"
+    )
     return parser.parse_args(sys.argv[1:])
 
 
 def measure(part: str, out: Path, options: Namespace) -> None:
-    """Measure a part and write what was found, with the machine it was found on, as JSON."""
-    MNIST().read()  # downloads what is not there, before anything is timed
+    """Measure a part, and write the result as JSON, with the facts of the machine."""
+    MNIST().read()  # downloads what is missing, before anything is timed
     setting = Setting(folder=str(data_folder().absolute()), num_rows=options.rows)
     machine = Machine(options.threads, out / f"{part}.log")
     machine.log.unlink(missing_ok=True)
-    result = importlib.import_module(f"benchmark.{part}").measure(
-        Options(setting, options.rounds, options.races, machine, out)
-    )
+    part_options = Options(setting, options.rounds, options.races, machine, out)
+    result = importlib.import_module(f"benchmark.parts.{part}").measure(part_options)
     facts = {**machine_facts(options.threads), "rows": options.rows}
-    (out / f"{part}.json").write_text(json.dumps({"machine": facts, "result": result}, indent=1), encoding="utf-8")
+    stored = json.dumps({"machine": facts, "result": result}, indent=1)
+    (out / f"{part}.json").write_text(stored, encoding="utf-8")
 
 
 def write_page(out: Path) -> Path:
-    """The page of all parts that were ever measured into this folder."""
+    """Write the page of all parts whose JSON the folder holds."""
     page = Page(out, "The speed benchmark")
     for part in PARTS:
         path = out / f"{part}.json"
         if not path.exists():
             continue
         stored = json.loads(path.read_text(encoding="utf-8"))
-        importlib.import_module(f"benchmark.{part}").report(page, stored["result"])
+        importlib.import_module(f"benchmark.parts.{part}").report(page, stored["result"])
         page.text(describe(stored["machine"]))
     return page.write()
 
 
 def describe(machine: dict[str, object]) -> str:
-    """One sentence on where numbers are from."""
+    """Write one sentence on the machine and the versions."""
     versions = machine["versions"]
     assert isinstance(versions, dict)
     names = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
-        f"*{machine['processor']}, {machine['threads']} of {machine['cores']} cores, {machine['rows']:,} training rows; "
-        f"Python {machine['python']}, {names}.*"
+        f"*{machine['processor']}, {machine['threads']} of {machine['cores']} cores, "
+        f"{machine['rows']:,} training rows; Python {machine['python']}, {names}.*"
     )
 
 

@@ -1,4 +1,7 @@
-"""Look at a run: prior samples, reconstructions, an interpolation, and a manifold where z is a plane (PNG and .npy)."""
+"""Look at a run: prior samples, reconstructions, an interpolation, and a manifold of z.
+
+Each is written as PNG and as .npy.
+"""
 
 import sys
 from collections.abc import Callable
@@ -14,7 +17,8 @@ from pyro_vae.figures import spherical_path, straight_path
 from pyro_vae.runs import run, run_parser
 from pyro_vae.support import as_shape, stream
 
-# Where z is drawn from, given the VAE and the training rows.
+# Distributions of z, given the VAE and the training rows; None for the prior, whose draws may need
+# a context.
 LATENTS: dict[str, Callable[[VAE, Rows], TorchDistribution | None]] = {
     "prior": lambda vae, rows: None,
     "aggregated": AggregatedPosterior,
@@ -29,42 +33,51 @@ def main() -> int:
     rows = splits.test
     for name in ("start", "end"):
         if not 0 <= options[name] < len(rows):
-            raise ValueError(f"'{name}' must be a test row from 0 to {len(rows) - 1}, got {options[name]}.")
+            raise ValueError(
+                f"'{name}' must be a test row from 0 to {len(rows) - 1}, got {options[name]}."
+            )
     for name in ("num_rows", "steps"):
         as_shape(options[name], name)
     y = pictures.contexts(vae, rows, options.y)
     folder = Path(options.out or Path(options.run) / "samples")
     folder.mkdir(parents=True, exist_ok=True)
+    path = spherical_path if options.spherical else straight_path
+    ends = rows.take(torch.tensor([options.start, options.end]))
     with stream(options.seed), torch.no_grad():
-        pictures.draw_samples(
-            vae, LATENTS[options.latent](vae, splits.train), y, options.num_rows, folder, options.latent
-        )
+        latent = LATENTS[options.latent](vae, splits.train)
+        pictures.draw_samples(vae, latent, y, options.num_rows, folder, options.latent)
         pictures.draw_reconstructions(vae, rows.take(slice(options.num_rows)), folder)
-        path = spherical_path if options.spherical else straight_path
-        pictures.draw_interpolation(
-            vae, rows.take(torch.tensor([options.start, options.end])), path, options.steps, folder
-        )
+        pictures.draw_interpolation(vae, ends, path, options.steps, folder)
         if vae.latent_dim > 1:
-            pictures.draw_manifold(vae, None if y is None else y[0], tuple(options.dims), folder)
-    print(f"Wrote {', '.join(sorted(file.name for file in folder.iterdir()))} to {folder}.")
+            first_y = None if y is None else y[0]
+            pictures.draw_manifold(vae, first_y, tuple(options.dims), folder)
+    written = sorted(file.name for file in folder.iterdir())
+    print(f"Wrote {', '.join(written)} to {folder}.")
     return 0
 
 
 def read_options() -> Namespace:
-    """What the command line says."""
+    """Return the options of the command line."""
     parser = run_parser(__doc__)
     parser.add_argument(
-        "--out", type=str | None, default=None, help="where to write; the run folder's samples/ when omitted"
+        "--out",
+        type=str | None,
+        default=None,
+        help="where to write; the run folder's samples/ when omitted",
     )
     parser.add_argument(
-        "--num_rows", type=int, default=10, help="how many rows to reconstruct, and to draw squared from the prior"
+        "--num_rows",
+        type=int,
+        default=10,
+        help="how many rows to reconstruct, and to draw squared from the prior",
     )
     parser.add_argument(
         "--latent",
         type=str,
         choices=tuple(LATENTS),
         default="prior",
-        help="where z is drawn from: the prior, the aggregated posterior of the training rows, or a mixture fitted to it",
+        help="where z is drawn from: the prior, the aggregated posterior of the training rows, or "
+        "a mixture fitted to it",
     )
     parser.add_argument(
         "--y",
@@ -72,14 +85,20 @@ def read_options() -> Namespace:
         default=None,
         help="the context of draws: a label, or a vector; several when omitted",
     )
-    parser.add_argument("--start", type=int, default=0, help="the test row that the interpolation starts from")
+    parser.add_argument(
+        "--start", type=int, default=0, help="the test row that the interpolation starts from"
+    )
     parser.add_argument("--end", type=int, default=1, help="the test row that it ends at")
-    parser.add_argument("--steps", type=int, default=9, help="the points of the interpolation, both ends included")
+    parser.add_argument(
+        "--steps", type=int, default=9, help="the points of the interpolation, both ends included"
+    )
     parser.add_argument("--spherical", action="store_true", help="interpolate along a great circle")
-    parser.add_argument("--dims", type=list[int], default=[0, 1], help="the two latent dimensions of the manifold")
+    parser.add_argument(
+        "--dims", type=list[int], default=[0, 1], help="the two latent dimensions of the manifold"
+    )
     options = parser.parse_args(sys.argv[1:])
     if options.allow:
-        sys.path.append("")  # where the packages that are allowed may lie
+        sys.path.append("")  # the packages that are allowed may be in the current folder
     return options
 
 

@@ -1,26 +1,24 @@
 """Train a VAE: `train.py [PRESET or YAML file] [--any.setting value]`.
 
-Presets: digits (the default), onehot, mnist-20d, mnist-2d, mnist-dynamic-2d, mnist-10d, mnist-interpolate, mnist-gated,
-mnist-iwae, mnist-conv.
+Presets: digits (the default), onehot, mnist-20d, mnist-2d, mnist-dynamic-2d, mnist-10d,
+mnist-interpolate, mnist-gated, mnist-iwae, mnist-conv.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
 from jsonargparse import Namespace
 
-from pyro_vae import evaluate, fit
+from pyro_vae import VAE, Fit, Rows, evaluate, fit
 from pyro_vae.distributions import distribution_mean
 from pyro_vae.figures import elbo_history, manifold, quantile_grid
 from pyro_vae.runs import (
     RunFolder,
     Settings,
-    Swap,
     check_settings,
     device,
     initialized,
@@ -29,80 +27,146 @@ from pyro_vae.runs import (
     run,
     settings_parser,
 )
-from pyro_vae.training import Fit
-from pyro_vae.vae import VAE
 
-# What a run is: its data and its VAE, what is minimised, and the steps and the draws of its epochs. Moments are of one
-# class of optimiser. How the run goes on from here may change: the rest of `training`, and the device.
-FIXED = ("vae", "data", "training.objective", "training.batches", "training.seed", "training.optimizer.class_path")
+# Settings that a resumed run must share with the stored one: its data, its VAE, what is minimised,
+# and the batches and draws of its epochs. The class of the optimiser is among them, since another
+# class cannot read its moments. The rest of `training` and the device may change.
+FIXED = (
+    "vae",
+    "data",
+    "training.objective",
+    "training.batches",
+    "training.seed",
+    "training.optimizer.class_path",
+)
+# Exit code of a process that Ctrl-C ended, by convention 128 + SIGINT.
+INTERRUPTED = 130
+
+
+class Request(NamedTuple):
+    """The command line, read.
+
+    Arguments:
+        settings: of the run.
+        text: the same as YAML.
+        options: this script's own, and `swaps`: the classes that took the place of others.
+    """
+
+    settings: Settings
+    text: str
+    options: Namespace
 
 
 def main() -> int:
     sys.path.append("")  # classes of the user's own, in modules of the current folder
     arguments = sys.argv[1:]
-    preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "digits"
-    settings, text, options = read_settings(preset, arguments)
-    folder = RunFolder(options.run or f"runs/{Path(preset).stem}")
-    if options.resume:
-        stored = folder.settings(options.allow)
-        settings, text, options = read_settings(preset, arguments, stored)
-        check_resumable(*(yaml.safe_load(words) for words in (read_settings(preset, [], stored)[1], text)))
+    preset = "digits"
+    if arguments and not arguments[0].startswith("-"):
+        preset = arguments.pop(0)
+    request = read_settings(preset, arguments)
+    folder = RunFolder(request.options.run or f"runs/{Path(preset).stem}")
+    if request.options.resume:
+        stored = folder.settings(request.options.allow)
+        request = read_settings(preset, arguments, stored)
+        before = read_settings(preset, [], stored)
+        check_resumable(yaml.safe_load(before.text), yaml.safe_load(request.text))
     else:
-        folder.check_free(options.overwrite)
-    return train(settings, text, folder, options.resume, options.swaps)
+        folder.check_free(request.options.overwrite)
+    return train(request, folder)
 
 
 def read_settings(
-    preset: str, arguments: list[str], stored: dict[str, Any] | None = None
-) -> tuple[Settings, str, Namespace]:
-    """The settings, the same as YAML, and this script's own options; a stored run's, if given, in place of a preset's.
+    preset: str,
+    arguments: list[str],
+    stored: dict[str, Any] | None = None,
+) -> Request:
+    """Read the command line after the preset.
 
-    The options also have `swaps`: the classes that took the place of others.
+    Arguments:
+        preset: the name of a preset, or a YAML file.
+        arguments: the rest of the command line.
+        stored: the settings of a stored run, in place of those of the preset.
     """
     allow = allowed(arguments)
     defaults, overlay = read_preset(preset, allow)
-    parser = settings_parser(defaults if stored is None else stored, allow)
-    parser.usage = "train.py [PRESET or YAML file] [--any.setting value] [--run RUN] [--overwrite] [--resume]"
+    if stored is not None:
+        defaults = stored
+        overlay = []
+    parser = settings_parser(defaults, allow)
+    parser.usage = (
+        "train.py [PRESET or YAML file] [--any.setting value] [--run RUN] [--overwrite] [--resume]"
+    )
     parser.description = __doc__
-    parser.add_argument("--run", type=str | None, default=None, help="the run folder; runs/PRESET when omitted")
-    parser.add_argument("--overwrite", action="store_true", help="replace a run that the folder holds")
+    parser.add_argument(
+        "--run", type=str | None, default=None, help="the run folder; runs/PRESET when omitted"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a run that the folder holds"
+    )
     parser.add_argument(
         "--resume",
         action="store_true",
         help="go on with the run that the folder holds, but for new settings of training",
     )
-    parser.add_argument("--allow", nargs="*", default=[], help="packages of your own whose classes a run may name")
-    namespace = parser.parse_args([*(overlay if stored is None else []), *arguments])
-    namespace.swaps = parser.swaps
-    path = namespace.get("data.source.init_args.path")
+    parser.add_argument(
+        "--allow",
+        nargs="*",
+        default=[],
+        help="packages of your own whose classes a run may name",
+    )
+    options = parser.parse_args([*overlay, *arguments])
+    options.swaps = parser.swaps
+    path = options.get("data.source.init_args.path")
     if path is not None:
-        namespace["data.source.init_args.path"] = str(Path(path).absolute())  # for whoever loads the run elsewhere
-    tree = Namespace({name: namespace[name] for name in Settings.__dataclass_fields__})
-    return instantiate(parser, namespace), settings_parser().dump(tree, skip_unset=False), namespace
+        # Absolute, for whoever loads the run in another folder.
+        options["data.source.init_args.path"] = str(Path(path).absolute())
+    settings = instantiate(parser, options)
+    tree = Namespace({name: options[name] for name in Settings.__dataclass_fields__})
+    text = settings_parser().dump(tree, skip_unset=False)
+    return Request(settings, text, options)
 
 
 def allowed(arguments: list[str]) -> list[str]:
-    """The packages that a run may name, which must be known before its settings are read."""
+    """Return the packages that a run may name: needed before its settings are read."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--allow", nargs="*", default=[])
-    return parser.parse_known_args(arguments)[0].allow
+    known, _ = parser.parse_known_args(arguments)
+    return known.allow
 
 
 def check_resumable(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> None:
-    """Refuse a change of what a run is; how it goes on may change."""
+    """Refuse a change of any setting in `FIXED`.
+
+    Arguments:
+        stored: the settings of the run.
+        wanted: those asked for now.
+        prefix: the place of both among all settings, with a dot at its end.
+
+    Raises:
+        ValueError: if such a setting differs.
+    """
     for name in {**stored, **wanted}:
-        before, after = stored.get(name), wanted.get(name)
+        before = stored.get(name)
+        after = wanted.get(name)
         place = prefix + name
         if isinstance(before, dict) and isinstance(after, dict):
             check_resumable(before, after, f"{place}.")
-        elif before != after and any(f"{place}.".startswith(f"{fixed}.") for fixed in FIXED):
+        elif before != after and is_fixed(place):
             raise ValueError(
-                f"'{place}' must be {before} as in the run that is resumed, got {after}: to change it, begin a new run."
+                f"'{place}' must be {before} as in the run that is resumed, "
+                f"got {after}: to change it, begin a new run."
             )
 
 
-def train(settings: Settings, text: str, folder: RunFolder, resume: bool, swaps: Sequence[Swap] = ()) -> int:
-    """Train, save after every epoch, evaluate on the test rows, and draw the manifold where there is a plane to draw."""
+def is_fixed(place: str) -> bool:
+    """Return True for a setting in `FIXED`, and for a part of one."""
+    return any(f"{place}.".startswith(f"{fixed}.") for fixed in FIXED)
+
+
+def train(request: Request, folder: RunFolder) -> int:
+    """Train, save after every epoch, and report on the test rows. Return the exit code."""
+    settings = request.settings
+    resume = request.options.resume
     check_settings(settings)
     rows = settings.data.read()
     record = settings.data.record(*rows)
@@ -119,13 +183,13 @@ def train(settings: Settings, text: str, folder: RunFolder, resume: bool, swaps:
         folder.save(reached, vae.state_dict())
 
     def begin(reached: Fit) -> None:
-        """Nothing is said or written before the settings and the data have been found to fit."""
+        """Write the settings and say what changed: not before `fit` has accepted both."""
         if resume:
-            folder.save_settings(text, splits.train.x_shape, folder.info().data)
+            folder.save_settings(request.text, splits.train.x_shape, folder.info().data)
         else:
-            folder.begin(text, splits.train.x_shape, record)
+            folder.begin(request.text, splits.train.x_shape, record)
         changes = [change for change in reached.changes if change.epoch == begun + 1]
-        for sentence in (*swaps, *changes):
+        for sentence in (*request.options.swaps, *changes):
             print(sentence, file=sys.stderr)
 
     result = fit(
@@ -140,26 +204,34 @@ def train(settings: Settings, text: str, folder: RunFolder, resume: bool, swaps:
     )
     folder.save(result, vae.state_dict())
     print(
-        f"{result.outcome.capitalize()} after {len(result.history)} epochs, run {result.how}; the run is in {folder.path}."
+        f"{result.outcome.capitalize()} after {len(result.history)} epochs, run {result.how}; "
+        f"the run is in {folder.path}."
     )
     if result.outcome == "interrupted":
-        return 130
-    vae.load_state_dict(result.best_weights)
-    evaluation = evaluate(vae, splits.test)
-    print(evaluation.table())
-    folder.save_metrics(evaluation)
-    elbo_history(result.history, "−ELBO by epoch").savefig(folder.path / "history.png", dpi=120)
-    draw(vae, folder)
+        return INTERRUPTED
+    report(vae, result, splits.test, folder)
     return 0
 
 
-def draw(vae: VAE, folder: RunFolder) -> None:
-    """The manifold of a two-dimensional latent, beside the run's other files; in a context there are as many as contexts."""
+def report(vae: VAE, result: Fit, test: Rows, folder: RunFolder) -> None:
+    """Evaluate the best weights on the test rows, and draw the history and the manifold."""
+    vae.load_state_dict(result.best_weights)
+    evaluation = evaluate(vae, test)
+    print(evaluation.table())
+    folder.save_metrics(evaluation)
+    history = elbo_history(result.history, "−ELBO by epoch")
+    history.savefig(folder.path / "history.png", dpi=120)
+    # With a context there are as many manifolds as contexts.
     if vae.latent_dim == 2 and len(vae.x_shape) == 3 and not vae.context_dim:
-        grid = quantile_grid()
-        with torch.no_grad():
-            means = distribution_mean(vae.decode(grid.to(next(vae.parameters()))))
-        manifold(means, grid).savefig(folder.path / "manifold.png", dpi=120)
+        draw_manifold(vae, folder)
+
+
+def draw_manifold(vae: VAE, folder: RunFolder) -> None:
+    """Draw the decoded means over the plane of a two-dimensional latent."""
+    grid = quantile_grid()
+    with torch.no_grad():
+        means = distribution_mean(vae.decode(grid.to(next(vae.parameters()))))
+    manifold(means, grid).savefig(folder.path / "manifold.png", dpi=120)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The speed benchmark: contestants in processes of their own, interleaved on one machine in one run."""
+"""The speed benchmark: contestants in processes of their own, which take turns on one machine."""

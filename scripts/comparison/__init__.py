@@ -1,1 +1,1 @@
-"""Parts compared: the same data and schedule, one part changed."""
+"""Comparisons of parts: the same data and schedule, one part changed."""

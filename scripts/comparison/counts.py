@@ -1,4 +1,4 @@
-"""Overdispersed counts of a known model: what each likelihood makes of them, beside the truth."""
+"""Overdispersed counts of a known model: log p(x) under each likelihood, beside the truth."""
 
 import math
 from functools import partial
@@ -12,6 +12,7 @@ from pyro_vae import (
     MLP,
     VAE,
     DiagNormalPosterior,
+    Estimate,
     LearnedScale,
     Likelihood,
     Log1p,
@@ -26,12 +27,17 @@ from pyro_vae.evaluation import evaluate_rows
 from pyro_vae.support import stream
 
 LATENT_DIM = 2
-# Points along each axis of the plane of z on which the true p(x) is integrated, and how far they reach.
-POINTS, REACH = 121, 6.0
+# Grid of z over which the true p(x) is integrated: points along each axis, from −REACH to REACH.
+POINTS = 121
+REACH = 6.0
+# Rows of x that are integrated at once, to bound memory.
+CHUNK = 50
 
 
 class TrueModel(NamedTuple):
-    """z ~ N(0, I), and x_i | z negative binomial with mean exp(W z + b)_i and variance mean + dispersion mean².
+    """Known model of the counts: z ~ N(0, I), and x_i | z negative binomial.
+
+    Its mean is m_i = exp(W z + b)_i, and its variance m_i + dispersion m_i².
 
     Arguments:
         weight: W, `(C, 2)`.
@@ -50,49 +56,58 @@ class TrueModel(NamedTuple):
         return dist.NegativeBinomial(1 / self.dispersion, logits=logits).to_event(1)
 
     def log_marginal(self, x: Tensor) -> Tensor:
-        """log p(x) of each row, by integrating over a grid of z."""
+        """log p(x) of each row, by integration over a grid of z."""
         axis = torch.linspace(-REACH, REACH, POINTS)
+        log_area = 2 * math.log((axis[1] - axis[0]).item())
         z = torch.cartesian_prod(axis, axis)
-        prior = dist.Normal(0.0, 1.0).log_prob(z).sum(1) + 2 * math.log((axis[1] - axis[0]).item())
+        log_weight = dist.Normal(0.0, 1.0).log_prob(z).sum(1) + log_area
         p_x = self.likelihood(z)
-        return torch.cat([(p_x.log_prob(part.unsqueeze(1)) + prior).logsumexp(1) for part in x.split(50)])
+        found = []
+        for part in x.split(CHUNK):
+            log_p = p_x.log_prob(part.unsqueeze(1))
+            found.append((log_p + log_weight).logsumexp(1))
+        return torch.cat(found)
 
 
-class Counts(NamedTuple):
-    """Mean log p(x) of held-out rows, in nats, with its standard error: of the truth and of the two VAEs."""
+class Scores(NamedTuple):
+    """Mean log p(x) of held-out rows, in nats, under the truth and under two VAEs."""
 
-    true: tuple[float, float]
-    negative_binomial: tuple[float, float]
-    poisson: tuple[float, float]
+    true: Estimate
+    negative_binomial: Estimate
+    poisson: Estimate
 
 
 def true_model(num_columns: int = 20, dispersion: float = 0.5) -> TrueModel:
-    """A model with means of about 1 to 20."""
-    return TrueModel(0.7 * torch.randn(num_columns, LATENT_DIM), 1 + torch.rand(num_columns), dispersion)
+    """Draw a model with means of about 1 to 20."""
+    weight = 0.7 * torch.randn(num_columns, LATENT_DIM)
+    bias = 1 + torch.rand(num_columns)
+    return TrueModel(weight, bias, dispersion)
 
 
-def compare_counts(num_rows: int = 20_000, num_held_out: int = 2_000, epochs: int = 60) -> Counts:
+def compare_counts(num_rows: int = 20_000, num_held_out: int = 2_000, epochs: int = 60) -> Scores:
     """Draw counts, train a VAE with each likelihood on them, and score held-out rows."""
     with stream(0):
         model = true_model()
         x = model.likelihood(torch.randn(num_rows + num_held_out, LATENT_DIM)).sample()
-        train, held_out = x[:num_rows], x[num_rows:]
+        train = x[:num_rows]
+        held_out = x[num_rows:]
         size = x.shape[1]
         dispersion = LearnedScale(shape=(size,))
-        likelihoods = [
-            NegativeBinomialLikelihood(MLP(LATENT_DIM, [], size), size, dispersion),
-            PoissonLikelihood(MLP(LATENT_DIM, [], size), size),
-        ]
-        scores = [model.log_marginal(held_out)]
-        scores += [score(likelihood, train, held_out, epochs) for likelihood in likelihoods]
-    return Counts(*((values.mean().item(), (values.std() / len(values) ** 0.5).item()) for values in scores))
+        negative_binomial = NegativeBinomialLikelihood(MLP(LATENT_DIM, [], size), size, dispersion)
+        poisson = PoissonLikelihood(MLP(LATENT_DIM, [], size), size)
+        return Scores(
+            true=Estimate.over_rows(model.log_marginal(held_out)),
+            negative_binomial=score(negative_binomial, train, held_out, epochs),
+            poisson=score(poisson, train, held_out, epochs),
+        )
 
 
-def score(likelihood: Likelihood, train: Tensor, held_out: Tensor, epochs: int) -> Tensor:
-    """log p(x) of held-out rows under a VAE with this likelihood, trained."""
+def score(likelihood: Likelihood, train: Tensor, held_out: Tensor, epochs: int) -> Estimate:
+    """Train a VAE with this likelihood, and return log p(x) of held-out rows."""
     size = train.shape[1]
     encoder = Log1p(MLP(size, [64, 64], (2, LATENT_DIM)))
-    vae = VAE(StandardNormalPrior(LATENT_DIM), likelihood, DiagNormalPosterior(encoder, size, LATENT_DIM))
+    posterior = DiagNormalPosterior(encoder, size, LATENT_DIM)
+    vae = VAE(StandardNormalPrior(LATENT_DIM), likelihood, posterior)
     likelihood.initialize_bias(train.mean(0))
     training = Training(
         epochs=epochs,
@@ -101,4 +116,5 @@ def score(likelihood: Likelihood, train: Tensor, held_out: Tensor, epochs: int) 
         scheduler=partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=epochs),
     )
     fit(vae, train, training, progress=True)
-    return evaluate_rows(vae, held_out, num_importance_samples=1_000).log_marginal
+    by_row = evaluate_rows(vae, held_out, num_importance_samples=1_000)
+    return Estimate.over_rows(by_row.log_marginal)

@@ -1,4 +1,7 @@
-"""Train and measure one row: everything it leaves is in its run folder, and what is there is not done again."""
+"""Train and measure one row of the table, in its run folder.
+
+A run that the folder holds is continued, and a measurement that it holds is read.
+"""
 
 import csv
 import json
@@ -11,25 +14,36 @@ from typing import NamedTuple
 import torch
 
 from comparison.rows import Row
-from pyro_vae import evaluate, load
+from pyro_vae import Estimate, evaluate, load, load_data
 from pyro_vae.evaluation import evaluate_rows
-from pyro_vae.runs import load_data
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 
 
+class Counts(NamedTuple):
+    """Sizes of the estimate of −log p(x).
+
+    Arguments:
+        num_rows: the first test rows, this many.
+        num_samples: the draws of z for each row.
+    """
+
+    num_rows: int
+    num_samples: int
+
+
 class Measured(NamedTuple):
-    """What is reported of a row; in nats per row.
+    """Results of a row, in nats per row.
 
     Arguments:
         nll: −log p(x) of each test row, by importance sampling.
         negative_elbo: −ELBO.
         rate: KL(q(z | x) ‖ p(z)).
-        active_units: how many latent dimensions are active.
-        epochs: how long it was trained.
+        active_units: the number of active latent dimensions.
+        epochs: those of its training.
         minutes: the time that training took.
         num_samples: the draws of z for each row, for −log p(x).
-        settings: what was set besides the row's own changes.
+        settings: those besides the row's own changes, as `train.py` takes them.
     """
 
     nll: list[float]
@@ -43,42 +57,69 @@ class Measured(NamedTuple):
 
 
 def command(row: Row, folder: Path, settings: str = "") -> list[str]:
-    """The command that trains the row."""
-    return ["scripts/train.py", row.preset, *shlex.split(row.changes), *shlex.split(settings), "--run", str(folder)]
+    """Return the command that trains the row, without "python"."""
+    return [
+        "scripts/train.py",
+        row.preset,
+        *shlex.split(row.changes),
+        *shlex.split(settings),
+        "--run",
+        str(folder),
+    ]
 
 
-def measure(row: Row, folder: Path, num_rows: int, num_samples: int, settings: str = "") -> Measured:
-    """Train what is not trained to the end, and evaluate what is not evaluated.
+def measure(row: Row, folder: Path, counts: Counts, settings: str = "") -> Measured:
+    """Train to the end, and evaluate: each only if the folder does not hold it yet.
+
+    Arguments:
+        row: the row of the table.
+        folder: its run folder.
+        counts: the test rows and the draws for −log p(x).
+        settings: those besides the row's own changes, as `train.py` takes them.
 
     Raises:
-        ValueError: training ends with an error, or the folder holds the row as it was measured in another way.
+        ValueError: if training ends with an error, or the folder holds another measurement.
     """
     result = folder / "comparison.json"
     if not result.is_file():
-        go_on = "--resume" if (folder / "state.pt").is_file() else "--overwrite"
-        ended = subprocess.run([sys.executable, str(TRAIN), *command(row, folder, settings)[1:], go_on], check=False)
-        if ended.returncode:
-            raise ValueError(
-                f"{folder} must be trained to the end, but train.py ended with the exit code {ended.returncode}."
-            )
-        measured = _evaluate(folder, num_rows, num_samples, settings)
+        train(row, folder, settings)
+        measured = _evaluate(folder, counts, settings)
         result.write_text(json.dumps(measured._asdict()), encoding="utf-8")
     measured = Measured(**json.loads(result.read_text(encoding="utf-8")))
-    received = len(measured.nll), measured.num_samples, measured.settings
-    if received != (num_rows, num_samples, settings):
+    wanted = (counts.num_rows, counts.num_samples, settings)
+    received = (len(measured.nll), measured.num_samples, measured.settings)
+    if received != wanted:
         raise ValueError(
             f"{folder} must be measured with num_rows, num_importance_samples and settings "
-            f"{num_rows, num_samples, settings}, got {received}: name another 'out', or remove it."
+            f"{wanted}, got {received}: name another 'out', or remove it."
         )
     return measured
 
 
-def _evaluate(folder: Path, num_rows: int, num_samples: int, settings: str) -> Measured:
-    vae, test = load(folder), load_data(folder).test
-    by_row = evaluate_rows(vae, test.take(slice(num_rows)), num_importance_samples=num_samples)
+def train(row: Row, folder: Path, settings: str) -> None:
+    """Train in a process of its own, from where the folder's run was interrupted.
+
+    Raises:
+        ValueError: if training ends with an error.
+    """
+    go_on = "--resume" if (folder / "state.pt").is_file() else "--overwrite"
+    _, *arguments = command(row, folder, settings)
+    ended = subprocess.run([sys.executable, str(TRAIN), *arguments, go_on], check=False)
+    if ended.returncode:
+        raise ValueError(
+            f"{folder} must be trained to the end, but train.py ended with the exit code "
+            f"{ended.returncode}."
+        )
+
+
+def _evaluate(folder: Path, counts: Counts, settings: str) -> Measured:
+    vae = load(folder)
+    test = load_data(folder).test
+    first_rows = test.take(slice(counts.num_rows))
+    by_row = evaluate_rows(vae, first_rows, num_importance_samples=counts.num_samples)
     evaluation = evaluate(vae, test, num_importance_samples=0)
     with (folder / "history.csv").open(encoding="utf-8") as file:
-        seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
+        seconds = [float(epoch["seconds"]) for epoch in csv.DictReader(file)]
     return Measured(
         nll=(-by_row.log_marginal).tolist(),
         negative_elbo=evaluation.negative_elbo.mean,
@@ -86,11 +127,13 @@ def _evaluate(folder: Path, num_rows: int, num_samples: int, settings: str) -> M
         active_units=evaluation.active_units,
         epochs=len(seconds),
         minutes=sum(seconds) / 60,
-        num_samples=num_samples,
+        num_samples=counts.num_samples,
         settings=settings,
     )
 
 
 def mean_and_error(values: torch.Tensor) -> str:
-    """A mean over rows with its standard error."""
-    return f"{values.mean():.2f} ± {values.std() / len(values) ** 0.5:.2f}"
+    """Write a mean over rows with its standard error, which a single row does not have."""
+    estimate = Estimate.over_rows(values)
+    error = torch.nan if estimate.row_error is None else estimate.row_error
+    return f"{estimate.mean:.2f} ± {error:.2f}"

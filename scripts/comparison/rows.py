@@ -1,4 +1,4 @@
-"""What is compared: presets with one part changed, each beside the simpler one that it is measured against."""
+"""Rows of the table: presets with one part changed, each beside a simpler row."""
 
 from typing import NamedTuple
 
@@ -7,10 +7,10 @@ class Row(NamedTuple):
     """A row of the table.
 
     Arguments:
-        title: what is changed.
-        preset: where it starts from.
+        title: the part that is changed, in words.
+        preset: the preset before the changes.
         changes: the settings that differ, as `train.py` takes them.
-        sibling: the row that it is measured against, if any.
+        sibling: the row that it is compared with, if any.
     """
 
     title: str
@@ -35,10 +35,13 @@ ROWS = {
     "elbo-zero": Row(
         "ELBO, mean of five draws, output bias from 0",
         "mnist-iwae",
-        "--training.objective Trace_ELBO --training.objective.num_particles 5 --vae.initialize_bias false",
+        "--training.objective Trace_ELBO --training.objective.num_particles 5 "
+        "--vae.initialize_bias false",
         "elbo",
     ),
-    "iwae-5-zero": Row("IWAE, K = 5, output bias from 0", "mnist-iwae", "--vae.initialize_bias false", "elbo-zero"),
+    "iwae-5-zero": Row(
+        "IWAE, K = 5, output bias from 0", "mnist-iwae", "--vae.initialize_bias false", "elbo-zero"
+    ),
     "standard": Row("standard normal prior, diagonal posterior", "mnist-gated"),
     "mixture": Row(
         "mixture prior, 500 normals",
@@ -48,16 +51,28 @@ ROWS = {
     ),
     "vamp": Row("VampPrior, 500 pseudo-inputs", "mnist-gated", "--vae.prior VampPrior", "standard"),
     "affine-prior": Row(
-        "affine flow prior", "mnist-gated", "--vae.prior FlowPrior --vae.prior.flow AffineFlow", "standard"
+        "affine flow prior",
+        "mnist-gated",
+        "--vae.prior FlowPrior --vae.prior.flow AffineFlow",
+        "standard",
     ),
     "spline-prior": Row(
-        "spline flow prior", "mnist-gated", "--vae.prior FlowPrior --vae.prior.flow SplineFlow", "standard"
+        "spline flow prior",
+        "mnist-gated",
+        "--vae.prior FlowPrior --vae.prior.flow SplineFlow",
+        "standard",
     ),
-    "closed": Row("the same, KL in closed form", "mnist-gated", "--training.objective TraceMeanField_ELBO", "standard"),
+    "closed": Row(
+        "the same, KL in closed form",
+        "mnist-gated",
+        "--training.objective TraceMeanField_ELBO",
+        "standard",
+    ),
     "low-rank": Row(
         "low-rank posterior, R = 4, KL in closed form",
         "mnist-gated",
-        "--vae.posterior LowRankNormalPosterior --vae.posterior.rank 4 --training.objective TraceMeanField_ELBO",
+        "--vae.posterior LowRankNormalPosterior --vae.posterior.rank 4 "
+        "--training.objective TraceMeanField_ELBO",
         "closed",
     ),
     "full": Row(
@@ -81,7 +96,8 @@ ROWS = {
     "spline-landing": Row(
         "the same, by sticking the landing",
         "mnist-gated",
-        "--vae.posterior FlowPosterior --vae.posterior.flow SplineFlow --training.objective StickingTheLandingELBO",
+        "--vae.posterior FlowPosterior --vae.posterior.flow SplineFlow "
+        "--training.objective StickingTheLandingELBO",
         "closed",
     ),
     "conv": Row("convolutional networks", "mnist-conv", "", "standard"),

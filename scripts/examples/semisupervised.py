@@ -1,12 +1,15 @@
-"""Read digits of which ten a class are labelled: a model y → z → x around the parts of a VAE, beside the labels alone.
+"""Read digits of which ten a class are labelled: a model y → z → x around the parts of a VAE.
 
-The model is p(y) p(z | y) p(x | z), with a normal and its covariance for each class. Its guide is q(z | x) q(y | z): the
-VAE's encoder, and a classifier of its codes. Where y is not seen it is enumerated, which costs ten densities of z, but no
-pass through a network: neither encoder nor decoder looks at y.
+The model is p(y) p(z | y) p(x | z), with a normal and its covariance for each class. Its guide is
+q(z | x) q(y | z): the VAE's encoder, and a classifier of its codes. For rows without a label y is
+enumerated. That costs ten densities of z, but no pass through a network: neither encoder nor
+decoder looks at y.
+
+Its accuracy is compared with that of the labels alone, and of the labels with a VAE's codes.
 
 References:
-    Semi-supervised learning with deep generative models, Kingma et al., 2014. In their M2 z does not
-    depend on y, and both networks run once for each class.
+    Semi-supervised learning with deep generative models, Kingma et al., 2014. In their M2 z does
+    not depend on y, and both networks run once for each class.
 """
 
 import copy
@@ -16,6 +19,7 @@ from functools import partial
 import pyro
 import pyro.distributions as dist
 import torch
+from jsonargparse import Namespace
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
@@ -23,12 +27,26 @@ from torch.nn.functional import cross_entropy, one_hot
 import pyro_vae as pv
 from pyro_vae.runs import SentenceParser, run
 
-NUM_CLASSES, NUM_LABELLED, LATENT_DIM, HIDDEN, BATCH = 10, 10, 10, [400], 200
-ALPHA = 10.0  # what the cross-entropy of the labelled rows weighs beside the −ELBO of a row
+NUM_CLASSES = 10
+# Labelled rows of each class.
+NUM_LABELLED = 10
+LATENT_DIM = 10
+# Widths of the hidden layers of encoder, decoder and classifier.
+HIDDEN = [400]
+# Rows of a step of joint training.
+BATCH = 200
+# Steps of training on labels alone.
+LABEL_STEPS = 300
+# Weight of the labelled rows' cross-entropy; −ELBO of a row has weight 1.
+ALPHA = 10.0
 
 
 class ClassPrior(pv.Prior):
-    """p(z | y) = N(z; loc_y, L_y L_yᵀ) for unit vectors y."""
+    """p(z | y) = N(z; loc_y, L_y L_yᵀ) for unit vectors y.
+
+    Arguments:
+        loc: loc_y of each class, `(K, D)`. L_y begins at the identity.
+    """
 
     context_dim = NUM_CLASSES
 
@@ -41,20 +59,47 @@ class ClassPrior(pv.Prior):
     def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
         if y is None:
             raise ValueError("'y' must be given to a ClassPrior, got none.")
-        scale_tril = self.log_scale.exp().unsqueeze(-1) * (torch.eye(LATENT_DIM) + self.below.tril(-1))
-        return dist.MultivariateNormal(self.loc[y.argmax(-1)], scale_tril=scale_tril[y.argmax(-1)])
+        k = y.argmax(-1)
+        unit_tril = torch.eye(LATENT_DIM) + self.below.tril(-1)
+        scale_tril = self.log_scale.exp().unsqueeze(-1) * unit_tril
+        return dist.MultivariateNormal(self.loc[k], scale_tril=scale_tril[k])
 
 
-def train_on_labels(encoder: pv.Posterior, classifier: nn.Module, x: Tensor, y: Tensor, *trained: nn.Module) -> None:
-    """Train these of the networks on labelled rows and nothing else."""
+def train_on_labels(
+    encoder: pv.Posterior,
+    classifier: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *trained: nn.Module,
+) -> None:
+    """Train some of the networks on labelled rows and nothing else."""
     optimizer = torch.optim.Adam(nn.ModuleList(trained).parameters())
-    for _ in range(300):
+    for _ in range(LABEL_STEPS):
         optimizer.zero_grad()
         cross_entropy(classifier(encoder(x).mean), y).backward()
         optimizer.step()
 
 
-def train_jointly(vae: pv.VAE, classifier: nn.Module, rows: pv.Rows, seen: tuple[Tensor, Tensor], epochs: int) -> None:
+def train_vae(vae: pv.VAE, rows: pv.Rows, epochs: int) -> None:
+    """Train a VAE on rows without their labels."""
+    optimizer = partial(torch.optim.Adam, lr=2e-3)
+    execution = pv.Execution(precision="bfloat16")
+    pv.fit(vae, rows, pv.Training(epochs, optimizer=optimizer, execution=execution))
+
+
+def class_means(encoder: pv.Posterior, x: Tensor, y: Tensor) -> Tensor:
+    """Return the mean code of each class, `(K, D)`."""
+    means = [encoder(x[y == k]).mean.mean(0) for k in range(NUM_CLASSES)]
+    return torch.stack(means).detach()
+
+
+def train_jointly(
+    vae: pv.VAE,
+    classifier: nn.Module,
+    rows: pv.Rows,
+    seen: tuple[Tensor, Tensor],
+    epochs: int,
+) -> None:
     """Train all of p and q, on rows without their labels and on labelled ones (x, y)."""
 
     def model(x: Tensor, y: Tensor | None = None) -> None:
@@ -67,55 +112,92 @@ def train_jointly(vae: pv.VAE, classifier: nn.Module, rows: pv.Rows, seen: tuple
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", vae.posterior(x))
             if y is None:
-                pyro.sample("y", dist.Categorical(logits=classifier(z)), infer={"enumerate": "parallel"})
+                q_y = dist.Categorical(logits=classifier(z))
+                pyro.sample("y", q_y, infer={"enumerate": "parallel"})
 
-    elbo, seen_elbo = TraceEnum_ELBO(max_plate_nesting=1), Trace_ELBO()
-    optimizer = torch.optim.Adam([*vae.parameters(), *classifier.parameters()], lr=2e-3, fused=True)
-    for index in (index for _ in range(epochs) for index in pv.Shuffled(BATCH).indices(len(rows))):
-        x = rows.batch(index)
-        unseen_loss = elbo.differentiable_loss(model, guide, x) / len(x)
-        seen_loss = seen_elbo.differentiable_loss(model, guide, *seen) / len(rows)
-        label_loss = ALPHA * cross_entropy(classifier(vae.posterior(seen[0]).rsample()), seen[1])
-        optimizer.zero_grad()
-        (unseen_loss + seen_loss + label_loss).backward()
-        optimizer.step()
+    unseen_elbo = TraceEnum_ELBO(max_plate_nesting=1)
+    seen_elbo = Trace_ELBO()
+    seen_x, seen_y = seen
+    parameters = [*vae.parameters(), *classifier.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=2e-3, fused=True)
+    for _ in range(epochs):
+        for index in pv.Shuffled(BATCH).indices(len(rows)):
+            x = rows.batch(index)
+            unseen_loss = unseen_elbo.differentiable_loss(model, guide, x) / len(x)
+            seen_loss = seen_elbo.differentiable_loss(model, guide, seen_x, seen_y) / len(rows)
+            logits = classifier(vae.posterior(seen_x).rsample())
+            label_loss = ALPHA * cross_entropy(logits, seen_y)
+            optimizer.zero_grad()
+            (unseen_loss + seen_loss + label_loss).backward()
+            optimizer.step()
 
 
 @torch.no_grad()
 def show(name: str, encoder: pv.Posterior, classifier: nn.Module, test: pv.Rows) -> None:
     """Print the share of test rows whose most probable label is right, and its standard error."""
-    right = (classifier(encoder(test.batch(slice(None))).mean).argmax(1) == test.labels).double()
-    print(f"{name:<22} accuracy {right.mean():.4f} ± {right.std() / len(right) ** 0.5:.4f} on {len(right)} test rows")
+    codes = encoder(test.batch(slice(None))).mean
+    is_right = classifier(codes).argmax(1) == test.labels
+    share = pv.Estimate.over_rows(is_right.double())
+    print(
+        f"{name:<22} accuracy {share.mean:.4f} ± {share.row_error:.4f} "
+        f"on {share.num_rows} test rows"
+    )
+
+
+def labelled_rows(rows: pv.Rows) -> tuple[Tensor, Tensor]:
+    """Return x and y of some random rows of each class."""
+    labels = torch.as_tensor(rows.labels)
+    order = torch.randperm(len(rows))
+    index = torch.cat([order[labels[order] == k][:NUM_LABELLED] for k in range(NUM_CLASSES)])
+    return rows.batch(index), labels[index]
+
+
+def read_options() -> Namespace:
+    """Return the options of the command line."""
+    parser = SentenceParser(description=__doc__)
+    parser.add_argument(
+        "--source", type=str, choices=("MNIST", "Digits"), default="MNIST", help="the data"
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=20, help="how long to train a VAE without labels"
+    )
+    parser.add_argument(
+        "--joint_epochs", type=int, default=6, help="how long to train on all there is"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="names the random stream, and the draw of labelled rows",
+    )
+    return parser.parse_args(sys.argv[1:])
 
 
 def main() -> int:
-    parser = SentenceParser(description=__doc__)
-    parser.add_argument("--source", type=str, choices=("MNIST", "Digits"), default="MNIST", help="the data")
-    parser.add_argument("--epochs", type=int, default=20, help="how long to train a VAE without labels")
-    parser.add_argument("--joint_epochs", type=int, default=6, help="how long to train on all there is")
-    parser.add_argument("--seed", type=int, default=0, help="names the random stream, and the draw of labelled rows")
-    options = parser.parse_args(sys.argv[1:])
+    options = read_options()
     torch.manual_seed(options.seed)
     train, _, test = pv.load_splits(getattr(pv, options.source)(), pv.Threshold())
-    order, labels, x_shape = torch.randperm(len(train)), torch.as_tensor(train.labels), train.x_shape
-    index = torch.cat([order[labels[order] == k][:NUM_LABELLED] for k in range(NUM_CLASSES)])
-    x, y = train.batch(index), labels[index]
-    encoder = pv.DiagNormalPosterior(pv.MLP(x_shape, HIDDEN, (2, LATENT_DIM)), x_shape, LATENT_DIM)
+    x, y = labelled_rows(train)
+
+    x_shape = train.x_shape
+    encoder_network = pv.MLP(x_shape, HIDDEN, (2, LATENT_DIM))
+    encoder = pv.DiagNormalPosterior(encoder_network, x_shape, LATENT_DIM)
     decoder = pv.BernoulliLikelihood(pv.MLP(LATENT_DIM, HIDDEN, x_shape), x_shape)
     classifier = pv.MLP(LATENT_DIM, HIDDEN, NUM_CLASSES)
-    alone = copy.deepcopy(encoder), copy.deepcopy(classifier)
-    train_on_labels(*alone, x, y, *alone)
-    show("labels alone", *alone, test)
-    training = pv.Training(
-        options.epochs,
-        optimizer=partial(torch.optim.Adam, lr=2e-3),
-        execution=pv.Execution(precision="bfloat16"),
-    )
-    pv.fit(pv.VAE(pv.StandardNormalPrior(LATENT_DIM), decoder, encoder), train, training)
+
+    lone_encoder = copy.deepcopy(encoder)
+    lone_classifier = copy.deepcopy(classifier)
+    train_on_labels(lone_encoder, lone_classifier, x, y, lone_encoder, lone_classifier)
+    show("labels alone", lone_encoder, lone_classifier, test)
+
+    vae = pv.VAE(pv.StandardNormalPrior(LATENT_DIM), decoder, encoder)
+    train_vae(vae, train, options.epochs)
     train_on_labels(encoder, classifier, x, y, classifier)
     show("labels, codes of a VAE", encoder, classifier, test)
-    prior = ClassPrior(torch.stack([encoder(x[y == k]).mean.mean(0) for k in range(NUM_CLASSES)]).detach())
-    train_jointly(pv.VAE(prior, decoder, encoder), classifier, train, (x, y), options.joint_epochs)
+
+    prior = ClassPrior(class_means(encoder, x, y))
+    joint = pv.VAE(prior, decoder, encoder)
+    train_jointly(joint, classifier, train, (x, y), options.joint_epochs)
     show("labels and all rows", encoder, classifier, test)
     return 0
 

@@ -1,1 +1,1 @@
-"""The five reference systems: each module trains one, and lays its figures and numbers on a page."""
+"""The five reference systems: each module trains one, and adds its results to a page."""

@@ -1,7 +1,10 @@
-"""What raises the AUROC of a held-out digit: longer training, more latents, another score."""
+"""Remedies that may raise the AUROC of a held-out digit: training, latents, another score."""
+
+from typing import NamedTuple
 
 import torch
 from page import Page
+from torch import Tensor
 
 from pyro_vae import VAE, Rows
 from pyro_vae.evaluation import auroc, evaluate_rows
@@ -15,42 +18,53 @@ CHANGES = {
     "50 latents": ("--vae.latent_dim", "50"),
     "2 latents": ("--vae.latent_dim", "2"),
 }
-# A pixel's mean is kept this far from 0 and 1, so that one stray pixel costs a finite number of nats.
+# A pixel's mean stays this far from 0 and 1, so that a stray pixel costs finitely many nats.
 MARGIN = 1e-3
 
 
 def reproduce(page: Page) -> None:
-    """Each change by −ELBO, and by −ELBO less what the same image costs without a latent."""
+    """Measure each change with two scores: −ELBO, and −ELBO minus the cost without a latent."""
     page.text(
         "## What raises the AUROC",
-        "The likelihood ratio takes from the −ELBO of an image what it costs under independent pixels at their mean rates "
-        "(Ren et al., 2019): ink alone no longer counts.",
+        "The likelihood ratio takes from the −ELBO of an image what it costs under independent "
+        "pixels at their mean rates (Ren et al., 2019): ink alone no longer counts.",
     )
     rows = []
     for name, changes in CHANGES.items():
-        plain, ratio = [], []
+        of_elbo = []
+        of_ratio = []
         for digit in DIGITS:
             print(f"Training without the digit {digit}, {name}")
             vae, train, test = train_without(digit, *changes)
             background = train.mean().clamp(MARGIN, 1 - MARGIN)
-            pairs = [costs(vae, of_digit(test, digit, wanted), background) for wanted in (False, True)]
-            plain.append(auroc(pairs[0][0], pairs[1][0]))
-            ratio.append(auroc(pairs[0][0] - pairs[0][1], pairs[1][0] - pairs[1][1]))
-        rows += [[f"{name}, −ELBO", *plain, mean(plain)], [f"{name}, likelihood ratio", *ratio, mean(ratio)]]
+            normal = costs(vae, of_digit(test, digit, wanted=False), background)
+            anomalous = costs(vae, of_digit(test, digit, wanted=True), background)
+            of_elbo.append(auroc(normal.negative_elbo, anomalous.negative_elbo))
+            of_ratio.append(auroc(normal.ratio, anomalous.ratio))
+        rows.append([f"{name}, −ELBO", *of_elbo, mean(of_elbo)])
+        rows.append([f"{name}, likelihood ratio", *of_ratio, mean(of_ratio)])
     page.table(["", *map(str, DIGITS), "mean"], rows)
     page.text(
-        "Longer training and another number of latents change little; taking the ink out of the score does much, and lifts "
-        "the digit 1 from far below chance to well above it."
+        "Longer training and another number of latents change little; taking the ink out of the "
+        "score does much, and lifts the digit 1 from far below chance to well above it."
     )
 
 
-def costs(vae: VAE, rows: Rows, background: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """−ELBO of each row, and its cost under independent pixels with these means, in nats."""
+class Costs(NamedTuple):
+    """Costs of each row in nats, `(N,)`: −ELBO, and the same minus the cost of its pixels alone."""
+
+    negative_elbo: Tensor
+    ratio: Tensor
+
+
+def costs(vae: VAE, rows: Rows, background: Tensor) -> Costs:
+    """Measure rows under a VAE, and under independent pixels with the background as their means."""
     independent = torch.distributions.Bernoulli(background)
-    pixels = -independent.log_prob(rows.batch(slice(None))).flatten(1).sum(1)
-    return evaluate_rows(vae, rows, num_importance_samples=1).negative_elbo, pixels
+    of_pixels = -independent.log_prob(rows.batch(slice(None))).flatten(1).sum(1)
+    negative_elbo = evaluate_rows(vae, rows, num_importance_samples=1).negative_elbo
+    return Costs(negative_elbo, negative_elbo - of_pixels)
 
 
 def mean(values: list[float]) -> float:
-    """The mean."""
+    """Return the mean."""
     return sum(values) / len(values)

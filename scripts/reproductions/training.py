@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import torch
 from page import Page
+from torch import Tensor
 
-from pyro_vae import VAE, Evaluation, Fit, Splits, evaluate, fit
+from pyro_vae import VAE, Evaluation, Fit, Rows, Snapshots, Splits, evaluate, fit
 from pyro_vae.figures import elbo_history
-from pyro_vae.runs import instantiate, prepare, read_preset, settings_parser
-from pyro_vae.training import Snapshots
+from pyro_vae.runs import Settings, instantiate, prepare, read_preset, settings_parser
 
 
 class Trained(NamedTuple):
@@ -21,31 +22,74 @@ class Trained(NamedTuple):
     evaluation: Evaluation
 
 
-def train(preset: str, *snapshots: Callable[[VAE, Splits], Snapshots], settings: tuple[str, ...] = ()) -> Trained:
-    """Train a preset with some settings changed, looking at the VAE as the snapshots say."""
-    parser = settings_parser(read_preset(preset)[0])
-    parsed = instantiate(parser, parser.parse_args(list(settings)))
-    vae, splits = prepare(parsed)
+def preset_settings(preset: str, *arguments: str) -> Settings:
+    """Return the settings of a preset, with changes as `train.py` takes them."""
+    defaults, _ = read_preset(preset)
+    parser = settings_parser(defaults)
+    return instantiate(parser, parser.parse_args(list(arguments)))
+
+
+def labels_of(rows: Rows) -> Tensor:
+    """Return the labels of rows, which colour figures; zeros for rows without labels."""
+    return torch.zeros(len(rows)) if rows.labels is None else rows.labels
+
+
+def train(
+    preset: str,
+    *snapshots: Callable[[VAE, Splits], Snapshots],
+    changes: tuple[str, ...] = (),
+) -> Trained:
+    """Train a preset.
+
+    Arguments:
+        preset: its name.
+        snapshots: functions that make snapshots, which are then taken during training.
+        changes: changed settings, as `train.py` takes them.
+    """
+    settings = preset_settings(preset, *changes)
+    vae, splits = prepare(settings)
     taken = [make(vae, splits) for make in snapshots]
 
     def look(step: int) -> None:
         for each in taken:
             each(step)
 
-    print(f"Training {preset} {' '.join(settings)}")
-    result = fit(vae, splits.train, parsed.training, test=splits.test, on_step=look if taken else None, progress=True)
+    print(f"Training {preset} {' '.join(changes)}")
+    result = fit(
+        vae,
+        splits.train,
+        settings.training,
+        test=splits.test,
+        on_step=look if taken else None,
+        progress=True,
+    )
     return Trained(vae, splits, result, taken, evaluate(vae, splits.test))
 
 
-def compare(page: Page, name: str, trained: Trained, train: Mapping[int, float], test: Mapping[int, float]) -> None:
-    """A table of −ELBO by epoch, published beside reached, and the figure of both; `train` and `test` are published."""
+def compare(
+    page: Page,
+    name: str,
+    trained: Trained,
+    train: Mapping[int, float],
+    test: Mapping[int, float],
+) -> None:
+    """Add a table of −ELBO by epoch, published beside reached, and the figure of both.
+
+    Arguments:
+        page: the page.
+        name: the name of the preset.
+        trained: the preset after its training.
+        train: published losses of training rows, by epoch.
+        test: published losses of test rows, by epoch.
+    """
     page.text("−ELBO in nats per row; the training loss is the mean over an epoch's batches.")
-    rows = [
-        [row.epoch, train.get(row.epoch, ""), row.train_loss, test.get(row.epoch, ""), row.test_loss]
-        for row in trained.fit.history
-    ]
-    page.table(["epoch", "train, published", "train, reached", "test, published", "test, reached"], rows)
-    page.figure(
-        f"{name}_elbo", elbo_history(trained.fit.history, f"{name}: −ELBO by epoch", test or train), "ELBO history"
-    )
+    rows = []
+    for row in trained.fit.history:
+        published_train = train.get(row.epoch, "")
+        published_test = test.get(row.epoch, "")
+        rows.append([row.epoch, published_train, row.train_loss, published_test, row.test_loss])
+    header = ["epoch", "train, published", "train, reached", "test, published", "test, reached"]
+    page.table(header, rows)
+    figure = elbo_history(trained.fit.history, f"{name}: −ELBO by epoch", test or train)
+    page.figure(f"{name}_elbo", figure, "ELBO history")
     page.text(f"On the test rows at the end:\n\n```\n{trained.evaluation.table()}\n```")

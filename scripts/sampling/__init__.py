@@ -1,1 +1,1 @@
-"""What `sample.py` shows of a run."""
+"""Pictures that `sample.py` draws of a run."""

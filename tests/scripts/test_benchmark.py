@@ -12,7 +12,7 @@ SCRIPTS = str(Path(__file__).parents[2] / "scripts")
 def summary(monkeypatch):
     monkeypatch.syspath_prepend(SCRIPTS)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    from benchmark import summary
+    from benchmark.machinery import summary
 
     return summary
 
@@ -47,8 +47,8 @@ def test_warm_up_is_what_the_first_block_took_beyond_the_median(summary):
 
 
 def test_a_block_of_steps_passes_the_same_number_of_draws_whatever_grows(monkeypatch, summary):
-    from benchmark.scaling import BLOCK_DRAWS, MIN_STEPS, at
-    from benchmark.setting import Setting
+    from benchmark.machinery.setting import Setting
+    from benchmark.parts.scaling import BLOCK_DRAWS, MIN_STEPS, at
 
     base = Setting(folder=".")
     for axis, value in (("batch_size", 32), ("num_particles", 10), ("hidden", 100)):

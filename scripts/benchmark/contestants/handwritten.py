@@ -6,20 +6,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from benchmark.contestant import Contestant, Pause
-from benchmark.data import test_rows, train_rows
-from benchmark.networks import decoder, test_loss
-from benchmark.setting import X_SIZE, Setting
+from benchmark.contestants.contestant import Contestant, Pause
+from benchmark.contestants.data import test_rows, train_rows
+from benchmark.contestants.networks import decoder, test_loss
+from benchmark.machinery.setting import X_SIZE, Setting
 
 
 class Handwritten(Contestant):
-    """Rows in memory as bytes, one layer for both heads, logits throughout, fused Adam, and no loss read in a step."""
+    """A training loop with rows in memory as bytes, one layer for both heads, and fused Adam.
+
+    It works with logits throughout, and reads no loss inside a step.
+    """
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         self.x = torch.from_numpy(train_rows(setting))
         self.encoder = nn.Sequential(
-            nn.Linear(X_SIZE, setting.hidden), nn.ReLU(), nn.Linear(setting.hidden, 2 * setting.latent_dim)
+            nn.Linear(X_SIZE, setting.hidden),
+            nn.ReLU(),
+            nn.Linear(setting.hidden, 2 * setting.latent_dim),
         )
         self.decoder = decoder(setting)
         parameters = [*self.encoder.parameters(), *self.decoder.parameters()]
@@ -38,7 +43,7 @@ class Handwritten(Contestant):
             torch.stack(losses).mean().item()
 
     def loss(self, x: Tensor) -> Tensor:
-        """−ELBO of a batch, in nats per row."""
+        """Return −ELBO of a batch, in nats per row."""
         loc, log_scale = self.encoder(x).chunk(2, dim=-1)
         scale = log_scale.exp()
         logits = self.decoder(torch.addcmul(loc, scale, torch.randn_like(scale)))
@@ -46,7 +51,8 @@ class Handwritten(Contestant):
         return (binary_cross_entropy_with_logits(logits, x, reduction="sum") + rate) / len(x)
 
     def facts(self) -> dict[str, Any]:
-        return {"test_loss": test_loss(self._encode, self.decoder, torch.from_numpy(test_rows(self.setting)))}
+        x = torch.from_numpy(test_rows(self.setting))
+        return {"test_loss": test_loss(self._encode, self.decoder, x)}
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         loc, log_scale = self.encoder(x).chunk(2, dim=-1)

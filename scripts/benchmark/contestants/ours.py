@@ -1,4 +1,4 @@
-"""`pyro_vae`: `fit` on a VAE of its parts, plain, traced or compiled, in float32 or with bfloat16 products."""
+"""`pyro_vae.fit` on a VAE: plain, traced or compiled, in float32 or with bfloat16 products."""
 
 import sys
 from functools import partial
@@ -8,9 +8,9 @@ import torch
 from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
-from benchmark.contestant import Contestant, Pause
-from benchmark.networks import test_loss
-from benchmark.setting import X_SIZE, Setting
+from benchmark.contestants.contestant import Contestant, Pause
+from benchmark.contestants.networks import test_loss
+from benchmark.machinery.setting import X_SIZE, Setting
 from pyro_vae import (
     MLP,
     MNIST,
@@ -39,23 +39,32 @@ EXECUTIONS: dict[str, Execution] = {
 
 
 def build_vae(setting: Setting, x_shape: tuple[int, ...] = (1, 28, 28)) -> VAE:
-    """The VAE of the benchmark."""
-    latent_dim, hidden = setting.latent_dim, [setting.hidden]
+    """Build the VAE of the benchmark."""
+    latent_dim = setting.latent_dim
+    decoder = MLP(latent_dim, [setting.hidden], X_SIZE)
+    encoder = MLP(X_SIZE, [setting.hidden], 2 * latent_dim)
     return VAE(
         prior=StandardNormalPrior(latent_dim),
-        likelihood=BernoulliLikelihood(MLP(latent_dim, hidden, X_SIZE), x_shape=x_shape),
-        posterior=DiagNormalPosterior(MLP(X_SIZE, hidden, 2 * latent_dim), x_shape=x_shape, latent_dim=latent_dim),
+        likelihood=BernoulliLikelihood(decoder, x_shape=x_shape),
+        posterior=DiagNormalPosterior(encoder, x_shape=x_shape, latent_dim=latent_dim),
     )
 
 
 def load_rows(setting: Setting) -> Splits:
-    """MNIST as a user of the package loads it."""
+    """Load MNIST as a user of the package does."""
     splits = load_splits(MNIST(), Threshold(0.5))
     return splits._replace(train=splits.train.take(slice(setting.num_rows)))
 
 
 def training(setting: Setting, objective: str, how: str, epochs: int) -> Training:
-    """How to train, with one of `EXECUTIONS`."""
+    """Return the settings of training.
+
+    Arguments:
+        setting: that of all contestants.
+        objective: "Trace_ELBO" or "TraceMeanField_ELBO".
+        how: one of `EXECUTIONS`.
+        epochs: the number of epochs.
+    """
     objectives: dict[str, ELBO] = {
         "Trace_ELBO": Trace_ELBO(max_plate_nesting=1),
         "TraceMeanField_ELBO": TraceMeanField_ELBO(max_plate_nesting=1),
@@ -74,15 +83,17 @@ class OurEpochs(Contestant):
     """The epochs of one call of `fit`.
 
     Arguments:
-        setting: what it has in common with the others.
+        setting: that of all contestants.
         objective: "Trace_ELBO" or "TraceMeanField_ELBO".
         how: one of `EXECUTIONS`.
     """
 
     def __init__(self, setting: Setting, objective: str, how: str) -> None:
         super().__init__(setting)
-        self.splits, self.vae = load_rows(setting), build_vae(setting)
-        self.training, self.how = training(setting, objective, how, epochs=sys.maxsize), how
+        self.splits = load_rows(setting)
+        self.vae = build_vae(setting)
+        self.training = training(setting, objective, how, epochs=sys.maxsize)
+        self.how = how
 
     def run(self, pause: Pause) -> None:
         def on_epoch(reached: Fit) -> None:

@@ -1,4 +1,7 @@
-"""The loop of the well-known tutorial: a DataLoader over transformed images, sigmoids, and a loss read in each step."""
+"""The loop of the well-known tutorial.
+
+It has a DataLoader over transformed images, sigmoids, and a loss that is read in each step.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,9 +12,9 @@ from torch.nn.functional import binary_cross_entropy
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from benchmark.contestant import Contestant, Pause
-from benchmark.networks import Encoder, decoder, test_loss
-from benchmark.setting import X_SIZE, Setting
+from benchmark.contestants.contestant import Contestant, Pause
+from benchmark.contestants.networks import Encoder, decoder, test_loss
+from benchmark.machinery.setting import X_SIZE, Setting
 
 
 class Tutorial(Contestant):
@@ -20,11 +23,14 @@ class Tutorial(Contestant):
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         binary = transforms.Compose([transforms.ToTensor(), torch.round])
-        train, test = (datasets.MNIST(setting.folder, train=train, transform=binary) for train in (True, False))
-        train.data, train.targets = train.data[: setting.num_rows], train.targets[: setting.num_rows]
+        train = datasets.MNIST(setting.folder, train=True, transform=binary)
+        test = datasets.MNIST(setting.folder, train=False, transform=binary)
+        train.data = train.data[: setting.num_rows]
+        train.targets = train.targets[: setting.num_rows]
         self.train = DataLoader(train, batch_size=setting.batch_size, shuffle=True)
         self.test = DataLoader(test, batch_size=setting.batch_size)
-        self.encoder, self.decoder = Encoder(setting), decoder(setting)
+        self.encoder = Encoder(setting)
+        self.decoder = decoder(setting)
         parameters = [*self.encoder.parameters(), *self.decoder.parameters()]
         self.optimizer = torch.optim.Adam(parameters, lr=setting.lr)
 
@@ -40,7 +46,7 @@ class Tutorial(Contestant):
                 self.optimizer.step()
 
     def loss(self, x: Tensor) -> Tensor:
-        """−ELBO of a batch, in nats per row."""
+        """Return −ELBO of a batch, in nats per row."""
         loc, log_variance = self.encoder(x)
         z = loc + (log_variance / 2).exp() * torch.randn_like(loc)
         distortion = binary_cross_entropy(torch.sigmoid(self.decoder(z)), x, reduction="sum")
@@ -48,7 +54,8 @@ class Tutorial(Contestant):
         return (distortion + rate) / len(x)
 
     def facts(self) -> dict[str, Any]:
-        return {"test_loss": test_loss(self._encode, self.decoder, torch.cat(list(batches(self.test))))}
+        x = torch.cat(list(batches(self.test)))
+        return {"test_loss": test_loss(self._encode, self.decoder, x)}
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         loc, log_variance = self.encoder(x)
@@ -56,5 +63,5 @@ class Tutorial(Contestant):
 
 
 def batches(loader: DataLoader) -> Iterator[Tensor]:
-    """Flattened images without their labels."""
+    """Yield flattened images without their labels."""
     return (x.view(-1, X_SIZE) for x, _ in loader)

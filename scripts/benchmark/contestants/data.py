@@ -1,10 +1,10 @@
-"""The binary rows of MNIST as NumPy reads them, for contestants that do not load data in a way of their own."""
+"""Binary rows of MNIST as NumPy arrays, for contestants without a loader of their own."""
 
 from pathlib import Path
 
 import numpy as np
 
-from benchmark.setting import X_SIZE, Setting
+from benchmark.machinery.setting import X_SIZE, Setting
 
 # Bytes before the first pixel of an IDX file of images.
 _HEADER = 16
@@ -13,14 +13,15 @@ _THRESHOLD = 127
 
 
 def train_rows(setting: Setting) -> np.ndarray:
-    """The training rows, 0 or 1 in uint8, `(N, 784)`."""
+    """Return the training rows, 0 or 1 in uint8, `(N, 784)`."""
     if setting.is_synthetic:
-        return np.random.default_rng(setting.seed).integers(2, size=(setting.num_rows, X_SIZE), dtype=np.uint8)
+        generator = np.random.default_rng(setting.seed)
+        return generator.integers(2, size=(setting.num_rows, X_SIZE), dtype=np.uint8)
     return _read(setting, "train")[: setting.num_rows]
 
 
 def test_rows(setting: Setting) -> np.ndarray:
-    """The 10,000 test rows."""
+    """Return the 10,000 test rows, `(N, 784)`."""
     return _read(setting, "t10k")
 
 

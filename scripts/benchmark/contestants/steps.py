@@ -1,4 +1,4 @@
-"""Single steps of SVI, batch fetch included: stock Pyro and this package at any size of model and data."""
+"""Single steps of SVI, batch fetch included: stock Pyro and this package at any size."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -8,11 +8,11 @@ import torch
 from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor
 
-from benchmark.contestant import Contestant, Pause
-from benchmark.data import train_rows
-from benchmark.ours import EXECUTIONS, build_vae
-from benchmark.setting import X_SIZE, Setting
-from benchmark.stock_pyro import StockVAE, stock_svi
+from benchmark.contestants.contestant import Contestant, Pause
+from benchmark.contestants.data import train_rows
+from benchmark.contestants.ours import EXECUTIONS, build_vae
+from benchmark.contestants.stock_pyro import StockVAE, stock_svi
+from benchmark.machinery.setting import X_SIZE, Setting
 from pyro_vae import SVI, Identity, Rows
 from pyro_vae.training import PerRow
 
@@ -21,8 +21,8 @@ class StockSteps(Contestant):
     """A block of steps of stock Pyro.
 
     Arguments:
-        setting: what it has in common with the others.
-        is_validated: whether Pyro's checks are on.
+        setting: that of all contestants.
+        is_validated: True to turn Pyro's checks on.
     """
 
     def __init__(self, setting: Setting, is_validated: bool) -> None:
@@ -39,7 +39,7 @@ class OurSteps(Contestant):
     """A block of steps of `pyro_vae.SVI`.
 
     Arguments:
-        setting: what it has in common with the others.
+        setting: that of all contestants.
         how: one of `EXECUTIONS`.
     """
 
@@ -60,13 +60,16 @@ class OurSteps(Contestant):
 
 
 def objective(setting: Setting) -> ELBO:
-    """Trace_ELBO with the setting's number of draws of z at once."""
+    """Return Trace_ELBO with the setting's number of draws of z at once."""
     count = setting.num_particles
     return Trace_ELBO(num_particles=count, vectorize_particles=count > 1, max_plate_nesting=1)
 
 
 def paused_batches(setting: Setting, pause: Pause) -> Iterator[Tensor]:
-    """Row numbers without end, with a pause before each block of steps; drawing them is not timed."""
+    """Yield batches of row numbers without end, with a pause before each block of steps.
+
+    A block's numbers are drawn before its pause, so that they are not timed.
+    """
     while True:
         block = torch.randint(setting.num_rows, (setting.num_steps, setting.batch_size))
         pause()

@@ -1,4 +1,7 @@
-"""The process of one runner of the race: it trains until the test loss is low enough, and says so after every epoch."""
+"""The process of one runner of the race: it trains until its test loss is low enough.
+
+It writes a line of JSON after every epoch.
+"""
 
 import json
 import os
@@ -6,14 +9,22 @@ import sys
 from dataclasses import dataclass
 from typing import TextIO
 
-from benchmark.contestant import Contestant
-from benchmark.setting import Entry, Setting
-from benchmark.worker import build, keep_to_cores
+from benchmark.contestants.contestant import Contestant
+from benchmark.machinery.setting import Entry, Setting
+from benchmark.machinery.worker import build, keep_to_cores
 
 
 @dataclass
 class Finish:
-    """A contestant's `pause`: evaluates after every epoch, and ends the process where the goal or the last epoch is."""
+    """A contestant's `pause`: evaluates after each epoch, and ends the process at the goal.
+
+    Arguments:
+        contestant: the runner.
+        goal: the test loss to reach, in nats per row.
+        max_epochs: the last epoch, at which the process ends too.
+        replies: the stream of the lines of JSON.
+        epochs: those that are done; −1 before the first call, which precedes training.
+    """
 
     contestant: Contestant
     goal: float
@@ -33,7 +44,7 @@ class Finish:
 
 
 def main() -> None:
-    # What libraries print goes to standard error, so that replies stay apart.
+    # Prints of libraries go to standard error, so that standard output has replies only.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     job = json.loads(sys.argv[1])

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from benchmark.setting import X_SIZE, Setting
+from benchmark.machinery.setting import X_SIZE, Setting
 
 # Test rows that pass through the networks at once.
 _CHUNK = 1000
 
 
 class Encoder(nn.Module):
-    """x to the two parameters of q(z | x), from a head each, as tutorials write it."""
+    """Network from x to the two parameters of q(z | x), with a head for each, as in tutorials."""
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()
@@ -27,19 +27,25 @@ class Encoder(nn.Module):
 
 
 def decoder(setting: Setting) -> nn.Sequential:
-    """Z to the logits of x."""
-    return nn.Sequential(nn.Linear(setting.latent_dim, setting.hidden), nn.ReLU(), nn.Linear(setting.hidden, X_SIZE))
+    """Return the network from z to the logits of x."""
+    return nn.Sequential(
+        nn.Linear(setting.latent_dim, setting.hidden),
+        nn.ReLU(),
+        nn.Linear(setting.hidden, X_SIZE),
+    )
 
 
 @torch.no_grad()
 def test_loss(
-    encode: Callable[[Tensor], tuple[Tensor, Tensor]], decode: Callable[[Tensor], Tensor], x: Tensor
+    encode: Callable[[Tensor], tuple[Tensor, Tensor]],
+    decode: Callable[[Tensor], Tensor],
+    x: Tensor,
 ) -> float:
-    """−ELBO in nats per row, with the KL in closed form and one draw of z.
+    """Return −ELBO in nats per row, with the KL in closed form and one draw of z.
 
     Arguments:
-        encode: rows of x, `(B, 784)`, to loc and scale of q(z | x).
-        decode: z to the logits of x.
+        encode: from rows of x, `(B, 784)`, to loc and scale of q(z | x).
+        decode: from z to the logits of x.
         x: the test rows, `(N, 784)`.
     """
     total = 0.0
@@ -47,5 +53,6 @@ def test_loss(
         loc, scale = encode(block)
         kl = (loc.square() + scale.square() - 1).sum() / 2 - scale.log().sum()
         logits = decode(loc + scale * torch.randn_like(scale))
-        total += (kl + binary_cross_entropy_with_logits(logits, block, reduction="sum")).item()
+        distortion = binary_cross_entropy_with_logits(logits, block, reduction="sum")
+        total += (kl + distortion).item()
     return total / len(x)

@@ -1,4 +1,4 @@
-"""The contest: every contestant in a process of its own, one at work at a time, all in each round."""
+"""The contest: each contestant has its own process, one works at a time, and all in each round."""
 
 import json
 import os
@@ -12,44 +12,56 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from benchmark.setting import Entry, Setting
-from benchmark.summary import Record
+from benchmark.machinery.setting import Entry, Setting
+from benchmark.machinery.summary import Record
 
 
 class Machine(NamedTuple):
-    """What the workers run on: how many threads, and where what they print goes."""
+    """Threads of a worker, and the file for its prints."""
 
     threads: int
     log: Path
 
 
 class WorkerError(Exception):
-    """A worker ended before it was told to."""
+    """Raised if a worker ends before it is told to."""
 
 
 class Worker:
     """A contestant's process, seen from outside.
 
+    Arguments:
+        entry: the contestant.
+        setting: that of all contestants.
+        machine: threads and log.
+
     Raises:
-        WorkerError: it could not be built.
+        WorkerError: if the contestant cannot be built.
     """
 
     def __init__(self, entry: Entry, setting: Setting, machine: Machine) -> None:
-        self.entry, self.machine = entry, machine
+        self.entry = entry
+        self.machine = machine
         with machine.log.open("a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "benchmark.worker"],
-                cwd=Path(__file__).parents[1],
+                [sys.executable, "-m", "benchmark.machinery.worker"],
+                cwd=Path(__file__).parents[2],
                 env=environment(setting, machine.threads),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
             )
-        self.set_up = self.ask(json.dumps({"entry": entry, "setting": asdict(setting), "threads": machine.threads}))
+        self.set_up = self.ask(
+            json.dumps({"entry": entry, "setting": asdict(setting), "threads": machine.threads})
+        )
 
     def ask(self, line: str) -> dict[str, Any]:
-        """Say a line, and wait for the answer."""
+        """Send a line, and wait for the answer.
+
+        Raises:
+            WorkerError: if the process has ended.
+        """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
@@ -58,7 +70,9 @@ class Worker:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            raise WorkerError(f"{self.entry.name} ended with code {self.process.wait()}: see {self.machine.log}.")
+            raise WorkerError(
+                f"{self.entry.name} ended with code {self.process.wait()}: see {self.machine.log}."
+            )
         answered: dict[str, Any] = json.loads(answer)
         return answered
 
@@ -73,20 +87,27 @@ class Worker:
 
 
 def environment(setting: Setting, threads: int) -> dict[str, str]:
-    """The environment of a worker: the threads of torch, and where MNIST lies."""
+    """Return the environment of a worker: the threads of torch, and the folder of MNIST."""
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     return {**os.environ, **counts, "PYRO_VAE_DATA": setting.folder}
 
 
 def contest(
-    entries: Sequence[Entry], setting: Setting, rounds: int, machine: Machine, look_after: int | None = None
+    entries: Sequence[Entry],
+    setting: Setting,
+    rounds: int,
+    machine: Machine,
+    look_after: int | None = None,
 ) -> list[Record]:
-    """One block of each contestant that is not measured, then rounds of one block each, in a new order every round.
+    """Run one block of each contestant unmeasured, then measured rounds of one block each.
+
+    Every round has a new order.
 
     Arguments:
-        entries: the contestants; one that cannot be built, for want of its library, is left out with a word.
-        setting: what they have in common.
-        rounds: how many rounds are measured.
+        entries: the contestants; one that cannot be built, such as without its library, is left
+            out with a message.
+        setting: that of all contestants.
+        rounds: the number of measured rounds.
         machine: threads and log.
         look_after: ask for the facts after this many blocks in all; after the last by default.
     """
@@ -104,19 +125,24 @@ def contest(
 
 
 def play(workers: Sequence[Worker], rounds: int, look_after: int) -> list[Record]:
-    """The rounds; the first of them is not measured."""
-    answers: dict[str, list[dict[str, Any]]] = {worker.entry.name: [] for worker in workers}
+    """Run the rounds; the first of them is not measured."""
+    blocks: dict[str, list[dict[str, Any]]] = {worker.entry.name: [] for worker in workers}
     facts: dict[str, dict[str, Any]] = {}
     for number in tqdm(range(1, rounds + 2), desc="rounds", disable=not sys.stderr.isatty()):
         for worker in random.Random(number).sample(workers, len(workers)):
-            answers[worker.entry.name].append(worker.ask("block"))
+            name = worker.entry.name
+            blocks[name].append(worker.ask("block"))
             if number == look_after:
-                facts[worker.entry.name] = worker.ask("facts")
-    return [record(worker, answers[worker.entry.name], facts[worker.entry.name]) for worker in workers]
+                facts[name] = worker.ask("facts")
+    records = []
+    for worker in workers:
+        name = worker.entry.name
+        records.append(record(worker, blocks[name], facts[name]))
+    return records
 
 
 def record(worker: Worker, blocks: Sequence[dict[str, Any]], facts: dict[str, Any]) -> Record:
-    """What is kept of a contestant."""
+    """Return the record of a contestant, from the answers of its worker."""
     first, *seconds = (block["seconds"] for block in blocks)
     return Record(
         name=worker.entry.name,

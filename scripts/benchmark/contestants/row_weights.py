@@ -1,4 +1,4 @@
-"""Log-weights of each row: `pyro_vae.importance_sample` for all rows at once, and `pyro.infer.Importance` row by row."""
+"""Log-weights of each row: `pyro_vae.importance_sample` at once, `pyro.infer.Importance` by row."""
 
 from abc import abstractmethod
 from typing import Any
@@ -7,9 +7,9 @@ import torch
 from pyro.infer import Importance
 from torch import Tensor
 
-from benchmark.contestant import Contestant, Pause
-from benchmark.importance import trained
-from benchmark.setting import Setting
+from benchmark.contestants.contestant import Contestant, Pause
+from benchmark.contestants.importance import trained
+from benchmark.machinery.setting import Setting
 from pyro_vae import importance_sample
 
 
@@ -17,9 +17,9 @@ class _Weights(Contestant):
     """A way to the log-weights of all rows, `(S, B)`; a subclass defines it.
 
     Arguments:
-        setting: what it has in common with the others.
+        setting: that of all contestants.
         num_samples: the draws of z for each row.
-        num_test_rows: the first test rows, this many.
+        num_test_rows: the number of test rows, from the first.
     """
 
     def __init__(self, setting: Setting, num_samples: int, num_test_rows: int) -> None:
@@ -30,7 +30,7 @@ class _Weights(Contestant):
 
     @abstractmethod
     def log_weights(self) -> Tensor:
-        """Of each draw and row, `(S, B)`."""
+        """Return the log-weight of each draw and row, `(S, B)`."""
 
     @torch.no_grad()
     def run(self, pause: Pause) -> None:
@@ -43,14 +43,16 @@ class _Weights(Contestant):
 
 
 class OurWeights(_Weights):
-    """`importance_sample`, which also smooths the weights and gives k-hat; arguments as above."""
+    """`importance_sample` on all rows, which also smooths the weights and gives k-hat."""
 
     def log_weights(self) -> Tensor:
-        return importance_sample(self.vae.model, self.vae.guide, self.x, num_samples=self.num_samples).log_weights
+        return importance_sample(
+            self.vae.model, self.vae.guide, self.x, num_samples=self.num_samples
+        ).log_weights
 
 
 class StockWeights(_Weights):
-    """`pyro.infer.Importance` on one row after the other, since its weights are joint over the rows of a batch."""
+    """`pyro.infer.Importance` on single rows, since its weights are joint over a batch."""
 
     def log_weights(self) -> Tensor:
         return torch.stack([self._of_row(row) for row in self.x.split(1)], dim=1)

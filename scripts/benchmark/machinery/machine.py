@@ -1,4 +1,4 @@
-"""Which machine and which versions the numbers are from."""
+"""Facts of the machine and the versions behind the numbers."""
 
 import os
 import platform
@@ -10,19 +10,20 @@ _PACKAGES = ("torch", "torchvision", "pyro-ppl", "numpyro", "jax", "numpy", "pyr
 
 
 def machine_facts(threads: int) -> dict[str, Any]:
-    """The processor, its cores, the threads that were used, and versions."""
+    """Return the processor, its cores, the threads of a contestant, and versions."""
+    versions = {name: found for name in _PACKAGES if (found := installed(name))}
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
         "threads": threads,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: found for name in _PACKAGES if (found := installed(name))},
+        "versions": versions,
     }
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """Return the processor's name, as far as the system tells."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -30,7 +31,7 @@ def processor() -> str:
 
 
 def installed(name: str) -> str | None:
-    """The version of a package, if it is there."""
+    """Return the version of a package, if it is there."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""What all contestants have in common, and how one of them is named."""
+"""The setting that all contestants share, and the name of each."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,17 +9,17 @@ X_SIZE = 784
 
 @dataclass(frozen=True)
 class Setting:
-    """The model, the data and the optimiser: 784-hidden-latent with one hidden layer of ReLU each way, and Adam.
+    """The model 784-hidden-latent with one hidden layer of ReLU each way, its data, and Adam.
 
     Arguments:
-        folder: where torchvision's MNIST folder lies.
-        num_rows: how many training rows.
-        is_synthetic: rows of fair coins in place of MNIST.
+        folder: the folder that holds torchvision's MNIST folder.
+        num_rows: the number of training rows.
+        is_synthetic: True for rows of fair coins in place of MNIST.
         batch_size: rows of a step; the last batch of an epoch may be shorter.
         hidden: the width of the hidden layers.
         latent_dim: the latent dimensions.
         num_particles: draws of z for each row and step.
-        num_steps: the steps of a block, where a block is not an epoch.
+        num_steps: the steps of a block, unless a block is an epoch.
         lr: Adam's learning rate.
         seed: of weights, batches and draws.
     """
@@ -40,9 +40,9 @@ class Entry(NamedTuple):
     """A contestant by name.
 
     Arguments:
-        name: what tables and figures call it.
-        path: its class, as "module.Class" inside this package.
-        options: what the class is made with, beside the setting.
+        name: its name in tables and figures.
+        path: its class, as "module.Class" inside `benchmark.contestants`.
+        options: arguments of the class besides the setting.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The process of one contestant: it reads a job from standard input, then does a block whenever it is told to."""
+"""The process of one contestant: it reads a job, then does a block on each command."""
 
 import importlib
 import json
@@ -9,12 +9,16 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from benchmark.contestant import Contestant
-from benchmark.setting import Entry, Setting
+from benchmark.contestants.contestant import Contestant
+from benchmark.machinery.setting import Entry, Setting
 
 
 class Controls:
-    """A contestant's `pause`: reports the block that is done, answers questions, and returns when another is wanted."""
+    """A contestant's `pause`: reports the last block, answers questions, and waits for the next.
+
+    Arguments:
+        replies: the stream of answers.
+    """
 
     def __init__(self, replies: TextIO) -> None:
         self.replies = replies
@@ -32,12 +36,12 @@ class Controls:
         sys.exit(0)
 
     def reply(self, answer: dict[str, Any]) -> None:
-        """One line of JSON."""
+        """Write one line of JSON."""
         print(json.dumps(answer), file=self.replies, flush=True)
 
 
 def main() -> None:
-    # What libraries print goes to standard error, so that replies stay apart.
+    # Prints of libraries go to standard error, so that standard output has replies only.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     job = json.loads(sys.stdin.readline())
@@ -50,9 +54,9 @@ def main() -> None:
 
 
 def build(entry: Entry, setting: Setting) -> Contestant:
-    """The contestant, with torch's random numbers from the setting's seed where it uses torch."""
+    """Build the contestant; if it uses torch, with torch's seed from the setting."""
     module, _, name = entry.path.rpartition(".")
-    made = getattr(importlib.import_module(f"benchmark.{module}"), name)
+    made = getattr(importlib.import_module(f"benchmark.contestants.{module}"), name)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(setting.seed)
     contestant: Contestant = made(setting, **entry.options)
@@ -60,17 +64,21 @@ def build(entry: Entry, setting: Setting) -> Contestant:
 
 
 def keep_to_cores(threads: int) -> None:
-    """Run on as many cores as there may be threads: XLA has no other way to be told."""
+    """Keep this process to as many cores as threads: XLA has no other option for it."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
 def peak_mib() -> float:
-    """The largest memory this process has held so far; not `ru_maxrss` where /proc tells, which keeps the parent's."""
+    """Return the largest memory of this process so far.
+
+    It is read from /proc if possible: `ru_maxrss` begins at the value of the parent process.
+    """
     status = Path("/proc/self/status")
     if status.exists():
-        (line,) = (line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1024
+        lines = status.read_text(encoding="utf-8").splitlines()
+        (peak,) = (line for line in lines if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

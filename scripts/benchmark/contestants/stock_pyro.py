@@ -8,19 +8,20 @@ import torch
 from pyro.infer import ELBO, SVI, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
-from benchmark.contestant import Contestant, Pause
-from benchmark.data import test_rows, train_rows
-from benchmark.networks import Encoder, decoder, test_loss
-from benchmark.setting import Setting
+from benchmark.contestants.contestant import Contestant, Pause
+from benchmark.contestants.data import test_rows, train_rows
+from benchmark.contestants.networks import Encoder, decoder, test_loss
+from benchmark.machinery.setting import Setting
 
 
 class StockVAE(nn.Module):
-    """Model and guide, with networks that Pyro is told of by `pyro.module`."""
+    """Model and guide, with networks in Pyro's param store by `pyro.module`."""
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()
         self.latent_dim = setting.latent_dim
-        self.encoder, self.decoder = Encoder(setting), decoder(setting)
+        self.encoder = Encoder(setting)
+        self.decoder = decoder(setting)
 
     def model(self, x: Tensor) -> None:
         pyro.module("decoder", self.decoder)
@@ -35,13 +36,13 @@ class StockVAE(nn.Module):
             pyro.sample("z", dist.Normal(*self.encode(x)).to_event(1))
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The loc and scale of q(z | x)."""
+        """Return loc and scale of q(z | x)."""
         loc, log_scale = self.encoder(x)
         return loc, log_scale.exp()
 
 
 def stock_svi(setting: Setting, vae: StockVAE, objective: ELBO, is_validated: bool) -> SVI:
-    """Pyro's own SVI, with its checks or without."""
+    """Return Pyro's own SVI, with its checks or without."""
     pyro.enable_validation(is_validated)
     optimizer = pyro.optim.Adam({"lr": setting.lr})  # type: ignore[attr-defined]
     return SVI(vae.model, vae.guide, optimizer, loss=objective)
@@ -51,15 +52,19 @@ class StockEpochs(Contestant):
     """Epochs of stock Pyro, with rows in memory as bytes.
 
     Arguments:
-        setting: what it has in common with the others.
+        setting: that of all contestants.
         objective: "Trace_ELBO" or "TraceMeanField_ELBO".
-        is_validated: whether Pyro's checks are on, as they are when nobody turns them off.
+        is_validated: True to turn Pyro's checks on, as they are by default.
     """
 
     def __init__(self, setting: Setting, objective: str, is_validated: bool) -> None:
         super().__init__(setting)
-        self.x, self.vae = torch.from_numpy(train_rows(setting)), StockVAE(setting)
-        objectives: dict[str, ELBO] = {"Trace_ELBO": Trace_ELBO(), "TraceMeanField_ELBO": TraceMeanField_ELBO()}
+        self.x = torch.from_numpy(train_rows(setting))
+        self.vae = StockVAE(setting)
+        objectives: dict[str, ELBO] = {
+            "Trace_ELBO": Trace_ELBO(),
+            "TraceMeanField_ELBO": TraceMeanField_ELBO(),
+        }
         self.svi = stock_svi(setting, self.vae, objectives[objective], is_validated)
 
     def run(self, pause: Pause) -> None:
