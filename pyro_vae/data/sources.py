@@ -228,7 +228,7 @@ def read_array(
     if labels is not None and not _are_labels(labels, x):
         raise ValueError(
             "'path' must hold a whole number y for each row of x, or a vector of real numbers, "
-            f"got {labels.dtype} of the shape {labels.shape} beside x of the shape {x.shape} in "
+            f"got {labels.dtype} of the shape {labels.shape} for x of the shape {x.shape} in "
             f"{path}."
         )
     rows = Rows(x, Identity(), max_level, labels, channels_last=channels_last)

@@ -68,8 +68,8 @@ def check_filler(likelihood: Likelihood, latent_dim: int, context_dim: int) -> N
     except (RuntimeError, TypeError, ValueError) as error:
         reason = one_line(error)
     raise ValueError(
-        f"'filler' of {type(likelihood).__name__} must be a value that it can score, to stand "
-        f"where x is missing, but cannot be: {reason}"
+        f"'filler' of {type(likelihood).__name__} must be a value that it can score, for missing "
+        f"entries of x, but it cannot: {reason}"
     )
 
 

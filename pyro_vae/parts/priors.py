@@ -215,7 +215,8 @@ class VampPrior(Prior):
     def attach(self, posterior: Posterior) -> None:
         if self._posterior not in ((), (posterior,)):
             raise ValueError(
-                "'prior' must not be the VampPrior of another VAE, whose posterior it is made of."
+                "'prior' must not be the VampPrior of another VAE, since it uses that VAE's "
+                "posterior."
             )
         self._posterior = (posterior,)
         self.context_dim = posterior.context_dim
