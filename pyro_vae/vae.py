@@ -1,4 +1,4 @@
-"""The VAE: the sentence that joins a prior, a likelihood and a posterior into a Pyro model and guide."""
+"""The VAE, which joins a prior, a likelihood and a posterior into a Pyro model and guide."""
 
 from typing import Any
 
@@ -30,19 +30,21 @@ from pyro_vae.support.store import make_picklable, show, unique_name
 
 
 class VAE(nn.Module):
-    """A variational autoencoder: p(x, z) = p(z) p(x | z), with q(z | x) in place of the posterior p(z | x).
+    """Variational autoencoder p(x, z) = p(z) p(x | z), with q(z | x) ≈ p(z | x).
 
-    `model` and `guide` are ordinary Pyro programs, and all parameters are the module's own.
+    `model` and `guide` are ordinary Pyro programs. All parameters belong to the module.
 
-    With `missing="nan"` an entry of x that is NaN is missing, wherever x is given: the model is that of the observed
-    entries, p(z) p(x_observed | z), and the posterior sees 0 in place of the others, or the mask too where its network is a
-    `WithMask`. That is right where what is missing depends on observed entries alone ("missing at random").
+    With `missing="nan"` an entry of x that is NaN is missing, in each method that takes x. The
+    model is then that of the observed entries, p(z) p(x_observed | z). The posterior sees 0 in
+    place of missing entries, and also the mask if its network is a `WithMask`. This is right if
+    the missing pattern depends on observed entries alone ("missing at random").
 
     References:
         Auto-encoding variational Bayes, Kingma and Welling, 2013.
-        Stochastic backpropagation and approximate inference in deep generative models, Rezende et al., 2014.
-        MIWAE: deep generative modelling and imputation of incomplete data sets, Mattei and Frellsen, 2019: with missing
-        entries, `ImportanceWeightedELBO` is its bound.
+        Stochastic backpropagation and approximate inference in deep generative models, Rezende et
+            al., 2014.
+        MIWAE: deep generative modelling and imputation of incomplete data sets, Mattei and
+            Frellsen, 2019: with missing entries, `ImportanceWeightedELBO` is its bound.
 
     Arguments:
         prior: p(z).
@@ -51,7 +53,8 @@ class VAE(nn.Module):
         missing: `"nan"` to take NaN as missing; None to refuse it.
 
     Raises:
-        ValueError: the parts do not fit together; a likelihood that cannot score its own `filler`, where that is needed.
+        ValueError: if the parts do not fit together; if entries may be missing and the likelihood
+            cannot score its own `filler`.
 
     Example:
         >>> vae = VAE(
@@ -63,7 +66,9 @@ class VAE(nn.Module):
         torch.Size([5])
     """
 
-    def __init__(self, prior: Prior, likelihood: Likelihood, posterior: Posterior, missing: Missing = None) -> None:
+    def __init__(
+        self, prior: Prior, likelihood: Likelihood, posterior: Posterior, missing: Missing = None
+    ) -> None:
         super().__init__()
         self._entries = entries_of(missing)
         check_kinds(prior, likelihood, posterior)
@@ -86,17 +91,22 @@ class VAE(nn.Module):
         size: int | None = None,
         kl_weight: float | Tensor = 1.0,
     ) -> Tensor:
-        """The Pyro program p(z) p(x | z), with sites `"z"` and `"x"` in a plate `"data"`; returns x.
+        """Run the Pyro program p(z) p(x | z), with sites `"z"` and `"x"` in a plate `"data"`.
 
         Arguments:
-            x: observed rows, `(B, *x_shape)`; drawn when omitted. Missing entries come back as the likelihood's `filler`.
+            x: observed rows, `(B, *x_shape)`; drawn when omitted.
             y: the context of each row, `(B, Y)`.
-            num_rows: how many rows to draw when neither x nor y tells.
-            size: the rows of the whole data set, when x is a minibatch that stands for it.
-            kl_weight: the weight of the KL term, greater than 0 (the β of a β-VAE), in model and guide alike.
+            num_rows: the number of rows to draw without x and y.
+            size: the number of rows of the whole data set, if x is a minibatch of it.
+            kl_weight: the weight of the KL term, greater than 0 (the β of a β-VAE); give model and
+                guide the same weight.
+
+        Returns:
+            x, `(B, *x_shape)`, with the likelihood's `filler` for missing entries.
 
         Raises:
-            ValueError: x of another shape, or outside the likelihood's support; a call inside a row plate.
+            ValueError: if x has another shape or lies outside the likelihood's support, or the call
+                is inside a row plate.
         """
         self._register(self.prior, self.likelihood)
         with self._row_plate(x, y, num_rows, size):
@@ -114,36 +124,44 @@ class VAE(nn.Module):
         size: int | None = None,
         kl_weight: float | Tensor = 1.0,
     ) -> Tensor:
-        """The Pyro program q(z | x), with site `"z"` in a plate `"data"`; returns z. Arguments as for `model`."""
+        """Run the Pyro program q(z | x), with site `"z"` in a plate `"data"`, and return z.
+
+        Arguments and errors are those of `model`.
+        """
         self._register(self.posterior)
         with self._row_plate(x, y, num_rows, size), _weighted(kl_weight):
             return pyro.sample("z", self.posterior(self._entries.seen(x, self.posterior), y))
 
     @property
     def latent_dim(self) -> int:
-        """The number D of latent dimensions."""
+        """Number D of latent dimensions."""
         return self.prior.latent_dim
 
     @property
     def context_dim(self) -> int:
-        """The size Y of the context y of a conditional VAE, p(x | y), which some of the parts take; 0 for none."""
+        """Size Y of the context y that some of the parts take, for p(x | y); 0 for none."""
         return max(part.context_dim for part in (self.prior, self.likelihood, self.posterior))
 
     @property
     def x_shape(self) -> torch.Size:
-        """The shape of one row of data."""
+        """Shape of one row of data."""
         return self.likelihood.x_shape
 
     def register(self) -> None:
-        """Show the trainable parameters to Pyro, for a program of yours that uses the parts by themselves.
+        """Show the trainable parameters to Pyro, for a program that uses the parts directly.
 
-        `model` and `guide` do so on their own. Pyro's SVI trains what it is shown. `pyro.module` would do the same, but with
-        names that two VAEs in one process must not share, and with a warning for each frozen parameter.
+        `model` and `guide` do this themselves. Pyro's SVI trains the parameters that it is shown.
+        `pyro.module` does the same, but two VAEs in one process then need different names, and
+        each frozen parameter gives a warning.
         """
         self._register(self.prior, self.likelihood, self.posterior)
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> TorchDistribution:
-        """q(z | x), with batch shape `(*)` for x of shape `(*, *x_shape)`."""
+        """Return q(z | x), with batch shape `(*)` for x of shape `(*, *x_shape)`.
+
+        Raises:
+            ValueError: if x or y has another shape, or x has NaN that is not expected.
+        """
         check_shape(x, self.x_shape)
         check_context(y, self.context_dim, x.shape[: len(x.shape) - len(self.x_shape)])
         if poutine.is_validation_enabled():
@@ -151,28 +169,38 @@ class VAE(nn.Module):
         return self.posterior(self._entries.seen(x, self.posterior), y)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> TorchDistribution:
-        """p(x | z), with batch shape `(*)` for z of shape `(*, D)`."""
+        """Return p(x | z), with batch shape `(*)` for z of shape `(*, D)`."""
         check_context(y, self.context_dim, z.shape[:-1])
         return self.likelihood(z, y)
 
     def log_likelihood(self, x: Tensor, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """log p(x | z) of the observed entries, in nats, `(*)`, for x of shape `(*, *x_shape)` and z of shape `(*, D)`."""
+        """Return log p(x | z) of the observed entries, in nats, `(*)`.
+
+        Arguments:
+            x: rows, `(*, *x_shape)`.
+            z: latents, `(*, D)`.
+            y: the context of each row, `(*, Y)`.
+        """
         p_x, x = self._of_observed(self.decode(z, y), x)
         return p_x.log_prob(x)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """E[x′ | z] at z = E_q[z | x], with the shape of x."""
+        """Return E[x′ | z] at z = E_q[z | x], with the shape of x."""
         return distribution_mean(self.decode(distribution_mean(self.encode(x, y)), y))
 
     @torch.no_grad()
-    def sample(self, num_rows: int, y: Tensor | None = None, *, latent: TorchDistribution | None = None) -> Tensor:
-        """Rows drawn from p(z) p(x | z), `(num_rows, *x_shape)`; for their means, decode draws from the prior.
+    def sample(
+        self, num_rows: int, y: Tensor | None = None, *, latent: TorchDistribution | None = None
+    ) -> Tensor:
+        """Draw rows from p(z) p(x | z), `(num_rows, *x_shape)`.
+
+        For their means, decode draws from the prior.
 
         Arguments:
-            num_rows: how many.
+            num_rows: the number of rows.
             y: the context of each row, `(num_rows, Y)`, or one for all, `(Y,)`.
-            latent: draws z in place of the prior, for instance an `AggregatedPosterior`.
+            latent: the distribution of z in place of the prior, such as an `AggregatedPosterior`.
         """
         check_context(y, self.context_dim, (num_rows,))
         p_z = self.prior(y) if latent is None else latent
@@ -180,19 +208,23 @@ class VAE(nn.Module):
         return self.decode(z, y).sample()
 
     def elbo(self, x: Tensor, y: Tensor | None = None, *, num_samples: int = 1) -> Tensor:
-        """A lower bound on log p(x) for each row, E_q[log p(x | z) + log p(z) − log q(z | x)], by Monte Carlo.
+        """Estimate E_q[log p(x | z) + log p(z) − log q(z | x)] ≤ log p(x) of each row.
 
         Arguments:
             x: rows, `(B, *x_shape)`.
             y: the context of each row, `(B, Y)`.
-            num_samples: the number S of draws that are averaged.
+            num_samples: the number S of draws of z that are averaged.
 
         Returns:
-            The estimate in nats, `(B,)`; differentiable where q(z | x) has `rsample`.
+            The Monte Carlo estimate in nats, `(B,)`; differentiable if q(z | x) has `rsample`.
+
+        Raises:
+            ValueError: if the VAE cannot score the rows.
         """
         if poutine.is_validation_enabled():
             self.check(x)
-        q_z, p_z = self.encode(x, y), self.prior(y)
+        q_z = self.encode(x, y)
+        p_z = self.prior(y)
         draw = q_z.rsample if q_z.has_rsample else q_z.sample
         z = draw(torch.Size([num_samples]))
         return (self.log_likelihood(x, z, y) + p_z.log_prob(z) - q_z.log_prob(z)).mean(0)
@@ -202,8 +234,8 @@ class VAE(nn.Module):
         """Refuse rows, `(*, *x_shape)`, that the VAE cannot score.
 
         Raises:
-            ValueError: if values are outside the likelihood's support, NaN is not expected, or a part is missing of what
-                has a joint distribution.
+            ValueError: if values lie outside the likelihood's support, NaN is not expected, or a
+                joint event is partly missing.
         """
         self._entries.check(x)
         self.likelihood.check(self._entries.complete(x, self.likelihood))
@@ -212,11 +244,17 @@ class VAE(nn.Module):
                 p_x = example(self.likelihood, torch.Size([self.latent_dim]), self.context_dim)
             self._entries.check_events(p_x, x)
 
-    def _of_observed(self, p_x: TorchDistribution, x: Tensor | None) -> tuple[TorchDistribution, Any]:
-        """p(x | z) of the observed entries of x alone, and an x that it can score."""
-        return (p_x, x) if x is None else self._entries.observed(p_x, x, self.likelihood)
+    def _of_observed(
+        self, p_x: TorchDistribution, x: Tensor | None
+    ) -> tuple[TorchDistribution, Any]:
+        """Return p(x | z) of only the observed entries, and an x that it can score."""
+        if x is None:
+            return p_x, x
+        return self._entries.observed(p_x, x, self.likelihood)
 
-    def _row_plate(self, x: Tensor | None, y: Tensor | None, num_rows: int | None, size: int | None) -> pyro.plate:
+    def _row_plate(
+        self, x: Tensor | None, y: Tensor | None, num_rows: int | None, size: int | None
+    ) -> pyro.plate:
         _refuse_row_plate()
         self._check_given(x, y)
         rows = num_rows_of(self.x_shape, x, y, num_rows, size)
@@ -224,13 +262,15 @@ class VAE(nn.Module):
             check_context(y, self.context_dim, x.shape[: -len(self.x_shape)])
         if size is None:
             return pyro.plate("data", rows, dim=-1)
-        # Not subsample_size: that would draw a random permutation.
+        # Not subsample_size, which would draw a random permutation.
         return pyro.plate("data", size, subsample=torch.arange(rows), dim=-1)
 
     def _check_given(self, x: Tensor | None, y: Tensor | None) -> None:
         check_context(y, self.context_dim)
         if y is not None and len(y.shape) < 2:
-            raise ValueError(f"'y' must have the shape (rows, {self.context_dim}), got {tuple(y.shape)}.")
+            raise ValueError(
+                f"'y' must have the shape (rows, {self.context_dim}), got {tuple(y.shape)}."
+            )
         if x is not None:
             check_shape(x, self.x_shape)
             if poutine.is_validation_enabled():
@@ -240,27 +280,34 @@ class VAE(nn.Module):
         return "" if self.missing is None else f"missing={self.missing!r}"
 
     def _register(self, *parts: nn.Module) -> None:
-        """Show the parameters of these parts to Pyro; a tensor that two parts share has one name."""
-        names = {parameter: f"{self._store_name}.{name}" for name, parameter in self.named_parameters()}
-        show((names[parameter], parameter) for part in parts for parameter in part.parameters())
+        """Show the parameters of these parts to Pyro; a tensor of two parts has one name."""
+        names = {parameter: name for name, parameter in self.named_parameters()}
+        named_parameters = []
+        for part in parts:
+            for parameter in part.parameters():
+                name = f"{self._store_name}.{names[parameter]}"
+                named_parameters.append((name, parameter))
+        show(named_parameters)
 
     def __getstate__(self) -> dict[str, Any]:
         make_picklable(self.parameters())
         return self.__dict__.copy()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # A deep copy and an unpickled VAE pass here: with the old name they would train the original.
+        # A copied or unpickled VAE gets a new name: with the old one it would train the original.
         super().__setstate__(state)
         self._store_name = unique_name(self)
 
 
 def _refuse_row_plate() -> None:
-    """Refuse a call inside a plate of the user's that lies where the rows do."""
-    if any(isinstance(messenger, IndepMessenger) and messenger.dim == -1 for messenger in _PYRO_STACK):
-        raise ValueError(
-            "vae.model and vae.guide bring their own row plate, so they cannot be called inside another plate at "
-            "dim -1: use vae.prior(), vae.likelihood(z) and vae.posterior(x) there."
-        )
+    """Refuse a call inside a plate of the user at dim −1, the dim of the rows."""
+    for messenger in _PYRO_STACK:
+        if isinstance(messenger, IndepMessenger) and messenger.dim == -1:
+            raise ValueError(
+                "vae.model and vae.guide bring their own row plate, so they cannot be called "
+                "inside another plate at dim -1: use vae.prior(), vae.likelihood(z) and "
+                "vae.posterior(x) there."
+            )
 
 
 def _weighted(kl_weight: float | Tensor) -> ScaleMessenger:

@@ -1,4 +1,4 @@
-"""Rows as they are stored, where they come from, and the x that is made of them."""
+"""Data: stored rows, their sources, and the transforms that make x from them."""
 
 from pyro_vae.data.batch import Batch
 from pyro_vae.data.batches import Batches, Shuffled, WithReplacement

@@ -1,4 +1,4 @@
-"""Arrays of numbers as tensors: their dtype, their highest level, and what a coarser dtype merges."""
+"""Arrays of numbers as tensors: dtype, highest level, and numbers that a coarser dtype merges."""
 
 from typing import Any, NamedTuple, TypeAlias
 
@@ -10,27 +10,32 @@ from pyro_vae.data.missing import filled
 
 Array: TypeAlias = Tensor | np.ndarray
 
-# Unsigned integers that torch stores and computes little with.
+# Unsigned integers that torch can store, but supports few operations on.
 _WIDE_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 _HIGHEST_BY_DTYPE = {"uint8": 255.0, "uint16": 65_535.0}
-# Up to here float32 holds each whole number.
+# float32 holds each whole number up to this one.
 _LARGEST = 2**24
-# Rows that are converted at a time, and rows and entries that are sorted at once: bound memory and time.
+# Rows that are converted at once, to bound the memory.
 _BLOCK_ROWS = 4096
+# Rows and entries that are sorted at once, to bound memory and time.
 _MAX_SORTED_ROWS = 1024
 _MAX_SORTED = 2**21
-# Of the real numbers in one element, the share of distinct ones that rounding may merge unmentioned:
-# among many rows a few always lie as close.
+# The share of distinct real numbers in one element that rounding may merge without a warning:
+# among many rows a few are always that close.
 _MERGED_SHARE = 0.1
 
 
 def as_tensor(array: Array, name: str = "data") -> Tensor:
-    """The array as a tensor that torch computes with, whatever its byte order.
+    """Return the array as a tensor that torch can compute with, for any byte order.
 
-    A numpy array is copied, and unsigned integers wider than 8 bits become int64.
+    A numpy array is copied. Unsigned integers wider than 8 bits become int64.
+
+    Arguments:
+        array: the array or tensor.
+        name: the argument that an error names.
 
     Raises:
-        ValueError: if it has a mask, or holds other than real numbers or whole numbers from 2^63.
+        ValueError: if the array has a mask, numbers that are not real, or whole numbers from 2^63.
     """
     array = as_array(array)
     tensor = array if isinstance(array, Tensor) else _from_numpy(array, name)
@@ -39,16 +44,17 @@ def as_tensor(array: Array, name: str = "data") -> Tensor:
     signed = tensor.to(torch.int64)
     if signed.numel() and signed.min() < 0:
         raise ValueError(
-            f"'{name}' must hold whole numbers below 2^63, got {signed[signed < 0][0].item() + 2**64}: "
-            "divide them, or convert them to float64."
+            f"'{name}' must hold whole numbers below 2^63, got "
+            f"{signed[signed < 0][0].item() + 2**64}: divide them, or convert them to float64."
         )
     return signed
 
 
 def without_mask(array: Any) -> Any:
-    """A masked array as real numbers that hold each of its numbers, with NaN where it is masked.
+    """Return a masked array as real numbers, with NaN for masked entries.
 
-    What has no mask stays as it is, and so does what holds no numbers.
+    The dtype is wide enough for each of its numbers. An array without a mask or without real
+    numbers is returned as it is.
     """
     if not isinstance(array, np.ma.MaskedArray) or not _is_real(array):
         return array
@@ -61,19 +67,19 @@ def without_mask(array: Any) -> Any:
 
 
 def as_array(numbers: Any) -> Array:
-    """Tensors and numpy arrays as they are; lists and tables of others as numpy arrays."""
+    """Return tensors and numpy arrays as they are, and lists and tables as numpy arrays."""
     return numbers if isinstance(numbers, Tensor) else np.asanyarray(numbers)
 
 
 def highest_level(array: Array, levels: Tensor) -> float:
-    """The highest level there can be, by what the numbers are.
+    """Return the highest possible level, inferred from the dtype.
 
-    It is 255 for uint8 and 65,535 for uint16, the highest there is for other whole numbers, and 1 for
-    real numbers and booleans.
+    It is 255 for uint8 and 65,535 for uint16. It is the highest number in the array for other
+    whole numbers, and 1 for real numbers and booleans.
 
     Arguments:
-        array: the numbers as they came.
-        levels: the same as `as_tensor` gives them, at least one.
+        array: the numbers as the user gave them.
+        levels: the same numbers as `as_tensor` returns them, at least one.
     """
     kind = _dtype_name(array)
     if kind in _HIGHEST_BY_DTYPE:
@@ -83,7 +89,7 @@ def highest_level(array: Array, levels: Tensor) -> float:
 
 
 class Merged(NamedTuple):
-    """Two numbers that a dtype cannot tell apart, and the element of a row where they are."""
+    """Two numbers that a dtype cannot distinguish, and their element in a row."""
 
     first: float
     second: float
@@ -91,14 +97,15 @@ class Merged(NamedTuple):
 
 
 def merged(levels: Tensor, dtype: torch.dtype) -> Merged | None:
-    """Two numbers that become one in a floating dtype, or None where nothing is lost that counts.
+    """Return two numbers that become equal in a floating dtype, or None without relevant loss.
 
-    A whole number counts always, up to where its own dtype ends to hold each of them. Real numbers
-    count where a tenth of the distinct ones in an element, among a thousand rows, are merged.
+    A loss in whole numbers is always relevant, as far as their own dtype holds each whole number.
+    A loss in real numbers is relevant if a tenth of the distinct ones in an element, among a
+    thousand rows, are merged.
 
     Arguments:
-        levels: `(N, *x_shape)`.
-        dtype: what they are converted to.
+        levels: the numbers, `(N, *x_shape)`.
+        dtype: the dtype that they are converted to.
     """
     if _holds_all(dtype, levels.dtype):
         return None
@@ -117,27 +124,29 @@ def _from_numpy(array: np.ndarray, name: str) -> Tensor:
     if not _is_real(array) or isinstance(array, np.ma.MaskedArray):
         kind = f"{type(array).__name__} of {array.dtype}"
         raise ValueError(f"'{name}' must be an array of real numbers without a mask, got {kind}.")
-    # A copy: torch shares memory, and can do so neither with read-only arrays nor with reversed ones.
+    # A copy, since torch cannot share memory with read-only or reversed arrays.
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
 
 
 def _is_real(array: np.ndarray) -> bool:
-    """True if the array holds real numbers that torch has a dtype for."""
+    """Return True if the array holds real numbers that torch has a dtype for."""
     return array.dtype.kind in "buif" and array.dtype.itemsize <= 8
 
 
 def _observed(values: Tensor) -> Tensor:
-    """The values with 0 for what is missing; whole numbers stay whole."""
+    """Return the values with 0 for missing ones; whole numbers keep their dtype."""
     return filled(values, 0.0) if values.is_floating_point() else values
 
 
 def _dtype_name(array: Array) -> str:
-    """The name of the dtype, without its byte order."""
-    return str(array.dtype).removeprefix("torch.") if isinstance(array, Tensor) else array.dtype.name
+    """Return the name of the dtype, without its byte order."""
+    if isinstance(array, Tensor):
+        return str(array.dtype).removeprefix("torch.")
+    return array.dtype.name
 
 
 def _holds_all(dtype: torch.dtype, stored: torch.dtype) -> bool:
-    """True if the floating dtype holds each number of the stored one."""
+    """Return True if the floating dtype holds each number of the stored dtype."""
     if stored == torch.bool:
         return True
     if stored.is_floating_point:
@@ -146,8 +155,11 @@ def _holds_all(dtype: torch.dtype, stored: torch.dtype) -> bool:
 
 
 def _merged_whole(rows: Tensor, dtype: torch.dtype) -> tuple[float, float, int] | None:
-    """A whole number that changes, what it changes to, and its column; of columns of whole numbers."""
-    largest = int(2 / torch.finfo(dtype).eps)  # of a row of whole numbers without a gap
+    """Return a whole number that changes, its new value and its column, or None.
+
+    Only columns that hold nothing but whole numbers count.
+    """
+    largest = int(2 / torch.finfo(dtype).eps)  # dtype holds each whole number up to this one
     blocks = rows.split(_BLOCK_ROWS)
     if all(bool((_observed(block).abs() <= largest).all()) for block in blocks):
         return None
@@ -168,7 +180,7 @@ def _merged_whole(rows: Tensor, dtype: torch.dtype) -> tuple[float, float, int] 
 
 
 def _is_whole(values: Tensor) -> Tensor:
-    """True where a value is missing, or a whole number that its dtype tells from its neighbours."""
+    """Return a mask: True for missing values and for whole numbers that the dtype holds."""
     if not values.is_floating_point():
         return torch.ones_like(values, dtype=torch.bool)
     known = _observed(values)
@@ -176,9 +188,10 @@ def _is_whole(values: Tensor) -> Tensor:
 
 
 def _merged_real(rows: Tensor, dtype: torch.dtype) -> tuple[float, float, int] | None:
-    """Two neighbours that become one, and their column; of columns where these are many."""
+    """Return two neighbours that become equal and their column, or None if they are few."""
     num_rows = min(_MAX_SORTED_ROWS, max(2, _MAX_SORTED // rows.shape[1]))
-    values = rows[:: -(-len(rows) // num_rows)].T.contiguous().sort().values
+    step = -(-len(rows) // num_rows)
+    values = rows[::step].T.contiguous().sort().values
     rounded = values.to(dtype)
     differ = values[:, 1:] > values[:, :-1]
     is_lost = differ & ~(rounded[:, 1:] > rounded[:, :-1])
@@ -192,5 +205,5 @@ def _merged_real(rows: Tensor, dtype: torch.dtype) -> tuple[float, float, int] |
 
 
 def _is_changed(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """True where a value is another one after conversion; what is missing stays so."""
+    """Return a mask: True for values that the conversion changes; a missing value is unchanged."""
     return (values.to(dtype).to(values.dtype) != values) & ~values.isnan()

@@ -1,4 +1,4 @@
-"""A batch: some rows x, with their context y where a VAE takes one."""
+"""A batch of rows x, with their context y if a VAE takes one."""
 
 from typing import NamedTuple
 
@@ -9,8 +9,8 @@ class Batch(NamedTuple):
     """Rows x with their context y; `vae.encode(*batch)` and `vae.model(*batch)` take both.
 
     Arguments:
-        x: `(B, *x_shape)`.
-        y: `(B, Y)`; None for a VAE without a context.
+        x: the rows, `(B, *x_shape)`.
+        y: their context, `(B, Y)`; None for a VAE without a context.
 
     Example:
         >>> from pyro_vae.data import Batch
@@ -24,7 +24,7 @@ class Batch(NamedTuple):
 
     @property
     def num_rows(self) -> int:
-        """The number B of rows."""
+        """Number B of rows."""
         return len(self.x)
 
     def take(self, index: Tensor | slice) -> "Batch":

@@ -1,4 +1,4 @@
-"""Batches: how the rows of an epoch are dealt."""
+"""Batches: ways to divide the rows of an epoch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from pyro_vae.support.checks import whole
 
 
 class Batches(ABC):
-    """How the rows of one epoch are dealt into batches.
+    """Rule that divides the rows of one epoch into batches.
 
     A subclass defines `num_batches` and `indices`.
 
     Arguments:
-        size: the rows of a batch.
+        size: the number of rows in a batch.
     """
 
     def __init__(self, size: int) -> None:
@@ -23,23 +23,23 @@ class Batches(ABC):
 
     @abstractmethod
     def num_batches(self, num_rows: int) -> int:
-        """How many batches an epoch has."""
+        """Return the number of batches in an epoch."""
 
     def num_dealt(self, num_rows: int) -> int:
-        """How many rows an epoch deals out, the repeated ones included."""
+        """Return the number of rows in an epoch, counting a repeated row each time."""
         return self.num_batches(num_rows) * self.size
 
     @abstractmethod
     def indices(self, num_rows: int) -> Iterator[Tensor]:
-        """The row numbers of each batch of one epoch, drawn from torch's default generator."""
+        """Return the row numbers of each batch of one epoch, from torch's default generator."""
 
 
 class Shuffled(Batches):
-    """Every row once an epoch, in a random order.
+    """Every row once in an epoch, in a random order.
 
     Arguments:
-        size: the rows of a batch.
-        drop_last: leave out a last batch that is shorter.
+        size: the number of rows in a batch.
+        drop_last: omit a last batch that is shorter.
 
     Example:
         >>> [len(index) for index in Shuffled(size=4).indices(10)]
@@ -57,15 +57,16 @@ class Shuffled(Batches):
         return min(num_rows, super().num_dealt(num_rows))
 
     def indices(self, num_rows: int) -> Iterator[Tensor]:
-        return iter(torch.randperm(num_rows).split(self.size)[: self.num_batches(num_rows)])
+        batches = torch.randperm(num_rows).split(self.size)
+        return iter(batches[: self.num_batches(num_rows)])
 
 
 class WithReplacement(Batches):
-    """A fixed number of batches an epoch, each row of each drawn from all rows alike.
+    """A fixed number of batches in an epoch, whose rows are drawn uniformly from all rows.
 
     Arguments:
-        size: the rows of a batch.
-        batches: the number of batches an epoch.
+        size: the number of rows in a batch.
+        batches: the number of batches in an epoch.
 
     Example:
         >>> [len(index) for index in WithReplacement(size=4, batches=3).indices(10)]

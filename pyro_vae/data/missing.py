@@ -5,10 +5,11 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-# How missing entries are marked; None: there may be none.
+# The mark of missing entries; None allows no missing entry.
 Missing: TypeAlias = Literal["nan"] | None
 
 
 def filled(x: Tensor, value: float | Tensor) -> Tensor:
-    """x with this value, a number or a tensor that broadcasts with x, where it is missing."""
-    return torch.where(x.isnan(), value.to(x) if isinstance(value, Tensor) else value, x)
+    """Return x with this value, a number or a tensor that broadcasts with x, where x is NaN."""
+    filler = value.to(x) if isinstance(value, Tensor) else value
+    return torch.where(x.isnan(), filler, x)

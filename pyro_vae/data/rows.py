@@ -1,4 +1,4 @@
-"""Rows of data in memory as they came, and the batches that are taken from them."""
+"""Rows of data in memory as they are stored, and the batches taken from them."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,48 +16,52 @@ from pyro_vae.support.channels import channels_first, check_channels_first
 from pyro_vae.support.checks import check_max_level
 from pyro_vae.support.streams import stream
 
-# Rows that are converted at a time where a whole data set is passed over: bounds the memory.
+# Rows that are converted at once in a pass over the data set, to bound the memory.
 _BLOCK_ROWS = 4096
-_WAY_OUT = "set 'channels_last' of Rows or ArrayFile to true for (H, W, C), or to false for (C, H, W)."
+_WAY_OUT = (
+    "set 'channels_last' of Rows or ArrayFile to true for (H, W, C), or to false for (C, H, W)."
+)
 
 
 class Prepared(NamedTuple):
-    """Levels that a transform has checked and prepared, and their highest."""
+    """Levels that a transform has checked and prepared, and their highest level."""
 
     levels: Tensor
     transform: Transform
     max_level: float
 
     def holds(self, levels: Tensor, transform: Transform, max_level: float) -> bool:
-        """True if it is these levels that are prepared, for this transform."""
+        """Return True if these levels are prepared for this transform and highest level."""
         is_same = self.levels is levels and self.transform is transform
         return is_same and self.max_level == max_level
 
 
 @dataclass(frozen=True, init=False)
 class Rows:
-    """Rows of data as they are stored, with the transform that makes them x.
+    """Rows of data as they are stored, with the transform that makes x from them.
 
-    The transform is checked and prepared here: `FixedDraw` draws. Rows that are made of others, by
-    `take`, `to` or `dataclasses.replace`, are not prepared again. An entry that is NaN, or that a
-    numpy array masks, is missing: it stays NaN, and the transform acts on the others.
+    The constructor checks the levels and prepares them with the transform: `FixedDraw` draws here.
+    Rows made from other rows by `take`, `to` or `dataclasses.replace` are not prepared again. An
+    entry that is NaN, or masked in a numpy array, is missing: it stays NaN, and the transform acts
+    on the other entries.
 
     Arguments:
-        levels: `(N, *x_shape)`, a tensor or array of any real dtype, or what numpy makes one of.
+        levels: the stored numbers, `(N, *x_shape)`: a tensor, an array of any real dtype, or
+            anything that numpy turns into one.
         transform: makes x from levels.
-        max_level: the highest level there can be. When omitted it is 255 for uint8 and 65,535 for
-            uint16, the highest there is for other whole numbers, and 1 for real numbers and booleans.
-        labels: what else is known of each row, if anything: a whole number from 0, `(N,)`, or a
-            vector, `(N, Y)`.
-        part: 0 for training, 1 for validation and 2 for test rows, each with a `FixedDraw` of its own.
+        max_level: the highest possible level. When omitted it is 255 for uint8, 65,535 for uint16,
+            the highest number present for other whole numbers, and 1 for real numbers and booleans.
+        labels: a label for each row, if any: a whole number from 0, `(N,)`, or a vector, `(N, Y)`.
+        part: 0 for training, 1 for validation and 2 for test rows; each part has its own stream
+            for `FixedDraw`.
         channels_last: True for images `(N, H, W, C)`, which become `(N, C, H, W)`; False for rows
             that stay as they are. When omitted, rows of a shape like (32, 32, 3) are refused.
-        prepared: what is prepared already; found, not given.
-        has_missing: whether any entry is missing; found, not given.
+        prepared: the prepared levels, set internally.
+        has_missing: True if any entry is missing, set internally.
 
     Raises:
-        ValueError: if the levels have no rows, or hold infinity or other than real numbers; if the
-            transform refuses them; if labels or `max_level` do not fit.
+        ValueError: if there are no rows, or a level is infinite or no real number; if the transform
+            refuses the levels; if labels or `max_level` do not fit.
 
     Example:
         >>> rows = Rows(torch.arange(6).reshape(3, 2), UnitInterval())
@@ -114,77 +118,93 @@ class Rows:
 
     @property
     def x_shape(self) -> torch.Size:
-        """The shape of one row."""
+        """Shape of one row."""
         return self.levels.shape[1:]
 
     def batch(self, index: Tensor | slice, dtype: torch.dtype | None = None) -> Tensor:
-        """x of the rows at `index`, in this dtype or in torch's default one; warns where that merges levels."""
+        """Return x of the rows at `index`, in this dtype or in torch's default dtype.
+
+        It warns if the dtype merges levels.
+        """
         self._warn_of_merged(dtype or torch.get_default_dtype())
         return self.x(self.levels[index], dtype)
 
     def x(self, levels: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """x from stored levels, `(*, *x_shape)`, in this dtype or in torch's default one; drawn where it is random."""
+        """Return x from stored levels, `(*, *x_shape)`, in this dtype or in torch's default dtype.
+
+        A random transform draws anew in each call.
+        """
         return self._made_by(self.transform, levels, dtype)
 
     def context(self, size: int) -> Tensor | None:
-        """y of all rows, `(N, size)`, for a VAE with a context of that size: vectors as they are, labels one-hot.
+        """Return y of all rows, `(N, size)`, or None for size 0.
+
+        Vectors stay as they are; labels become one-hot.
+
+        Arguments:
+            size: the size Y of the context that the VAE takes.
 
         Raises:
-            ValueError: no labels, labels beyond the size, or vectors of another size.
+            ValueError: if there are no labels, labels beyond the size, or vectors of another size.
         """
         if not size:
             return None
         labels = self.labels
         if labels is None:
-            raise ValueError(f"'data' must have labels for a VAE with a context y of {size}, got none.")
+            raise ValueError(
+                f"'data' must have labels for a VAE with a context y of {size}, got none."
+            )
         has_vectors = labels.dim() == 2
         if has_vectors:
             is_context = labels.shape[1] == size and bool(torch.isfinite(labels).all())
         else:
             numbers = labels.long()  # torch compares no wide unsigned integers
-            is_context = not labels.is_floating_point() and bool(((numbers >= 0) & (numbers < size)).all())
+            is_inside = bool(((numbers >= 0) & (numbers < size)).all())
+            is_context = is_inside and not labels.is_floating_point()
         if not is_context:
             raise ValueError(
-                f"'data' must have labels 0 ... {size - 1}, or finite vectors of {size} numbers, for a VAE with a context y "
-                f"of {size}, got {labels.dtype} of the shape {tuple(labels.shape)}."
+                f"'data' must have labels 0 ... {size - 1}, or finite vectors of {size} numbers, "
+                f"for a VAE with a context y of {size}, got {labels.dtype} of the shape "
+                f"{tuple(labels.shape)}."
             )
         if labels.is_floating_point():
             return labels
-        return (labels if has_vectors else torch.nn.functional.one_hot(labels.long(), size)).to(
-            torch.get_default_dtype()
-        )
+        y = labels if has_vectors else torch.nn.functional.one_hot(labels.long(), size)
+        return y.to(torch.get_default_dtype())
 
     def blocks(self, num_rows: int = _BLOCK_ROWS) -> Iterator[slice]:
-        """The rows in slices of at most `num_rows`."""
+        """Yield slices of at most `num_rows` rows that cover all rows."""
         return (slice(start, start + num_rows) for start in range(0, len(self), num_rows))
 
     def mean(self) -> Tensor:
-        """The mean of x over the rows, `x_shape`, with random transforms at their expectation.
+        """Return the mean of x over the rows, `x_shape`; a random transform has its expectation.
 
-        Each element is averaged over the rows in which it is observed; one that never is has the mean 0.
+        Each element is averaged over the rows in which it is observed. An element that is never
+        observed has the mean 0.
         """
         return self._averaged(self.transform.mean)
 
     def std(self) -> Tensor:
-        """The standard deviation of x over the rows, `x_shape`, with the spread of the draws of a random transform.
+        """Return the standard deviation of x, `x_shape`, including the spread of random draws.
 
-        Its square is the mean of (E[x | level] − E[x])² + Var[x | level] over the rows in which the element is observed;
-        an element that never is has the standard deviation 0.
+        Its square is the mean of (E[x | level] − E[x])² + Var[x | level] over the rows in which
+        the element is observed. An element that is never observed has the standard deviation 0.
         """
         transform = self.transform
-        with stream(0, device=self.levels.device):  # the caller's random state has no part in it
+        with stream(0, device=self.levels.device):  # independent of the caller's random state
             mean = self._averaged(transform.mean, torch.float64)
 
             def square(levels: Tensor, max_level: float) -> Tensor:
-                return (transform.mean(levels, max_level) - mean) ** 2 + transform.variance(levels, max_level)
+                deviation = transform.mean(levels, max_level) - mean
+                return deviation**2 + transform.variance(levels, max_level)
 
             return self._averaged(square, torch.float64).sqrt().to(torch.get_default_dtype())
 
     def check_varied(self) -> None:
-        """Refuse rows that are all the same, but for what is missing, from which nothing can be learnt.
+        """Refuse rows that are all equal except for missing entries: nothing can be learnt there.
 
         Raises:
-            ValueError: every row is the same.
+            ValueError: if all rows are equal.
         """
         first = self._first_observed() if self.has_missing else self.levels[0]
         blocks = (self.levels[block] for block in self.blocks())
@@ -192,16 +212,25 @@ class Rows:
             raise ValueError(f"'data' must vary from row to row, got {len(self)} equal rows.")
 
     def _made_by(
-        self, function: Callable[[Tensor, float], Tensor], levels: Tensor, dtype: torch.dtype | None = None
+        self,
+        function: Callable[[Tensor, float], Tensor],
+        levels: Tensor,
+        dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """The function of levels, which are converted first; what is missing stays so, and is 0 for the function."""
+        """Return a function of the converted levels.
+
+        The function receives 0 for a missing level. Its output there is replaced by NaN.
+        """
         levels = levels.to(dtype or torch.get_default_dtype())
         if not self.has_missing:
             return function(levels, self.max_level)
-        return torch.where(levels.isnan(), torch.nan, function(filled(levels, 0.0), self.max_level))
+        values = function(filled(levels, 0.0), self.max_level)
+        return torch.where(levels.isnan(), torch.nan, values)
 
-    def _averaged(self, function: Callable[[Tensor, float], Tensor], dtype: torch.dtype | None = None) -> Tensor:
-        """The mean of a function of levels over the rows in which an element is observed, `x_shape`."""
+    def _averaged(
+        self, function: Callable[[Tensor, float], Tensor], dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """Return the mean of a function of levels over observed entries, `x_shape`."""
         sums = []
         counts = []
         for block in self.blocks():
@@ -211,7 +240,7 @@ class Rows:
         return torch.stack(sums).sum(0) / torch.stack(counts).sum(0).clamp(min=1)
 
     def _first_observed(self) -> Tensor:
-        """The first level that is observed of each element, `x_shape`."""
+        """Return the first observed level of each element, `x_shape`."""
         place = (~self.levels.isnan()).int().argmax(0, keepdim=True)  # the first of equal ones
         return self.levels.gather(0, place).squeeze(0)
 
@@ -219,11 +248,12 @@ class Rows:
         labels = self.labels
         if labels is not None and (labels.dim() not in (1, 2) or len(labels) != len(self)):
             raise ValueError(
-                f"'labels' must have the shape ({len(self)},) or ({len(self)}, Y), got {tuple(labels.shape)}."
+                f"'labels' must have the shape ({len(self)},) or ({len(self)}, Y), got "
+                f"{tuple(labels.shape)}."
             )
 
     def _warn_of_merged(self, dtype: torch.dtype) -> None:
-        """Say once that a dtype cannot tell levels apart."""
+        """Warn once that a dtype cannot distinguish levels."""
         if dtype in self._converted_to:
             return
         self._converted_to.add(dtype)
@@ -233,38 +263,47 @@ class Rows:
             place = found.place[0] if len(found.place) == 1 else found.place
             warnings.warn(
                 f"'data' hold numbers that {name} cannot tell apart, such as {found.first} and "
-                f"{found.second} in element {place} of a row: subtract an offset there, rescale it, or "
-                "use a VAE in float64 (vae.double()).",
+                f"{found.second} in element {place} of a row: subtract an offset there, rescale "
+                "it, or use a VAE in float64 (vae.double()).",
                 stacklevel=3,
             )
 
     def to(self, device: torch.device | str) -> "Rows":
-        """The same rows, stored on a device."""
+        """Return the same rows, stored on a device."""
         return self._with_levels(self.levels.to(device), self.labels)
 
     def take(self, index: Tensor | slice) -> "Rows":
-        """The rows at `index`."""
-        return self._with_levels(self.levels[index], None if self.labels is None else self.labels[index])
+        """Return the rows at `index`."""
+        labels = None if self.labels is None else self.labels[index]
+        return self._with_levels(self.levels[index], labels)
 
     def _with_levels(self, levels: Tensor, labels: Tensor | None) -> "Rows":
-        """The same with other levels, which are prepared already."""
+        """Return rows with other levels, which are prepared already."""
         prepared = Prepared(levels, self.transform, self.max_level)
         return replace(self, levels=levels, labels=labels, prepared=prepared)
 
     def content_order(self) -> Tensor:
-        """An order of the rows, `(N,)`, that depends on what they hold and not on how they are arranged.
+        """Return an order of the rows, `(N,)`, that depends on their contents alone.
 
-        Rows with the same levels are told apart by their labels.
+        Labels decide between rows with the same levels.
         """
         parts = [self.levels] if self.labels is None else [self.labels, self.levels]
-        return torch.from_numpy(np.lexsort([_content_keys(part) for part in parts]))  # by the last part first
+        keys = [_content_keys(part) for part in parts]
+        return torch.from_numpy(np.lexsort(keys))  # the last key comes first
 
 
 def _stored(levels: Array, channels_last: bool | None) -> Tensor:
-    """The levels as a tensor of rows, with the channels of images first."""
+    """Return the levels as a tensor of rows, with the channels of images first.
+
+    Raises:
+        ValueError: if there are no rows of real numbers, or the channels seem to be last.
+    """
     stored = as_tensor(without_mask(levels))
     if stored.dim() < 2 or stored.numel() == 0:
-        raise ValueError(f"'data' must have the shape (rows, ...) with at least one row, got {tuple(stored.shape)}.")
+        raise ValueError(
+            "'data' must have the shape (rows, ...) with at least one row, got "
+            f"{tuple(stored.shape)}."
+        )
     if stored.is_complex():
         raise ValueError(f"'data' must hold real numbers, got {stored.dtype}.")
     if channels_last:
@@ -275,7 +314,7 @@ def _stored(levels: Array, channels_last: bool | None) -> Tensor:
 
 
 def _has_missing(levels: Tensor) -> bool:
-    """True if an entry is NaN.
+    """Return True if an entry is NaN.
 
     Raises:
         ValueError: if an entry is infinite.
@@ -294,7 +333,7 @@ def _num_not_finite(levels: Tensor) -> str:
 def _prepared(
     levels: Tensor, has_missing: bool, transform: Transform, max_level: float, part: int
 ) -> tuple[Tensor, float]:
-    """The levels that a transform stores, and their highest; it does not see what is missing."""
+    """Return the levels that a transform stores, and their highest; it sees 0 for a missing one."""
     known = filled(levels, 0.0) if has_missing else levels
     transform.check(known, max_level)
     prepared, max_level = transform.prepare(known, max_level, part)
@@ -307,21 +346,21 @@ Data: TypeAlias = Rows | Array | tuple[Array, Array]
 
 
 def as_rows(data: Data, context_dim: int | None = None, missing: Missing = None) -> Rows:
-    """Rows of data that are x already, or of a pair (x, y) with their contexts.
+    """Return data as rows: rows as they are, x without a transform, or a pair (x, y).
 
     Arguments:
         data: the data.
-        context_dim: the size of the context that the VAE takes which they are for; with 0 a pair is refused.
-        missing: what the VAE was made with: `"nan"` takes NaN, and what a numpy array masks, as missing.
+        context_dim: the size of the context that the VAE takes; with 0 a pair is refused.
+        missing: the setting of the VAE; `"nan"` takes NaN and masked entries as missing.
 
     Raises:
-        ValueError: NaN or a mask, unless `missing` allows for it; what `Rows` refuses.
+        ValueError: if the data have NaN or a mask and `missing` is None, or `Rows` refuses them.
     """
     rows = _as_rows(data, context_dim, missing)
     if missing is None and rows.has_missing:
         raise ValueError(
-            f"'data' must be finite, got {_num_not_finite(rows.levels)}: only a VAE made with missing=\"nan\" takes NaN, as "
-            "missing."
+            f"'data' must be finite, got {_num_not_finite(rows.levels)}: "
+            'only a VAE made with missing="nan" takes NaN, as missing.'
         )
     return rows
 
@@ -333,19 +372,26 @@ def _as_rows(data: Data, context_dim: int | None, missing: Missing) -> Rows:
         if len(data) != 2:
             raise ValueError(f"'data' must be rows x or a pair (x, y), got a tuple of {len(data)}.")
         if context_dim == 0:
-            raise ValueError("'data' must be rows x without a context y for a VAE whose parts take none, got a pair.")
+            raise ValueError(
+                "'data' must be rows x without a context y for a VAE whose parts take none, got "
+                "a pair."
+            )
         x, y = data
         return replace(_as_rows(x, None, missing), labels=as_tensor(y))
     if missing is None and isinstance(data, np.ma.MaskedArray):
-        raise ValueError(f"'data' must be an array of real numbers without a mask, got MaskedArray of {data.dtype}.")
+        raise ValueError(
+            "'data' must be an array of real numbers without a mask, got MaskedArray of "
+            f"{data.dtype}."
+        )
     return Rows(data, Identity())
 
 
 def _content_keys(values: Tensor) -> np.ndarray:
-    """A number for each row, `(N,)`, that is the same for rows which hold the same."""
+    """Return a number for each row, `(N,)`, that is equal for rows with equal contents."""
     if values.is_floating_point():
-        values = torch.where(values.isnan(), torch.nan, values)  # which have many bit patterns
+        values = torch.where(values.isnan(), torch.nan, values)  # NaN has many bit patterns
     rows = values.cpu().contiguous().view(torch.uint8).reshape(len(values), -1).numpy()
     words = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8))).view(np.uint64)
-    factors = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64) * 2 + 1
+    generator = np.random.default_rng(0)
+    factors = generator.integers(2**63, size=words.shape[1], dtype=np.uint64) * 2 + 1
     return words @ factors

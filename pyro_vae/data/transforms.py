@@ -1,4 +1,4 @@
-"""Transforms: what turns the stored levels of a batch into the x that the model sees, binarisation included."""
+"""Transforms from the stored levels of a batch to the x of the model, such as binarisation."""
 
 from abc import ABC, abstractmethod
 
@@ -7,39 +7,54 @@ from torch import Tensor
 
 from pyro_vae.support.streams import stream_seed
 
+# Rows that are drawn at once, to bound the memory. Draws may depend on it.
+_BLOCK_ROWS = 4096
+
 
 class Transform(ABC):
-    """What turns stored levels into x.
+    """Transform from stored levels to x.
 
-    A subclass defines `__call__`, and `prepare` where something is done once, when `Rows` are made. Where a level is
-    missing it is shown 0, and what it makes of that is left out.
+    A subclass defines `__call__`. It defines `prepare` if something is done once, when `Rows` are
+    made. It receives 0 for a missing level; its output there is replaced by NaN.
     """
 
     @abstractmethod
     def __call__(self, levels: Tensor, max_level: float) -> Tensor:
-        """x from levels of the same shape in 0 … max_level; random draws come from torch's default generator."""
+        """Return x from levels of the same shape in 0 … max_level.
+
+        Random draws come from torch's default generator.
+        """
 
     def check(self, levels: Tensor, max_level: float) -> None:
-        """Raise a `ValueError` of one sentence when levels lie outside 0 … max_level."""
-        lowest, highest = levels.min().item(), levels.max().item()  # torch compares whole numbers in float32
+        """Refuse levels outside 0 … max_level.
+
+        Raises:
+            ValueError: if a level lies outside, in one sentence.
+        """
+        # As Python numbers, since torch compares whole numbers in float32.
+        lowest = levels.min().item()
+        highest = levels.max().item()
         if lowest < 0 or highest > max_level:
             raise ValueError(
-                f"'data' must lie in 0 ... {max_level:g} for the transform {self!r}, got values from "
-                f"{lowest:g} to {highest:g}{_way_out(levels, max_level)}."
+                f"'data' must lie in 0 ... {max_level:g} for the transform {self!r}, got values "
+                f"from {lowest:g} to {highest:g}{_way_out(levels, max_level)}."
             )
 
     def mean(self, levels: Tensor, max_level: float) -> Tensor:
-        """E[x] given the levels; a transform that draws x defines it."""
+        """Return E[x] given the levels; a random transform must define it."""
         return self(levels, max_level)
 
     def variance(self, levels: Tensor, max_level: float) -> Tensor:
-        """Var[x] given the levels; of a transform that draws x, an unbiased estimate from one draw."""
+        """Return Var[x] given the levels, or an unbiased estimate from one random draw."""
         return (self(levels, max_level) - self.mean(levels, max_level)) ** 2
 
     def prepare(self, levels: Tensor, max_level: float, part: int) -> tuple[Tensor, float]:
-        """The levels to store instead, and their highest; `part` numbers the training, validation and test rows 0, 1, 2.
+        """Return the levels to store instead, and their highest; by default those given.
 
-        Levels that are prepared already stay as they are.
+        Arguments:
+            levels: the levels, `(N, *x_shape)`.
+            max_level: their highest possible level.
+            part: 0 for training, 1 for validation and 2 for test rows.
         """
         return levels, max_level
 
@@ -49,39 +64,44 @@ class Transform(ABC):
 
 
 class Identity(Transform):
-    """The stored levels as they are: whole numbers for a Binomial, real numbers for a Normal."""
+    """Stored levels as they are: whole numbers for a Binomial, real numbers for a Normal."""
 
     def check(self, levels: Tensor, max_level: float) -> None:
-        """Any levels will do."""
+        """Accept any levels."""
 
     def __call__(self, levels: Tensor, max_level: float) -> Tensor:
         return levels
 
 
 class UnitInterval(Transform):
-    """Grey levels in [0, 1]: levels divided by the highest."""
+    """Grey levels in [0, 1]: x = level / max_level."""
 
     def __call__(self, levels: Tensor, max_level: float) -> Tensor:
         return levels / max_level
 
 
 class OpenUnitInterval(Transform):
-    """Whole levels inside (0, 1), for likelihoods without the ends: x = (level + ½) / (max_level + 1)."""
+    """Whole levels moved into (0, 1), without the ends: x = (level + ½) / (max_level + 1)."""
 
     def check(self, levels: Tensor, max_level: float) -> None:
         super().check(levels, max_level)
         if levels.is_floating_point() and not (levels == levels.round()).all():
-            raise ValueError("'data' must hold whole levels for the transform OpenUnitInterval, got fractions.")
+            raise ValueError(
+                "'data' must hold whole levels for the transform OpenUnitInterval, got fractions."
+            )
 
     def __call__(self, levels: Tensor, max_level: float) -> Tensor:
         return (levels + 0.5) / (max_level + 1)
 
 
 class Threshold(Transform):
-    """Binary x: 1 where the grey level is greater than a threshold.
+    """Binary x: 1 for a grey level greater than a threshold, and 0 if not.
 
     Arguments:
-        threshold: in [0, 1).
+        threshold: the threshold as a share of `max_level`, in [0, 1).
+
+    Raises:
+        ValueError: if the threshold is not in [0, 1).
     """
 
     def __init__(self, threshold: float = 0.5) -> None:
@@ -94,10 +114,12 @@ class Threshold(Transform):
 
 
 class FixedDraw(Transform):
-    """Binary x, drawn once with the grey levels as probabilities; the test rows have a random stream of their own.
+    """Binary x, drawn once with the grey levels as probabilities.
+
+    Training, validation and test rows have random streams of their own.
 
     Arguments:
-        seed: the draw.
+        seed: names the random streams.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -108,15 +130,15 @@ class FixedDraw(Transform):
 
     def prepare(self, levels: Tensor, max_level: float, part: int) -> tuple[Tensor, float]:
         generator = torch.Generator().manual_seed(stream_seed(self.seed, part))
-        drawn = [
-            torch.bernoulli(block.float() / max_level, generator=generator).to(torch.bool)
-            for block in levels.split(4096)
-        ]
-        return torch.cat(drawn), 1.0  # a byte each, and known to be 0 or 1 by the dtype
+        drawn = []
+        for block in levels.split(_BLOCK_ROWS):
+            x = torch.bernoulli(block.float() / max_level, generator=generator)
+            drawn.append(x.to(torch.bool))  # one byte, and the dtype shows that it is 0 or 1
+        return torch.cat(drawn), 1.0
 
 
 class DynamicDraw(Transform):
-    """Binary x, drawn afresh in every batch with the grey levels as probabilities.
+    """Binary x, drawn anew in each batch with the grey levels as probabilities.
 
     References:
         On the quantitative analysis of deep belief networks, Salakhutdinov and Murray, 2008.
@@ -134,8 +156,11 @@ class DynamicDraw(Transform):
 
 
 def _way_out(levels: Tensor, max_level: float) -> str:
-    """Advice on real numbers above 1, their highest level by default."""
+    """Return advice on real numbers above 1, which is their highest level by default."""
     if not levels.is_floating_point() or max_level != 1 or levels.min() < 0:
         return ""
     kind = "whole levels" if (levels == levels.round()).all() else "levels"
-    return f", which look like {kind} stored as real numbers: give their highest as 'max_level', 255 for 8 bits"
+    return (
+        f", which look like {kind} stored as real numbers: give their highest as 'max_level', "
+        "255 for 8 bits"
+    )

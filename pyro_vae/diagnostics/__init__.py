@@ -1,4 +1,4 @@
-"""Is this posterior right? Calibration, annealing, gaps and collapse."""
+"""Diagnostics of the posterior q(z | x): calibration, annealing, gaps and collapse."""
 
 from pyro_vae.diagnostics.calibration import Calibration, calibrate
 from pyro_vae.diagnostics.collapse import CollapseReport, collapse_report

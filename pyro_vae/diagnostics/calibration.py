@@ -1,4 +1,4 @@
-"""Simulation-based calibration: whether draws from q(z | x) could have come from the posterior p(z | x)."""
+"""Simulation-based calibration: a test that draws from q(z | x) are draws from p(z | x)."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
@@ -14,31 +14,35 @@ from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
 
-# From x, `(B, *x_shape)`, y, `(B, Y)` or None, and the number L of draws to draws of z, `(L, B, D)`.
+# A function from x, `(B, *x_shape)`, y, `(B, Y)` or None, and the number L of draws to draws of z,
+# `(L, B, D)`.
 Draw: TypeAlias = Callable[[Tensor, Tensor | None, int], Tensor]
 
-# Draws times rows that pass through the decoder at once: bounds the memory.
+# Draws times rows that pass through the decoder at once, to bound the memory.
 _CHUNK = 5_000
-# Rows that a bin holds on average, for chi-squared to be the distribution of the statistic as far out as Bonferroni goes.
+# Mean rows per bin; with fewer, the chi-squared approximation fails in the tail that Bonferroni
+# uses.
 _ROWS_PER_BIN = 40
-# Fewer bins see no shape; more of them dilute the few that differ.
+# Fewer bins show no shape; more bins dilute the few that differ.
 _MIN_BINS, _MAX_BINS = 5, 20
 LEAST_ROWS = _MIN_BINS * _ROWS_PER_BIN
-# Standard errors from which on the mean or the variance of ranks says what is wrong.
+# A mean or variance of ranks this many standard errors off gives the fault its name.
 _NAMED_FROM = 3.0
-# Names that a verdict lists for one fault.
+# Most names that a verdict lists for one fault.
 _LISTED = 8
 
 
 class Coverage(NamedTuple):
-    """How often a central interval of the draws holds the z* that made x.
+    """Share of rows in which a central interval of the draws holds the z* that made x.
 
     Arguments:
-        level: the level asked for.
-        nominal: the level that an exact posterior attains. The interval from the a-th smallest to the a-th largest of L
-            draws holds z* with probability (L + 1 − 2a) / (L + 1); a is the whole number for which this is nearest `level`.
+        level: the requested level.
+        nominal: the level of an exact posterior. The interval from the a-th smallest to the a-th
+            largest of L draws holds z* with probability (L + 1 − 2a) / (L + 1). The whole number a
+            makes this nearest to `level`.
         mean: the share of rows and latent dimensions whose interval holds z*.
-        standard_error: of `mean`; rows are independent, the dimensions of a row need not be.
+        standard_error: the standard error of `mean`. It takes rows as independent, but not the
+            dimensions of a row.
         by_dim: the share of rows for each latent dimension.
     """
 
@@ -50,13 +54,15 @@ class Coverage(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """The ranks of z* and of log p(x, z*) among draws from q(z | x), and whether they are uniform, as for p(z | x).
+    """Ranks of z* and of log p(x, z*) among draws from q(z | x), with a test of uniformity.
+
+    The ranks are uniform if q(z | x) is the posterior p(z | x).
 
     Arguments:
-        ranks: how many of the draws are lower than the truth, 0 to L: `(N, D + 1)`, log p(x, z) last.
+        ranks: the number of draws lower than the truth, 0 to L, `(N, D + 1)`, log p(x, z) last.
         num_draws: the number L of draws for each row.
-        failure_rate: the probability with which an exact posterior is rejected, or a higher one.
-        p_values: for each column of `ranks` by itself, `(D + 1,)`.
+        failure_rate: an upper bound on the probability that an exact posterior is rejected.
+        p_values: the p-value of each column of `ranks` by itself, `(D + 1,)`.
     """
 
     ranks: Tensor
@@ -66,68 +72,77 @@ class Calibration(NamedTuple):
 
     @classmethod
     def from_ranks(cls, ranks: Tensor, num_draws: int, failure_rate: float = 0.01) -> "Calibration":
-        """Judge ranks, `(N, D + 1)` whole numbers from 0 to `num_draws`, that were found elsewhere.
+        """Test ranks from elsewhere, `(N, D + 1)` whole numbers from 0 to `num_draws`.
 
         Raises:
-            ValueError: too few rows or draws; ranks that are not such numbers.
+            ValueError: if there are too few rows or draws, or the ranks are not such numbers.
         """
         _check_sizes(len(ranks), num_draws, failure_rate)
-        if ranks.dim() != 2 or ranks.is_floating_point() or ranks.min() < 0 or ranks.max() > num_draws:
+        is_table = ranks.dim() == 2 and not ranks.is_floating_point()
+        if not is_table or ranks.min() < 0 or ranks.max() > num_draws:
             raise ValueError(
-                f"'ranks' must be whole numbers from 0 to {num_draws} of the shape ({len(ranks)}, D + 1), got "
-                f"{ranks.dtype} from {ranks.min()} to {ranks.max()} of the shape {tuple(ranks.shape)}."
+                f"'ranks' must be whole numbers from 0 to {num_draws} of the shape ({len(ranks)}, "
+                f"D + 1), got {ranks.dtype} from {ranks.min()} to {ranks.max()} of the shape "
+                f"{tuple(ranks.shape)}."
             )
         return cls(ranks, num_draws, failure_rate, _p_values(ranks, num_draws))
 
     @property
     def names(self) -> list[str]:
-        """What the columns of `ranks` belong to."""
+        """Names of the columns of `ranks`."""
         return [f"z_{dim + 1}" for dim in range(self.ranks.shape[1] - 1)] + ["log p(x, z)"]
 
     @property
     def is_rejected(self) -> Tensor:
-        """Which columns are not uniform, `(D + 1,)`: p ≤ failure_rate / (D + 1), after Bonferroni."""
+        """Mask of columns that are not uniform, `(D + 1,)`, at the failure rate.
+
+        A column is rejected for p ≤ failure_rate / (D + 1), after Bonferroni.
+        """
         return self.p_values <= self.failure_rate / len(self.p_values)
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether no column is rejected."""
+        """True if no column is rejected."""
         return not bool(self.is_rejected.any())
 
     def histogram(self) -> Tensor:
-        """How many rows have their rank in each of the equal bins of 0 to L, `(D + 1, bins)`."""
+        """Return the number of rows with ranks in each of equal bins of 0 to L, `(D + 1, bins)`."""
         return _histogram(self.ranks, self.num_draws)
 
     def coverage(self, levels: Sequence[float] = (0.5, 0.8, 0.9, 0.95)) -> list[Coverage]:
-        """The coverage of z* by central intervals of these levels.
+        """Return the coverage of z* by central intervals of these levels.
 
         Raises:
-            ValueError: a level for which there are too few draws.
+            ValueError: if there are too few draws for a level.
         """
         return [self._coverage(level) for level in levels]
 
     def verdict(self) -> str:
-        """In words: uniform, or which quantities are not and in what way.
+        """Return the result in words: uniform, or the quantities that are not, and their faults.
 
-        Draws of log p(x, z) that are too high lie too near the mode; if too low, they miss correlations, for instance.
+        If draws of log p(x, z) are too high, the draws of z lie too near the mode. If they are too
+        low, the draws of z miss correlations, for instance.
         """
         level = f"{100 * self.failure_rate:g} %"
         if self.is_calibrated:
             return f"uniform: none of {len(self.names)} quantities is rejected at {level}"
         faults: dict[str, list[str]] = {}
         contrasts = _contrasts(self.ranks, self.num_draws).unbind(1)
-        for name, contrast, is_rejected in zip(self.names, contrasts, self.is_rejected, strict=True):
+        columns = zip(self.names, contrasts, self.is_rejected, strict=True)
+        for name, contrast, is_rejected in columns:
             if is_rejected:
                 faults.setdefault(_fault(contrast), []).append(name)
-        return f"rejected at {level}: " + "; ".join(f"{fault} in {_listed(names)}" for fault, names in faults.items())
+        found = [f"{fault} in {_listed(names)}" for fault, names in faults.items()]
+        return f"rejected at {level}: " + "; ".join(found)
 
     def _coverage(self, level: float) -> Coverage:
         num_places = self.num_draws + 1
         outside = round(num_places * (1 - level) / 2)
         if not 1 <= outside <= self.num_draws // 2:
             raise ValueError(
-                f"'levels' must leave a draw on either side of the interval and one inside, which {self.num_draws} draws "
-                f"do from {1 / num_places:.3g} to {1 - 1 / num_places:.3g}, got {level}."
+                "'levels' must leave a draw on either side of the interval and one inside, which "
+                f"{self.num_draws} draws do from {1 / num_places:.3g} to "
+                f"{1 - 1 / num_places:.3g}, got {level}."
             )
         ranks = self.ranks[:, :-1]
         is_inside = ((ranks >= outside) & (ranks <= self.num_draws - outside)).double()
@@ -152,30 +167,35 @@ def calibrate(
     draw: Draw | None = None,
     seed: int = 0,
 ) -> Calibration:
-    """Rank z* among draws from q(z | x), for rows that the VAE itself makes: z* ~ p(z), x ~ p(x | z*).
+    """Rank z* among draws from q(z | x), for simulated rows: z* ~ p(z), x ~ p(x | z*).
 
-    With q(z | x) = p(z | x) the rank of each z*_d, and of log p(x, z*), is uniform on 0 to L. The coordinates see wrong
-    locations and scales; log p(x, z) sees wrong correlations too. Uniformity is tested by chi-squared on equal bins
-    of the ranks, and on their mean and variance. It says nothing of data that the VAE does not make.
+    With q(z | x) = p(z | x) the rank of each z*_d, and of log p(x, z*), is uniform on 0 to L. The
+    coordinates show wrong locations and scales; log p(x, z) also shows wrong correlations. The test
+    of uniformity is chi-squared on equal bins of the ranks, and on their mean and variance. It says
+    nothing about data that the VAE does not simulate.
 
     References:
-        Validation of software for Bayesian models using posterior quantiles, Cook, Gelman and Rubin, 2006.
-        Validating Bayesian inference algorithms with simulation-based calibration, Talts et al., 2018.
-        Simulation-based calibration checking for Bayesian computation: the choice of test quantities shapes sensitivity,
-        Modrák et al., 2023.
+        Validation of software for Bayesian models using posterior quantiles, Cook, Gelman and
+            Rubin, 2006.
+        Validating Bayesian inference algorithms with simulation-based calibration, Talts et al.,
+            2018.
+        Simulation-based calibration checking for Bayesian computation: the choice of test
+            quantities shapes sensitivity, Modrák et al., 2023.
         "Smooth test" for goodness of fit, Neyman, 1937: for the mean and variance.
 
     Arguments:
-        vae: the VAE, in evaluation mode here.
-        num_rows: the number N of rows that are made.
-        num_draws: the number L of draws for each; L + 1 must be divisible by a number of bins.
-        failure_rate: the probability with which an exact posterior is rejected, or a higher one.
+        vae: the VAE, used in evaluation mode.
+        num_rows: the number N of simulated rows.
+        num_draws: the number L of draws for each row; L + 1 must be divisible by a number of bins.
+        failure_rate: an upper bound on the probability that an exact posterior is rejected.
         y: the context of each row of a conditional VAE, `(num_rows, Y)`.
-        draw: draws from another posterior to be judged, from x, y and L to `(L, B, D)`; called without gradients.
-        seed: names the random stream: of z*, x, and all that is drawn from torch's default generators.
+        draw: the draws of another posterior to test, a function from x, y and L to `(L, B, D)`;
+            called without gradients.
+        seed: names the random stream of z*, x and all other draws from torch's default generators.
 
     Raises:
-        ValueError: no VAE, too few rows or draws, y that does not fit; draws that are not finite or of another shape.
+        ValueError: if `vae` is no VAE, there are too few rows or draws, or y does not fit; if draws
+            are not finite or have another shape.
 
     Example:
         >>> from pyro_vae.diagnostics import calibrate
@@ -186,13 +206,16 @@ def calibrate(
         raise ValueError(f"'vae' must be a VAE, got {type(vae).__name__}.")
     _check_sizes(num_rows, num_draws, failure_rate)
     _check_context(y, num_rows, vae.context_dim)
-    like, blocks = tensor_like(vae), []
-    y = None if y is None else y.to(like)
+    reference = tensor_like(vae)
+    device = reference.device
+    y = None if y is None else y.to(reference)
     draw = draw or (lambda x, y, count: vae.encode(x, y).sample(torch.Size([count])))
+    blocks = []
     with evaluating(vae):
-        for number, rows in enumerate(torch.arange(num_rows, device=like.device).split(BLOCK_ROWS)):
-            with stream(seed, number, device=like.device):
-                blocks.append(_rank_block(vae, draw, len(rows), num_draws, rows_of(y, rows)).cpu())
+        for number, rows in enumerate(torch.arange(num_rows, device=device).split(BLOCK_ROWS)):
+            with stream(seed, number, device=device):
+                ranks = _rank_block(vae, draw, len(rows), num_draws, rows_of(y, rows))
+                blocks.append(ranks.cpu())
     return Calibration.from_ranks(torch.cat(blocks), num_draws, failure_rate)
 
 
@@ -201,12 +224,13 @@ def _check_sizes(num_rows: int, num_draws: int, failure_rate: float) -> None:
     whole(num_draws, "num_draws")
     if num_rows < LEAST_ROWS:
         raise ValueError(
-            f"'num_rows' must be at least {LEAST_ROWS}, {_MIN_BINS} bins of {_ROWS_PER_BIN}, got {num_rows}."
+            f"'num_rows' must be at least {LEAST_ROWS}, {_MIN_BINS} bins of {_ROWS_PER_BIN}, got "
+            f"{num_rows}."
         )
     if _num_bins(num_rows, num_draws) < _MIN_BINS:
         raise ValueError(
-            f"'num_draws' plus 1 must be divisible by a number from {_MIN_BINS} to {_most_bins(num_rows)}, as 99 + 1 is, "
-            f"for {num_rows} rows, got {num_draws}."
+            f"'num_draws' plus 1 must be divisible by a number from {_MIN_BINS} to "
+            f"{_most_bins(num_rows)}, as 99 + 1 is, for {num_rows} rows, got {num_draws}."
         )
     if not 0 < failure_rate < 1:
         raise ValueError(f"'failure_rate' must lie in (0, 1), got {failure_rate}.")
@@ -215,19 +239,26 @@ def _check_sizes(num_rows: int, num_draws: int, failure_rate: float) -> None:
 def _check_context(y: Tensor | None, num_rows: int, context_dim: int) -> None:
     if context_dim and (y is None or tuple(y.shape) != (num_rows, context_dim)):
         received = "none" if y is None else tuple(y.shape)
-        raise ValueError(f"'y' must have the shape {(num_rows, context_dim)} for this conditional VAE, got {received}.")
+        raise ValueError(
+            f"'y' must have the shape {(num_rows, context_dim)} for this conditional VAE, got "
+            f"{received}."
+        )
     if not context_dim and y is not None:
-        raise ValueError(f"'y' must be omitted for a VAE without a context, got the shape {tuple(y.shape)}.")
+        raise ValueError(
+            f"'y' must be omitted for a VAE without a context, got the shape {tuple(y.shape)}."
+        )
 
 
 def _rank_block(vae: VAE, draw: Draw, num_rows: int, num_draws: int, y: Tensor | None) -> Tensor:
-    """Make rows and rank what made them, `(B, D + 1)`."""
+    """Simulate rows and return the ranks of z* and of log p(x, z*), `(B, D + 1)`."""
     truth = vae.prior(y).expand(torch.Size([num_rows])).sample()
     x = vae.decode(truth, y).sample()
     draws = draw(x, y, num_draws)
-    if draws.shape != (num_draws, *truth.shape):
-        expected = (num_draws, *truth.shape)
-        raise ValueError(f"'draw' must give draws of the shape {expected}, got {tuple(draws.shape)}.")
+    expected = (num_draws, *truth.shape)
+    if draws.shape != expected:
+        raise ValueError(
+            f"'draw' must give draws of the shape {expected}, got {tuple(draws.shape)}."
+        )
     if not draws.isfinite().all():
         raise ValueError("'draw' must give finite draws, got NaN or infinity.")
     z = torch.cat([truth.unsqueeze(0), draws.to(truth)])
@@ -236,7 +267,10 @@ def _rank_block(vae: VAE, draw: Draw, num_rows: int, num_draws: int, y: Tensor |
 
 
 def _log_joint(vae: VAE, z: Tensor, x: Tensor, y: Tensor | None) -> Tensor:
-    """log p(x, z) in nats, `(S, B)`; all z of a row in one pass, so that equal z have equal values."""
+    """Return log p(x, z) in nats, `(S, B)`.
+
+    All z of a row share one pass, so that equal z have equal values.
+    """
     size = chunk_size(_CHUNK, len(z))
     columns = []
     for rows in torch.arange(len(x), device=x.device).split(size):
@@ -248,9 +282,11 @@ def _log_joint(vae: VAE, z: Tensor, x: Tensor, y: Tensor | None) -> Tensor:
 
 
 def _rank(truth: Tensor, draws: Tensor) -> Tensor:
-    """The place of the truth, `(*)`, among draws, `(L, *)`, from 0 to L; a random one among equals."""
-    num_lower, num_equal = (draws < truth).sum(0), (draws == truth).sum(0)
-    return num_lower + (torch.rand(truth.shape, device=truth.device) * (num_equal + 1)).long()
+    """Return the rank of the truth, `(*)`, among draws, `(L, *)`, from 0 to L; ties are random."""
+    num_lower = (draws < truth).sum(0)
+    num_equal = (draws == truth).sum(0)
+    uniform = torch.rand(truth.shape, device=truth.device)
+    return num_lower + (uniform * (num_equal + 1)).long()
 
 
 def _most_bins(num_rows: int) -> int:
@@ -258,8 +294,9 @@ def _most_bins(num_rows: int) -> int:
 
 
 def _num_bins(num_rows: int, num_draws: int) -> int:
-    """The most equal bins that the ranks 0 to L fall into with enough rows in each."""
-    return max(count for count in range(1, _most_bins(num_rows) + 1) if (num_draws + 1) % count == 0)
+    """Return the largest number of equal bins of the ranks 0 to L with enough rows in each."""
+    counts = range(1, _most_bins(num_rows) + 1)
+    return max(count for count in counts if (num_draws + 1) % count == 0)
 
 
 def _histogram(ranks: Tensor, num_draws: int) -> Tensor:
@@ -269,19 +306,21 @@ def _histogram(ranks: Tensor, num_draws: int) -> Tensor:
 
 
 def _contrasts(ranks: Tensor, num_draws: int) -> Tensor:
-    """Mean and variance about L / 2 of the ranks, each less what it is if uniform and in standard errors, `(2, D + 1)`.
+    """Return mean and variance about L / 2 of the ranks as standard scores, `(2, D + 1)`.
 
-    Both are standard normal for an exact posterior, and uncorrelated.
+    A score is the difference from the value of uniform ranks, in standard errors. For an exact
+    posterior both scores are standard normal and uncorrelated.
     """
     places = torch.arange(num_draws + 1, dtype=torch.float64) - num_draws / 2
-    centred, square = ranks.double() - num_draws / 2, (places**2).mean()
+    centred = ranks.double() - num_draws / 2
+    square = (places**2).mean()
     location = centred.mean(0) / square.sqrt()
     spread = ((centred**2).mean(0) - square) / (places**2).std(correction=0)
     return torch.stack([location, spread]) * len(ranks) ** 0.5
 
 
 def _p_values(ranks: Tensor, num_draws: int) -> Tensor:
-    """Twice the smaller of two p-values: of the histogram, and of the mean and variance."""
+    """Return twice the smaller of two p-values: of the histogram, and of the mean and variance."""
     counts = _histogram(ranks, num_draws).double()
     expected = len(ranks) / counts.shape[1]
     by_bin = _chi_squared_tail(((counts - expected) ** 2 / expected).sum(1), counts.shape[1] - 1)
@@ -294,15 +333,21 @@ def _chi_squared_tail(statistic: Tensor, degrees: int) -> Tensor:
 
 
 def _fault(contrast: Tensor) -> str:
-    """What is wrong with draws whose ranks have this mean and variance, `(2,)`; the larger of the two tells."""
+    """Return the fault of draws whose ranks have these scores of mean and variance, `(2,)`.
+
+    The larger score decides.
+    """
     location, spread = contrast.tolist()
     if max(abs(location), abs(spread)) < _NAMED_FROM:
         return "ranks not uniform"
     if abs(location) > abs(spread):
         return "shifted (draws too low)" if location > 0 else "shifted (draws too high)"
-    return "intervals too narrow (U-shaped ranks)" if spread > 0 else "intervals too wide (hump-shaped ranks)"
+    if spread > 0:
+        return "intervals too narrow (U-shaped ranks)"
+    return "intervals too wide (hump-shaped ranks)"
 
 
 def _listed(names: Sequence[str]) -> str:
     rest = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")
+    more = f" and {rest} more" if rest > 0 else ""
+    return ", ".join(names[:_LISTED]) + more

@@ -1,24 +1,26 @@
-"""Posterior collapse: which latent dimensions follow x, and which only cost nats or nothing at all."""
+"""Posterior collapse: latent dimensions that follow x, that only cost nats, and that do nothing."""
 
 from typing import NamedTuple
 
 from pyro_vae.evaluation.measures import ACTIVE_VARIANCE
 from pyro_vae.evaluation.results import Evaluation
 
-# A KL below this, in nats per row, is none: twice the least at which a mean can be active under a standard normal prior.
+# A smaller KL, in nats per row, counts as zero. An active mean has a KL of at least half of this
+# under a standard normal prior.
 NO_RATE = 0.01
 
 
 class CollapseReport(NamedTuple):
-    """The latent dimensions, counted from 0, by what q(z_d | x) does.
+    """Latent dimensions, counted from 0, sorted by q(z_d | x).
 
     Arguments:
-        active: E_q[z_d | x] varies with x.
-        mixed: it does not, yet q(z_d | x) differs from p(z_d): nats that tell nothing of x, as under a wrong prior, or tell
-            it by the scale of q(z_d | x) alone.
-        collapsed: it does not, and q(z_d | x) is the prior; without a KL by dimension also what would be mixed.
+        active: the dimensions in which E_q[z_d | x] varies with x.
+        mixed: those in which it does not, but q(z_d | x) differs from p(z_d). Their nats tell
+            nothing of x, as under a wrong prior, or only by the scale of q(z_d | x).
+        collapsed: those in which it does not, and q(z_d | x) is the prior. Without a KL by
+            dimension they include the mixed ones.
         rate: KL(q(z | x) ‖ p(z)) over all dimensions, in nats per row.
-        active_share: how much of the rate lies in active dimensions; None without a KL by dimension.
+        active_share: the share of the rate in active dimensions; None without a KL by dimension.
     """
 
     active: list[int]
@@ -28,11 +30,20 @@ class CollapseReport(NamedTuple):
     active_share: float | None
 
     def verdict(self) -> str:
-        """In words: full collapse (no dimension is active), partial (fewer than half are) or none, and the dimensions."""
-        num_active, num_dims = len(self.active), len(self.active) + len(self.mixed) + len(self.collapsed)
+        """Return the degree of collapse and the dimensions in words.
+
+        Collapse is full if no dimension is active, and partial if fewer than half are.
+        """
+        num_active = len(self.active)
+        num_dims = num_active + len(self.mixed) + len(self.collapsed)
         degree = "full" if num_active == 0 else "partial" if 2 * num_active < num_dims else "no"
-        share = "" if self.active_share is None else f", {100 * self.active_share:.1f} % of it in them"
-        parts = [f"{num_active} of {num_dims} latent dimensions are active, the rate is {self.rate:.2f} nats{share}"]
+        share = ""
+        if self.active_share is not None:
+            share = f", {100 * self.active_share:.1f} % of it in them"
+        parts = [
+            f"{num_active} of {num_dims} latent dimensions are active, the rate is "
+            f"{self.rate:.2f} nats{share}"
+        ]
         if self.mixed:
             parts.append(f"off the prior but not with x: {_names(self.mixed)}")
         if self.collapsed:
@@ -44,7 +55,8 @@ class CollapseReport(NamedTuple):
 def collapse_report(evaluation: Evaluation) -> CollapseReport:
     """Sort the latent dimensions of an evaluated VAE into active, mixed and collapsed ones.
 
-    A dimension is active when Var_x E_q[z_d | x] exceeds 0.01; one that is not is mixed from a KL of 0.01 nats on.
+    A dimension is active if Var_x E_q[z_d | x] exceeds 0.01. If it is not active, it is mixed from
+    a KL of 0.01 nats.
 
     References:
         Importance weighted autoencoders, Burda, Grosse and Salakhutdinov, 2015: active dimensions.
@@ -52,7 +64,7 @@ def collapse_report(evaluation: Evaluation) -> CollapseReport:
         The usual suspects? Reassessing blame for VAE posterior collapse, Dai, Wang and Wipf, 2020.
 
     Arguments:
-        evaluation: what `evaluate` returns.
+        evaluation: the result of `evaluate`.
 
     Example:
         >>> from pyro_vae.diagnostics import collapse_report
@@ -61,14 +73,18 @@ def collapse_report(evaluation: Evaluation) -> CollapseReport:
     """
     dims = range(len(evaluation.active_variance))
     active = [dim for dim in dims if evaluation.active_variance[dim] > ACTIVE_VARIANCE]
-    rates = None if evaluation.rate_by_dim is None else [estimate.mean for estimate in evaluation.rate_by_dim]
-    mixed = [] if rates is None else [dim for dim in dims if dim not in active and rates[dim] >= NO_RATE]
+    mixed: list[int] = []
+    active_share = None
+    if evaluation.rate_by_dim is not None:
+        rates = [estimate.mean for estimate in evaluation.rate_by_dim]
+        mixed = [dim for dim in dims if dim not in active and rates[dim] >= NO_RATE]
+        active_share = _share([rates[dim] for dim in active], rates)
     return CollapseReport(
         active=active,
         mixed=mixed,
         collapsed=[dim for dim in dims if dim not in active and dim not in mixed],
         rate=evaluation.rate.mean,
-        active_share=None if rates is None else _share([rates[dim] for dim in active], rates),
+        active_share=active_share,
     )
 
 

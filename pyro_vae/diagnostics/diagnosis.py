@@ -1,4 +1,4 @@
-"""One diagnosis of a VAE: everything that can be asked of its posterior, on given rows, with a verdict in words."""
+"""A diagnosis of a VAE: all checks of its posterior on given rows, with a verdict in words."""
 
 import json
 import math
@@ -26,18 +26,21 @@ from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
 
-# The parts of a diagnosis draw from streams of their own, numbered so; `evaluate` and `calibrate` number theirs by blocks.
-_KHAT_STREAM, _SIMULATED_STREAM, _REAL_STREAM, _GAPS_STREAM = 10**9, 10**9 + 1, 10**9 + 2, 10**9 + 3
+# Numbers of the random streams of the parts; `evaluate` and `calibrate` number theirs by blocks.
+_KHAT_STREAM = 10**9
+_SIMULATED_STREAM = 10**9 + 1
+_REAL_STREAM = 10**9 + 2
+_GAPS_STREAM = 10**9 + 3
 
 
 class RowWeights(NamedTuple):
-    """How good a proposal q(z | x) is for p(z | x) in each row, `(N,)`.
+    """Quality of q(z | x) as a proposal for p(z | x) in each row, `(N,)`.
 
     Arguments:
         khat: Pareto k̂ of the importance weights.
         ess: the effective sample size.
         log_marginal: log p(x) by importance sampling, in nats.
-        num_samples: the draws of z for each row.
+        num_samples: the number of draws of z for each row.
     """
 
     khat: Tensor
@@ -46,30 +49,32 @@ class RowWeights(NamedTuple):
     num_samples: int
 
     def verdict(self) -> str:
-        """In words."""
-        good, trusted = ((self.khat <= line).double().mean().item() for line in (GOOD_KHAT, TRUSTED_KHAT))
+        """Return the result in words."""
+        good = (self.khat <= GOOD_KHAT).double().mean().item()
+        trusted = (self.khat <= TRUSTED_KHAT).double().mean().item()
         return (
-            f"importance weights can be trusted (k-hat up to {TRUSTED_KHAT}) in {trusted:.0%} of {len(self.khat)} rows, and "
-            f"have a variance (up to {GOOD_KHAT}) in {good:.0%}; the median k-hat is {self.khat.median():.2f}, the median "
-            f"effective sample size {self.ess.median():.0f} of {self.num_samples}"
+            f"importance weights can be trusted (k-hat up to {TRUSTED_KHAT}) in {trusted:.0%} of "
+            f"{len(self.khat)} rows, and have a variance (up to {GOOD_KHAT}) in {good:.0%}; the "
+            f"median k-hat is {self.khat.median():.2f}, the median effective sample size "
+            f"{self.ess.median():.0f} of {self.num_samples}"
         )
 
 
 class Diagnosis(NamedTuple):
-    """What `diagnose` returns.
+    """Results of `diagnose`.
 
     Arguments:
         evaluation: −ELBO, rate and log p(x) of the rows.
-        collapse: which latent dimensions are in use.
+        collapse: the latent dimensions that are in use, and those that are not.
         weights: k̂ and ESS of each row.
-        calibration: ranks of simulated z among draws of q(z | x).
+        calibration: the ranks of simulated z among draws of q(z | x).
         simulated: bounds on log p(x) from both sides, for simulated rows.
-        simulated_bound: log p(x) of these by importance sampling, in nats.
-        real: a lower bound on log p(x) by annealing, for the first of the rows.
-        gaps: what q(z | x) loses in these, and why.
-        x: the rows, as they were drawn where the transform is random, `(N, *x_shape)`.
+        simulated_bound: log p(x) of these rows by importance sampling, in nats.
+        real: a lower bound on log p(x) by annealing, for the first of the given rows.
+        gaps: the approximation and amortisation gaps of q(z | x) in these first rows.
+        x: the rows, `(N, *x_shape)`, as one draw of a random transform.
         y: their context.
-        seconds: the time of each part.
+        seconds: the time of each part, in seconds.
     """
 
     evaluation: Evaluation
@@ -85,55 +90,51 @@ class Diagnosis(NamedTuple):
     seconds: dict[str, float]
 
     def verdict(self) -> list[str]:
-        """What was found, in sentences: the use of z, calibration, row by row, the bounds, the gaps."""
+        """Return sentences on the use of z, calibration, weights of rows, bounds and gaps."""
         inference = self.gaps.approximation + self.gaps.amortisation
         return [
             f"Use of z: {self.collapse.verdict()}.",
             f"Calibration of q(z | x) on simulated rows: {self.calibration.verdict()}.",
             f"Row by row: {self.weights.verdict()}.",
-            f"Bounds on log p(x) of simulated rows: the upper less the lower one is {_mean(self.simulated.width)} nats; "
-            f"importance sampling from q(z | x) less the lower one {_mean(self.simulated_bound - self.simulated.lower)}.",
-            f"Gaps: q(z | x) loses {_mean(inference)} nats of log p(x), {_mean(self.gaps.approximation)} by its family and "
-            f"{_mean(self.gaps.amortisation)} by one network for all rows.",
+            "Bounds on log p(x) of simulated rows: the upper less the lower one is "
+            f"{_mean(self.simulated.width)} nats; importance sampling from q(z | x) less the "
+            f"lower one {_mean(self.simulated_bound - self.simulated.lower)}.",
+            f"Gaps: q(z | x) loses {_mean(inference)} nats of log p(x), "
+            f"{_mean(self.gaps.approximation)} by its family and {_mean(self.gaps.amortisation)} "
+            "by one network for all rows.",
         ]
 
     def advice(self) -> str:
-        """What to do with draws from q(z | x): take them as they are, weigh them, or start MCMC from them."""
+        """Return advice on draws from q(z | x): use them, weight them, or start MCMC from them."""
         trusted = (self.weights.khat <= TRUSTED_KHAT).double().mean().item()
         if self.calibration.is_calibrated and trusted > 0.95:
             return "Draws from q(z | x) can stand for the posterior as they are."
         if trusted > 0.95:
             return (
-                "Draws from q(z | x) are off, but weights mend them: use importance_sample, and look at k-hat by row."
+                "Draws from q(z | x) are off, but weights mend them: use importance_sample, and "
+                "look at k-hat by row."
             )
         return (
-            "Draws from q(z | x) are off, and weights mend them only in rows with a low k-hat: use importance_sample there, "
-            "and hmc, which starts at q(z | x), in the others."
+            "Draws from q(z | x) are off, and weights mend them only in rows with a low k-hat: "
+            "use importance_sample there, and hmc, which starts at q(z | x), in the others."
         )
 
     def to_json(self) -> str:
-        """The verdict and the numbers behind it; of rows their quantiles."""
-        return json.dumps(
-            {
-                "verdict": [*self.verdict(), self.advice()],
-                "evaluation": json.loads(self.evaluation.to_json()),
-                "collapse": self.collapse._asdict(),
-                "khat": _quantiles(self.weights.khat),
-                "ess": _quantiles(self.weights.ess),
-                "num_samples": self.weights.num_samples,
-                "calibration": {
-                    "is_calibrated": self.calibration.is_calibrated,
-                    "failure_rate": self.calibration.failure_rate,
-                    "p_values": dict(zip(self.calibration.names, self.calibration.p_values.tolist(), strict=True)),
-                    "coverage": [coverage._asdict() for coverage in self.calibration.coverage()],
-                },
-                "simulated": _bounds(self.simulated) | {"importance": _moments(self.simulated_bound)},
-                "real": _bounds(self.real),
-                "gaps": {name: _moments(values) for name, values in self.gaps._asdict().items()},
-                "seconds": self.seconds,
-            },
-            indent=2,
-        )
+        """Return the verdict and its numbers as JSON; k̂ and ESS of rows as quantiles."""
+        fields = {
+            "verdict": [*self.verdict(), self.advice()],
+            "evaluation": json.loads(self.evaluation.to_json()),
+            "collapse": self.collapse._asdict(),
+            "khat": _quantiles(self.weights.khat),
+            "ess": _quantiles(self.weights.ess),
+            "num_samples": self.weights.num_samples,
+            "calibration": _calibration(self.calibration),
+            "simulated": _bounds(self.simulated) | {"importance": _moments(self.simulated_bound)},
+            "real": _bounds(self.real),
+            "gaps": {name: _moments(values) for name, values in self.gaps._asdict().items()},
+            "seconds": self.seconds,
+        }
+        return json.dumps(fields, indent=2)
 
 
 def diagnose(
@@ -146,25 +147,28 @@ def diagnose(
     num_temperatures: int = 200,
     seed: int = 0,
 ) -> Diagnosis:
-    """Ask all that can be asked of a trained VAE's posterior.
+    """Run all checks of a trained VAE's posterior.
 
     Arguments:
-        vae: the VAE; left as it is, and used in evaluation mode.
-        data: rows that it was not trained on, `(N, *x_shape)`; for a conditional VAE a pair (x, y), or rows with labels.
-            Where they have holes, calibration and the bounds from both sides are still those of complete, simulated rows.
-        num_rows: how many of them, and how many are simulated for calibration: 200 or more, of which there may be fewer.
-        num_samples: the draws of z for each row behind its k̂.
-        num_annealed: how many rows are annealed, simulated ones and the first of the real ones.
-        num_temperatures: the steps of annealing.
+        vae: the VAE, which is not changed; used in evaluation mode.
+        data: rows that it was not trained on, `(N, *x_shape)`; for a conditional VAE a pair (x, y),
+            or rows with labels. If entries are missing, calibration and the bounds from both sides
+            are still those of complete, simulated rows.
+        num_rows: the number of rows that are simulated for calibration, 200 or more; at most as
+            many of the given rows are used.
+        num_samples: the number of draws of z for the k̂ of each row.
+        num_annealed: the number of rows that are annealed, of the simulated and of the given ones.
+        num_temperatures: the number of steps of annealing.
         seed: names the random streams.
 
     Raises:
-        ValueError: rows of another shape or outside the likelihood's support; a count that is too small; a posterior
-            that `inference_gaps` refuses.
+        ValueError: if rows have another shape or lie outside the likelihood's support, a count is
+            too small, or `inference_gaps` refuses the posterior.
 
     Example:
         >>> from pyro_vae.diagnostics import diagnose
-        >>> found = diagnose(vae, vae.sample(50), num_rows=200, num_samples=25, num_annealed=5, num_temperatures=3)
+        >>> counts = {"num_samples": 25, "num_annealed": 5, "num_temperatures": 3}
+        >>> found = diagnose(vae, vae.sample(50), num_rows=200, **counts)
         >>> len(found.verdict())
         5
     """
@@ -177,7 +181,8 @@ def diagnose(
         x = batch.x
         y = batch.y
         few = batch.take(slice(num_annealed))
-        with_free_outputs(vae, *batch.take(slice(1)))  # refuses now what the last part would refuse after minutes
+        # The gaps come last, after minutes: refuse an unfit posterior now.
+        with_free_outputs(vae, *batch.take(slice(1)))
         with clock("evaluation"):
             evaluation = evaluate(vae, x if y is None else (x, y), seed=seed)
         with clock("k-hat"):
@@ -186,7 +191,9 @@ def diagnose(
             context = None if y is None else y.repeat(-(-num_rows // len(y)), 1)[:num_rows]
             calibration = calibrate(vae, num_rows=num_rows, y=context, seed=seed)
         with clock("sandwich of simulated rows"), stream(seed, _SIMULATED_STREAM, device=x.device):
-            simulated, simulated_bound = _simulated(vae, few.num_rows, few.y, num_temperatures, num_samples)
+            simulated, simulated_bound = _simulated(
+                vae, few.num_rows, few.y, num_temperatures, num_samples
+            )
         with clock("annealing of real rows"), stream(seed, _REAL_STREAM, device=x.device):
             real = sandwich(vae.model, vae.guide, *few, num_temperatures=num_temperatures)
         with clock("gaps"), stream(seed, _GAPS_STREAM, device=x.device):
@@ -206,17 +213,21 @@ def diagnose(
     )
 
 
-def _check_counts(num_rows: int, num_samples: int, num_annealed: int, num_temperatures: int) -> None:
+def _check_counts(
+    num_rows: int, num_samples: int, num_annealed: int, num_temperatures: int
+) -> None:
     whole(num_annealed, "num_annealed")
     whole(num_temperatures, "num_temperatures")
     if num_samples < LEAST_DRAWS:
-        raise ValueError(f"'num_samples' must be {LEAST_DRAWS} or more for a k-hat, got {num_samples}.")
+        raise ValueError(
+            f"'num_samples' must be {LEAST_DRAWS} or more for a k-hat, got {num_samples}."
+        )
     if num_rows < LEAST_ROWS:
         raise ValueError(f"'num_rows' must be {LEAST_ROWS} or more, to calibrate, got {num_rows}.")
 
 
 class _Clock:
-    """How long each part took."""
+    """Stopwatch that keeps the seconds of each part."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -229,7 +240,7 @@ class _Clock:
 
 
 def _row_weights(vae: VAE, batch: Batch, num_samples: int, seed: int) -> RowWeights:
-    """Importance weights by blocks of rows, each with a random stream of its own."""
+    """Return the importance weights; each block of rows has a random stream of its own."""
     parts = []
     for start in range(0, batch.num_rows, BLOCK_ROWS):
         with stream(seed, _KHAT_STREAM, start, device=batch.x.device):
@@ -247,15 +258,16 @@ def _row_weights(vae: VAE, batch: Batch, num_samples: int, seed: int) -> RowWeig
 def _simulated(
     vae: VAE, num_rows: int, y: Tensor | None, num_temperatures: int, num_samples: int
 ) -> tuple[Sandwich, Tensor]:
-    """Rows simulated from the model, with their bounds from both sides and that of importance sampling."""
+    """Return bounds on log p(x) of simulated rows: from both sides, and by importance sampling."""
     z = vae.prior(y).expand(torch.Size([num_rows])).sample()
     x = vae.decode(z, y).sample()
     bounds = sandwich(vae.model, vae.guide, x, y, exact={"z": z}, num_temperatures=num_temperatures)
-    return bounds, importance_sample(vae.model, vae.guide, x, y, num_samples=num_samples).log_marginal
+    weighted = importance_sample(vae.model, vae.guide, x, y, num_samples=num_samples)
+    return bounds, weighted.log_marginal
 
 
 def _moments(values: Tensor) -> dict[str, float | None]:
-    """The mean over rows with its standard error, which one row does not have."""
+    """Return the mean over rows with its standard error, which is None for one row."""
     found = Estimate.over_rows(values.double())
     return {"mean": found.mean, "row_error": found.row_error, "num_rows": found.num_rows}
 
@@ -267,12 +279,30 @@ def _mean(values: Tensor) -> str:
 
 
 def _quantiles(values: Tensor) -> dict[str, float | None]:
-    """Quantiles over rows; an infinite k-hat is null, since JSON has no number for it."""
-    levels = (0.05, 0.25, 0.5, 0.75, 0.95)
-    found = [values.quantile(level, interpolation="nearest").item() for level in levels]
-    return {f"{level:g}": value if math.isfinite(value) else None for level, value in zip(levels, found, strict=True)}
+    """Return quantiles over rows; an infinite k-hat is None, since JSON has no number for it."""
+    quantiles = {}
+    for level in (0.05, 0.25, 0.5, 0.75, 0.95):
+        value = values.quantile(level, interpolation="nearest").item()
+        quantiles[f"{level:g}"] = value if math.isfinite(value) else None
+    return quantiles
+
+
+def _calibration(calibration: Calibration) -> dict[str, Any]:
+    p_values = zip(calibration.names, calibration.p_values.tolist(), strict=True)
+    return {
+        "is_calibrated": calibration.is_calibrated,
+        "failure_rate": calibration.failure_rate,
+        "p_values": dict(p_values),
+        "coverage": [coverage._asdict() for coverage in calibration.coverage()],
+    }
 
 
 def _bounds(bounds: Sandwich) -> dict[str, Any]:
-    found: dict[str, Any] = {"lower": _moments(bounds.lower), "acceptance": bounds.acceptance.mean().item()}
-    return found if bounds.upper is None else found | {"upper": _moments(bounds.upper), "width": _moments(bounds.width)}
+    found: dict[str, Any] = {
+        "lower": _moments(bounds.lower),
+        "acceptance": bounds.acceptance.mean().item(),
+    }
+    if bounds.upper is not None:
+        found["upper"] = _moments(bounds.upper)
+        found["width"] = _moments(bounds.width)
+    return found

@@ -1,4 +1,4 @@
-"""The inference gap log p(x) − ELBO in two parts: what the family of q costs, and what one network for all rows costs."""
+"""Inference gap log p(x) − ELBO in two parts: the cost of q's family and of amortisation."""
 
 import copy
 from typing import NamedTuple
@@ -11,18 +11,20 @@ from pyro_vae.support.modules import evaluating
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
 
-# Draws of z for each row with which the two ELBOs are compared in the end, and how many pass through at once.
-_FINAL_SAMPLES, _CHUNK = 1_000, 50
+# Draws of z for each row in the final comparison of the two ELBOs.
+_FINAL_SAMPLES = 1_000
+# Draws that pass through the networks at once, to bound the memory.
+_CHUNK = 50
 
 
 class Gaps(NamedTuple):
-    """The inference gap of each row in nats, `(B,)`; approximation + amortisation = log p(x) − ELBO.
+    """Inference gap of each row in nats, `(B,)`: log p(x) − ELBO = approximation + amortisation.
 
     Arguments:
-        approximation: log p(x) − ELBO at the best q of the family, found for this row alone.
-        amortisation: what the ELBO of the row's best q exceeds that of the network's q by.
-        elbo: at the network's q(z | x).
-        local_elbo: at the row's best q.
+        approximation: log p(x) − ELBO at the best q of the family for this row.
+        amortisation: ELBO of the row's best q minus ELBO of the network's q.
+        elbo: ELBO of the network's q(z | x).
+        local_elbo: ELBO of the row's best q.
     """
 
     approximation: Tensor
@@ -32,7 +34,7 @@ class Gaps(NamedTuple):
 
 
 class _RowOutputs(nn.Module):
-    """In place of a network: numbers of their own for each of some given rows."""
+    """Free outputs for given rows, in place of a network."""
 
     def __init__(self, outputs: Tensor) -> None:
         super().__init__()
@@ -52,78 +54,95 @@ def inference_gaps(
     learning_rate: float = 0.02,
     num_samples: int = 8,
 ) -> Gaps:
-    """Split log p(x) − ELBO into approximation and amortisation gap.
+    """Split log p(x) − ELBO into the approximation and the amortisation gap.
 
-    The numbers that the posterior's network gives for a row are set free and optimised for this row alone, from where the
-    network puts them; what the family shares between rows (the weights of a flow) stays. Where log p(x) is a lower bound, so
-    is the approximation gap. The amortisation gap does not depend on it, and is as large as the optimiser finds it: try more
-    steps, above all for posteriors with correlations.
+    The network's outputs for a row become parameters and are optimised for this row alone. They
+    start at the network's values. Parameters that rows share, such as the weights of a flow, stay
+    fixed. If log p(x) is a lower bound, so is the approximation gap. The amortisation gap does not
+    depend on it. An optimiser with too few steps underestimates it, above all for posteriors with
+    correlations.
 
     References:
         Inference suboptimality in variational autoencoders, Cremer, Li and Duvenaud, 2018.
 
     Arguments:
-        vae: the VAE; left as it is.
-        x: rows, `(B, *x_shape)`; draws of z are of torch's default generator.
+        vae: the VAE, which is not changed.
+        x: rows, `(B, *x_shape)`; draws of z come from torch's default generator.
         y: the context of each row, `(B, Y)`.
         log_marginal: log p(x) of each row, `(B,)`, for instance `sandwich(...).lower`.
-        num_steps: optimisation steps, with Adam and a learning rate that falls to 0.
-        learning_rate: at the beginning, in units of the network's outputs.
-        num_samples: draws of z for each row in a step.
+        num_steps: the number of steps of Adam, whose learning rate falls to 0.
+        learning_rate: the learning rate at the beginning, in units of the network's outputs.
+        num_samples: the number of draws of z for each row in a step.
 
     Raises:
-        ValueError: a posterior without `rsample`, or that does not call its network once; a count is too small; another
-            number of rows.
+        ValueError: if the posterior has no `rsample`, or does not call its network exactly once; if
+            a count is too small, or `log_marginal` has another number of rows.
 
     Example:
         >>> from pyro_vae.diagnostics import inference_gaps
         >>> x = vae.sample(3)
-        >>> inference_gaps(vae, x, log_marginal=vae.elbo(x).detach(), num_steps=2).amortisation.shape
+        >>> log_marginal = vae.elbo(x).detach()
+        >>> inference_gaps(vae, x, log_marginal=log_marginal, num_steps=2).amortisation.shape
         torch.Size([3])
     """
     whole(num_steps, "num_steps")
     whole(num_samples, "num_samples")
     if log_marginal.shape != x.shape[:1]:
-        raise ValueError(f"'log_marginal' must have the shape ({len(x)},), got {tuple(log_marginal.shape)}.")
+        raise ValueError(
+            f"'log_marginal' must have the shape ({len(x)},), got {tuple(log_marginal.shape)}."
+        )
     local = with_free_outputs(vae, x, y)
     with torch.enable_grad():
         _optimise(local, x, y, num_steps, learning_rate, num_samples)
     with evaluating(vae):
-        elbo, local_elbo = (_elbo(each, x, y) for each in (vae, local))
+        elbo = _elbo(vae, x, y)
+        local_elbo = _elbo(local, x, y)
     return Gaps(log_marginal.to(local_elbo) - local_elbo, local_elbo - elbo, elbo, local_elbo)
 
 
 def with_free_outputs(vae: VAE, x: Tensor, y: Tensor | None) -> VAE:
-    """A copy of the VAE, frozen but for the outputs of the posterior's network, which become parameters of these rows.
+    """Return a frozen copy of the VAE in which the network's outputs for these rows are free.
 
-    A prior that shares the posterior (a VampPrior) keeps the network.
+    The outputs are parameters in place of the posterior's network. A prior that shares the
+    posterior (a VampPrior) keeps the network.
+
+    Raises:
+        ValueError: if the posterior has no `rsample`, or does not call its network exactly once.
     """
-    local, outputs = copy.deepcopy(vae).requires_grad_(False).eval(), []
+    local = copy.deepcopy(vae).requires_grad_(False).eval()
     posterior = copy.deepcopy(local.posterior)
-    handle = local.posterior.network.register_forward_hook(lambda network, inputs, output: outputs.append(output))
+    outputs: list[Tensor] = []
+    handle = local.posterior.network.register_forward_hook(
+        lambda network, inputs, output: outputs.append(output)
+    )
     q_z = local.encode(x, y)
     handle.remove()
     if not q_z.has_rsample or len(outputs) != 1:
         raise ValueError(
-            f"'vae' must have a posterior with rsample that calls its network once, got {type(vae.posterior).__name__}."
+            "'vae' must have a posterior with rsample that calls its network once, got "
+            f"{type(vae.posterior).__name__}."
         )
     posterior.network = _RowOutputs(outputs[0])
     local.posterior = posterior
     return local
 
 
-def _optimise(local: VAE, x: Tensor, y: Tensor | None, num_steps: int, learning_rate: float, num_samples: int) -> None:
+def _optimise(
+    local: VAE, x: Tensor, y: Tensor | None, num_steps: int, learning_rate: float, num_samples: int
+) -> None:
     optimizer = torch.optim.Adam(local.posterior.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     for _ in range(num_steps):
         optimizer.zero_grad()
-        (-local.elbo(x, y, num_samples=num_samples).sum()).backward()
+        loss = -local.elbo(x, y, num_samples=num_samples).sum()
+        loss.backward()
         optimizer.step()
         schedule.step()
 
 
 @torch.no_grad()
 def _elbo(vae: VAE, x: Tensor, y: Tensor | None) -> Tensor:
-    with stream(0, device=x.device):  # the same noise for both, so that their difference has less
-        parts = [vae.elbo(x, y, num_samples=_CHUNK).double() for _ in range(_FINAL_SAMPLES // _CHUNK)]
+    num_chunks = _FINAL_SAMPLES // _CHUNK
+    with stream(0, device=x.device):  # the same noise for both VAEs reduces that of the difference
+        parts = [vae.elbo(x, y, num_samples=_CHUNK).double() for _ in range(num_chunks)]
     return torch.stack(parts).mean(0)

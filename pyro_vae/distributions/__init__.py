@@ -1,4 +1,4 @@
-"""Densities, masks and Kullback-Leibler divergences that torch and Pyro lack or compute inaccurately."""
+"""Densities, masks and KL divergences that torch and Pyro lack or compute inaccurately."""
 
 from pyro_vae.distributions.densities import Concatenation, ContinuousBernoulli, DiscretizedLogistic
 from pyro_vae.distributions.gamma_family import Beta, Binomial, NegativeBinomial, Poisson, StudentT

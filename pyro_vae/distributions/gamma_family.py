@@ -1,6 +1,7 @@
-"""Pyro's distributions with the gamma function, with log-densities and gradients that keep their digits.
+"""Pyro's distributions with the gamma function, with accurate log-densities and gradients.
 
-At large counts, dispersions near 0, many degrees of freedom and high concentrations, differences of log Γ lose theirs.
+Differences of log Γ lose their digits at large counts, dispersions near 0, many degrees of freedom
+and high concentrations.
 """
 
 import math
@@ -24,19 +25,22 @@ from pyro_vae.distributions.log_gamma import (
     with_slopes,
 )
 
-# What gives the log-density, and its derivatives by what it is a function of.
+# Functions for the log-density, and for its derivative by each of its arguments.
 Formulas: TypeAlias = list[Callable[[], Tensor]]
-# Beyond this |log μ| the formulas of a negative binomial are their limits, in which log μ is linear.
+# Beyond this |log μ| the formulas of a negative binomial are replaced by their limits, which are
+# linear in log μ.
 _LARGEST_LOG_MEAN = 40.0
-# A count of 0 stands in a logarithm that it is multiplied with.
+# Value in place of a count of 0 in a logarithm, which is multiplied by that count.
 _NO_COUNT = 1e-6
 
 
 class Poisson(dist.Poisson):
-    """p(x) = λ^x exp(−λ) / x!, as −r(x) − D(x, λ), with D(k, m) = k log(k / m) − (k − m) and r of `stirling_rest`.
+    """p(x) = λ^x exp(−λ) / x!, in nats as log p(x) = −r(x) − D(x, λ).
+
+    D(k, m) = k log(k / m) − (k − m), and r is `stirling_rest`.
 
     Arguments:
-        rate: λ, any shape; the batch shape.
+        rate: the rate λ; its shape is the batch shape.
 
     Example:
         >>> from pyro_vae.distributions import Poisson
@@ -52,21 +56,27 @@ class Poisson(dist.Poisson):
 
 def _poisson(rate: Tensor, value: Tensor) -> Formulas:
     excess = value - rate
+
+    def log_prob() -> Tensor:
+        total = negative_deviance(value, excess, _log_positive(value / rate))
+        return total.sub_(stirling_rest(value))
+
     return [
-        lambda: negative_deviance(value, excess, _log_positive(value / rate)).sub_(stirling_rest(value)),
+        log_prob,
         lambda: excess / rate,
         lambda: rate.log() - torch.digamma(value + 1),
     ]
 
 
 class Binomial(dist.Binomial):
-    """p(x) = (n choose x) λ^x (1 − λ)^(n − x), as r(n) − r(x) − r(n − x) − D(x, n λ) − D(n − x, n (1 − λ)).
+    """p(x) = (n choose x) λ^x (1 − λ)^(n − x).
 
-    D and r are those of `Poisson`.
+    log p(x) = r(n) − r(x) − r(n − x) − D(x, n λ) − D(n − x, n (1 − λ)), in nats, with D and r of
+    `Poisson`.
 
     Arguments:
-        total_count: n.
-        probs: λ, or
+        total_count: the number n of trials.
+        probs: λ, or give logits.
         logits: log λ − log(1 − λ); broadcasts with n to the batch shape.
 
     Example:
@@ -87,8 +97,10 @@ def _binomial(logits: Tensor, count: Tensor, value: Tensor) -> Formulas:
 
     def log_prob() -> Tensor:
         total = negative_deviance(value, excess, _log_positive(value / count) - logsigmoid(logits))
-        total.add_(negative_deviance(missed, -excess, _log_positive(missed / count) - logsigmoid(-logits)))
-        return total.sub_(stirling_rest(value)).sub_(stirling_rest(missed)).add_(stirling_rest(unexpanded(count)))
+        log_ratio = _log_positive(missed / count) - logsigmoid(-logits)
+        total.add_(negative_deviance(missed, -excess, log_ratio))
+        total.sub_(stirling_rest(value)).sub_(stirling_rest(missed))
+        return total.add_(stirling_rest(unexpanded(count)))
 
     return [
         log_prob,
@@ -99,14 +111,15 @@ def _binomial(logits: Tensor, count: Tensor, value: Tensor) -> Formulas:
 
 
 class NegativeBinomial(dist.NegativeBinomial):  # type: ignore[misc]
-    """A negative binomial by its mean μ and its dispersion α: the variance is μ + α μ², and Poisson's for α = 0.
+    """Negative binomial with mean μ and dispersion α, whose variance is μ + α μ².
 
-    With n = 1 / α, D and r of `Poisson` and the excess e = (x − μ) n / (n + μ),
+    For α = 0 the variance is that of a Poisson. With n = 1 / α, D and r of `Poisson` and the excess
+    e = (x − μ) n / (n + μ),
     log p(x) = r(n + x) − r(n) − r(x) − log(1 + α x) − D(n, n + e) − D(x, x − e), in nats.
 
     Arguments:
-        log_mean: log μ.
-        dispersion: α, greater than 0; broadcasts with log_mean to the batch shape.
+        log_mean: the log-mean log μ.
+        dispersion: the dispersion α, greater than 0; broadcasts with log_mean to the batch shape.
 
     Example:
         >>> from pyro_vae.distributions import NegativeBinomial
@@ -114,18 +127,23 @@ class NegativeBinomial(dist.NegativeBinomial):  # type: ignore[misc]
         tensor(-1.0000)
     """
 
-    def __init__(self, log_mean: Tensor, dispersion: Tensor | float, validate_args: bool | None = None) -> None:
+    def __init__(
+        self, log_mean: Tensor, dispersion: Tensor | float, validate_args: bool | None = None
+    ) -> None:
         self.log_mean, self.dispersion = broadcast_all(log_mean, dispersion)
-        few = unexpanded(self.dispersion)
-        super().__init__(1 / few, logits=self.log_mean + few.log(), validate_args=validate_args)
+        alpha = unexpanded(self.dispersion)
+        logits = self.log_mean + alpha.log()
+        super().__init__(1 / alpha, logits=logits, validate_args=validate_args)
 
     @property
     def mean(self) -> Tensor:
         return self.log_mean.exp()
 
     def expand(self, batch_shape: Sequence[int], _instance: None = None) -> "NegativeBinomial":
-        log_mean, dispersion = self.log_mean.expand(batch_shape), self.dispersion.expand(batch_shape)
-        return NegativeBinomial(log_mean, dispersion, validate_args=self.__dict__.get("_validate_args"))
+        validate_args = self.__dict__.get("_validate_args")
+        log_mean = self.log_mean.expand(batch_shape)
+        dispersion = self.dispersion.expand(batch_shape)
+        return NegativeBinomial(log_mean, dispersion, validate_args=validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -136,7 +154,8 @@ class NegativeBinomial(dist.NegativeBinomial):  # type: ignore[misc]
 def _negative_binomial(log_mean: Tensor, dispersion: Tensor, value: Tensor) -> Formulas:
     dispersion = unexpanded(dispersion)
     bounded = log_mean.clamp(-_LARGEST_LOG_MEAN, _LARGEST_LOG_MEAN)
-    count, mean = 1 / dispersion, bounded.exp()
+    count = 1 / dispersion
+    mean = bounded.exp()
     odds = dispersion * mean  # μ / n
     excess = (value - mean) / (1 + odds)
     log_dilution = torch.log1p(dispersion * value)  # log((n + x) / n)
@@ -147,7 +166,8 @@ def _negative_binomial(log_mean: Tensor, dispersion: Tensor, value: Tensor) -> F
     def log_prob() -> Tensor:
         log_ratio = log_hit - torch.log1p(count / value.clamp(min=_NO_COUNT))
         total = negative_deviance(value, excess, log_ratio).add_(miss).sub_(log_dilution)
-        return total.add_(stirling_rest(count + value)).sub_(stirling_rest(count)).sub_(stirling_rest(value))
+        total.add_(stirling_rest(count + value))
+        return total.sub_(stirling_rest(count)).sub_(stirling_rest(value))
 
     return [
         log_prob,
@@ -158,14 +178,19 @@ def _negative_binomial(log_mean: Tensor, dispersion: Tensor, value: Tensor) -> F
 
 
 def _slope_of_dispersion(dispersion: Tensor, miss: Tensor, value: Tensor) -> Tensor:
-    """d log p / dα = n D(n, n + e) − x / (2 + 2 α x) − n² (δ(n + x) − δ(n)), with δ of `digamma_rest`."""
+    """Return d log p / dα = n D(n, n + e) − x / (2 + 2 α x) − n² (δ(n + x) − δ(n)).
+
+    δ is `digamma_rest`.
+    """
     count = 1 / dispersion
     rests = digamma_rest(count + value) - digamma_rest(count)
     return -count * (miss + count * rests) - value / (2 + 2 * dispersion * value)
 
 
 class StudentT(dist.StudentT):  # type: ignore[misc]
-    """p(x) ∝ (1 + y² / ν)^(−(ν + 1) / 2) with y = (x − loc) / scale, and its constant from `log_gamma_half_step`.
+    """p(x) ∝ (1 + y² / ν)^(−(ν + 1) / 2) with y = (x − loc) / scale.
+
+    The constant comes from `log_gamma_half_step`.
 
     Arguments:
         df: the degrees of freedom ν.
@@ -190,12 +215,13 @@ class StudentT(dist.StudentT):  # type: ignore[misc]
 class Beta(dist.Beta):
     """p(x) = x^(a − 1) (1 − x)^(b − 1) / B(a, b) on (0, 1).
 
-    With s = a + b, and D and r of `Poisson`,
-    log p(x) = r(s) − r(a) − r(b) + log(a b / s) − log x − log(1 − x) − D(a, s x) − D(b, s (1 − x)), in nats.
+    With s = a + b, and D and r of `Poisson`, in nats,
+    log p(x) = r(s) − r(a) − r(b) + log(a b / s) − log x − log(1 − x)
+    − D(a, s x) − D(b, s (1 − x)).
 
     Arguments:
-        concentration1: a.
-        concentration0: b; broadcasts with a to the batch shape.
+        concentration1: the concentration a.
+        concentration0: the concentration b; broadcasts with a to the batch shape.
 
     Example:
         >>> from pyro_vae.distributions import Beta
@@ -210,15 +236,20 @@ class Beta(dist.Beta):
 
 
 def _beta(a: Tensor, b: Tensor, value: Tensor) -> Formulas:
-    a, b = a.contiguous(), b.contiguous()  # columns of the concentrations of a Dirichlet
-    total_count, rest = a + b, 1 - value
-    log_value, log_rest = value.log(), torch.log1p(-value)
+    a = a.contiguous()  # a and b are columns of a Dirichlet's concentrations
+    b = b.contiguous()
+    total_count = a + b
+    rest = 1 - value
+    log_value = value.log()
+    log_rest = torch.log1p(-value)
     excess = a * rest - b * value  # a − s x
-    share1, share0 = a / total_count, b / total_count
-    log_ratio1, log_ratio0 = share1.log() - log_value, share0.log() - log_rest
+    share0 = b / total_count
+    log_ratio1 = (a / total_count).log() - log_value
+    log_ratio0 = share0.log() - log_rest
 
     def log_prob() -> Tensor:
-        total = negative_deviance(a, excess, log_ratio1).add_(negative_deviance(b, -excess, log_ratio0))
+        total = negative_deviance(a, excess, log_ratio1)
+        total.add_(negative_deviance(b, -excess, log_ratio0))
         total.add_(stirling_rest(total_count)).sub_(stirling_rest(a)).sub_(stirling_rest(b))
         return total.add_((a * share0).log()).sub_(log_value).sub_(log_rest)
 
@@ -231,12 +262,12 @@ def _beta(a: Tensor, b: Tensor, value: Tensor) -> Formulas:
 
 
 def _slope_of_concentration(a: Tensor, total: Tensor, excess: Tensor, log_ratio: Tensor) -> Tensor:
-    """ψ(s) − ψ(a) + log x, with the excess a − s x and log_ratio = log(a / (s x))."""
+    """Return ψ(s) − ψ(a) + log x, from the excess a − s x and log_ratio = log(a / (s x))."""
     share = excess / a
     log_share = select(share.abs() < 0.5, torch.log1p(-share.clamp(-0.5, 0.5)), -log_ratio)
     return log_share + digamma_rest(total) - digamma_rest(a) - 0.5 / total + 0.5 / a
 
 
 def _log_positive(ratio: Tensor) -> Tensor:
-    """log(ratio), and a finite number at 0; in place."""
+    """Return log(ratio), and a finite number at 0; the ratio is overwritten."""
     return ratio.clamp_(min=SMALLEST).log_()

@@ -1,7 +1,8 @@
-"""Sums of log-gamma functions whose terms cancel, in forms that keep their digits in single precision.
+"""Sums of log-gamma functions whose large terms cancel, accurate in single precision.
 
-log Γ(a) grows as a log a, while a log-density is a difference of such terms: at a = 10⁶ single precision keeps one decimal
-of it. So log a! is split into a log a − a, whose sums have a closed form (`deviance`), and the small rest (`stirling_rest`).
+log Γ(a) grows as a log a, and a log-density is a difference of such terms: at a = 10⁶ single
+precision keeps one decimal of it. So log a! is split into a log a − a and a small rest
+(`stirling_rest`). Sums of the first have a closed form (`negative_deviance`).
 """
 
 import math
@@ -18,19 +19,21 @@ _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 /
 _SHIFTED = tuple(-(1 - 2 ** (1 - 2 * k)) * term for k, term in enumerate(_STIRLING, start=1))
 # log Γ(a + ½) − log Γ(a) − ½ log a, as a sum of these times a^(1 − 2k).
 _HALF_STEP = (-1 / 8, 1 / 192, -1 / 640, 17 / 14336, -31 / 18432, 691 / 180224, -5461 / 425984)
-# From here on three terms of these series have the digits of single precision, and seven those of double precision.
+# From this argument, three terms of these series have the digits of single precision, and seven
+# terms those of double precision.
 _FAR = 10.0
-# Below it a number is taken for 0 where its logarithm is multiplied by it.
+# A number below this counts as 0 in a product with its own logarithm.
 SMALLEST = 1e-30
 # Below this |(k − m) / (k + m)| a deviance is summed as a series.
 _NEAR = 0.2
-# Makes a step from 0 to 1 of a small difference.
+# Factor that turns a small difference into a step from 0 to 1.
 _STEEP = 1e30
 # 2 (artanh(v) − v) / v, by powers of (2 v)².
 _ARTANH = (0.0, *(2 / (2 * k + 1) / 4**k for k in range(1, 12)))
 
 
-# Of some inputs of one shape: what gives a value of that shape, and what gives its derivative by each of the inputs.
+# From inputs of one shape to functions: one for a value of that shape, and one for its derivative
+# by each of the inputs.
 Formula: TypeAlias = Callable[..., Sequence[Callable[[], Tensor]]]
 
 
@@ -50,15 +53,18 @@ class _WithSlopes(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, known = ctx.saved_tensors[: len(ctx.needed)], ctx.saved_tensors[len(ctx.needed) :]
+        num_inputs = len(ctx.needed)
+        inputs = ctx.saved_tensors[:num_inputs]
+        known = ctx.saved_tensors[num_inputs:]
         if torch.is_grad_enabled():  # for derivatives of the slopes
             known = [slope() for slope in compress(ctx.formula(*inputs)[1:], ctx.needed)]
         slopes = iter(known)
-        return None, None, *(gradient * next(slopes) if is_needed else None for is_needed in ctx.needed)
+        gradients = [gradient * next(slopes) if needed else None for needed in ctx.needed]
+        return None, None, *gradients
 
 
 def with_slopes(formula: Formula, *inputs: Tensor) -> Tensor:
-    """The value of a formula, with the gradients that it gives in closed form, to any order."""
+    """Return the value of a formula; its gradients, to any order, are those of the formula."""
     inputs = torch.broadcast_tensors(*inputs)
     needed = [given.requires_grad and torch.is_grad_enabled() for given in inputs]
     if any(needed):
@@ -68,9 +74,10 @@ def with_slopes(formula: Formula, *inputs: Tensor) -> Tensor:
 
 
 def stirling_rest(a: Tensor) -> Tensor:
-    """log a! − (a log a − a) for a ≥ 0, without a gradient: 0 at 0, and ½ log(2π a) + 1 / (12 a) − … far out.
+    """Return log a! − (a log a − a) for a ≥ 0, without a gradient.
 
-    a! is Γ(y + ½) over a product of s factors, with y = a + s + ½, where the series for log Γ(y + ½) is exact.
+    It is 0 at 0, and ½ log(2π a) + 1 / (12 a) − … far out. With y = a + s + ½, a! is Γ(y + ½) over
+    a product of s factors; there the series for log Γ(y + ½) is exact.
     """
     num_factors = _num_factors(a.dtype)
     shift = num_factors + 0.5
@@ -85,7 +92,7 @@ def stirling_rest(a: Tensor) -> Tensor:
 
 
 def digamma_rest(a: Tensor) -> Tensor:
-    """ψ(a) − log a + 1 / (2 a) for a > 0: about −1 / (12 a²)."""
+    """Return ψ(a) − log a + 1 / (2 a) for a > 0, which is about −1 / (12 a²)."""
     num_factors = _num_factors(a.dtype)
     y = a + (num_factors + 0.5)
     near = (y / a).log() - 0.5 / a - _odd_powers(_derivative(_SHIFTED), 1 / y) / y
@@ -96,22 +103,26 @@ def digamma_rest(a: Tensor) -> Tensor:
 
 
 def log_gamma_half_step(a: Tensor) -> Tensor:
-    """log Γ(a + ½) − log Γ(a) − ½ log a for a > 0: about −1 / (8 a)."""
-    near, far = a.clamp(max=_FAR), a.clamp(min=_FAR)
+    """Return log Γ(a + ½) − log Γ(a) − ½ log a for a > 0, which is about −1 / (8 a)."""
+    near = a.clamp(max=_FAR)
+    far = a.clamp(min=_FAR)
     exact = torch.lgamma(near + 0.5) - torch.lgamma(near) - 0.5 * near.log()
     return select(a < _FAR, exact, _odd_powers(_HALF_STEP, 1 / far))
 
 
 def negative_deviance(k: Tensor, difference: Tensor, log_ratio: Tensor) -> Tensor:
-    """k − m − k log(k / m) ≤ 0, for k ≥ 0 and m > 0; 0 where both are 0, as when m underflows.
+    """Return k − m − k log(k / m) ≤ 0 for k ≥ 0 and m > 0.
+
+    It is 0 if both are 0, as when m underflows.
 
     References:
         Fast and accurate computation of binomial probabilities, Loader, 2000.
 
     Arguments:
-        k: what is observed.
-        difference: k − m, with its own digits where k and m are close.
-        log_ratio: log(k / m), with its own digits where they are not; any finite number where k = 0.
+        k: the observed number.
+        difference: k − m, which must be accurate if k and m are close.
+        log_ratio: log(k / m), which must be accurate if they are not close; any finite number if
+            k = 0.
     """
     far = torch.addcmul(difference, k, log_ratio, value=-1)
     share = difference / torch.sub(k, difference, alpha=0.5).add_(SMALLEST)  # 2 (k − m) / (k + m)
@@ -123,28 +134,31 @@ def negative_deviance(k: Tensor, difference: Tensor, log_ratio: Tensor) -> Tenso
 
 
 def select(condition: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """The first where the condition holds, else the second; both finite. On a CPU it is faster than torch.where."""
+    """Return `first` where the condition holds and `second` elsewhere; both must be finite.
+
+    On a CPU it is faster than torch.where.
+    """
     return torch.lerp(second, first, condition.to(first.dtype))
 
 
 def unexpanded(tensor: Tensor) -> Tensor:
-    """The same numbers, with those once that `expand` repeats."""
+    """Return the same numbers without the repetitions that `expand` made."""
     repeats = [slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride()]
     return tensor[tuple(repeats)]
 
 
 def _odd_powers(coefficients: Sequence[float], x: Tensor) -> Tensor:
-    """Σ coefficients[k] x^(2k + 1)."""
+    """Return Σ coefficients[k] x^(2k + 1)."""
     return x * _polynomial(coefficients, x * x, num_terms=3)
 
 
 def _derivative(coefficients: Sequence[float]) -> list[float]:
-    """The coefficients of −a² d/da Σ coefficients[k] a^(−2k − 1), by the same powers."""
+    """Return the coefficients of −a² d/da Σ coefficients[k] a^(−2k − 1), for the same powers."""
     return [(2 * k + 1) * coefficient for k, coefficient in enumerate(coefficients)]
 
 
 def _polynomial(coefficients: Sequence[float], x: Tensor, num_terms: int) -> Tensor:
-    """Σ coefficients[k] x^k, with so many terms in single precision and all of them in double precision."""
+    """Return Σ coefficients[k] x^k, with `num_terms` in single and all in double precision."""
     if _is_single(x.dtype):
         coefficients = coefficients[:num_terms]
     total = x * coefficients[-1] + coefficients[-2]
@@ -154,7 +168,7 @@ def _polynomial(coefficients: Sequence[float], x: Tensor, num_terms: int) -> Ten
 
 
 def _num_factors(dtype: torch.dtype) -> int:
-    """From this number plus ½ on the shifted series has the digits of the precision."""
+    """Return the s for which the shifted series has full precision from s + ½."""
     return 3 if _is_single(dtype) else 12
 
 

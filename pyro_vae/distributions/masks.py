@@ -1,4 +1,4 @@
-"""Masks: p(x | z) of the observed entries of x alone."""
+"""Masks: p(x | z) of only the observed entries of x."""
 
 from pyro.distributions import TorchDistribution
 from torch import Tensor
@@ -8,15 +8,16 @@ from pyro_vae.distributions.densities import Concatenation
 
 
 def masked(p_x: TorchDistribution, observed: Tensor) -> TorchDistribution:
-    """p(x_observed | z), as a distribution of x whose log-density leaves out all entries that are not observed.
+    """Return p(x_observed | z), a distribution of x whose log-density omits missing entries.
 
-    The mask lies under the `to_event`, on each entry. What has a joint distribution, such as a one-hot vector, is left out
-    as a whole where any of it is missing: see `check_whole`. A value inside the support must stand in place of a missing
-    entry before it is scored: the mask alone would give NaN gradients.
+    The mask lies under the `to_event`, on each entry. A joint event, such as a one-hot vector, is
+    omitted as a whole if any part of it is missing: see `check_whole`. Before x is scored, its
+    missing entries must be replaced by values inside the support: the mask alone would give NaN
+    gradients.
 
     Arguments:
         p_x: p(x | z), with event shape `x_shape`.
-        observed: True where x is observed; `(*, *x_shape)`.
+        observed: the mask, `(*, *x_shape)`, True for observed entries.
     """
     if isinstance(p_x, Concatenation):
         return Concatenation([masked(part, entries) for part, entries in _by_part(p_x, observed)])
@@ -25,10 +26,14 @@ def masked(p_x: TorchDistribution, observed: Tensor) -> TorchDistribution:
 
 
 def check_whole(p_x: TorchDistribution, observed: Tensor) -> None:
-    """Refuse an x in which a part of what has a joint distribution is missing, and a part is not.
+    """Refuse an x in which only a part of a joint event is missing.
+
+    Arguments:
+        p_x: p(x | z), with event shape `x_shape`.
+        observed: the mask, `(*, *x_shape)`, True for observed entries.
 
     Raises:
-        ValueError: there is one.
+        ValueError: if an event is partly missing.
     """
     if isinstance(p_x, Concatenation):
         for part, entries in _by_part(p_x, observed):
@@ -38,24 +43,27 @@ def check_whole(p_x: TorchDistribution, observed: Tensor) -> None:
     events = _by_event(base, observed)
     if (events.any(-1) & ~events.all(-1)).any():
         raise ValueError(
-            f"'x' must be missing as a whole or not at all in each event of {type(base).__name__}, which has "
-            f"{events.shape[-1]} numbers, got NaN in some of them."
+            "'x' must be missing as a whole or not at all in each event of "
+            f"{type(base).__name__}, which has {events.shape[-1]} numbers, got NaN in some of "
+            "them."
         )
 
 
 def _by_part(p_x: Concatenation, observed: Tensor) -> list[tuple[TorchDistribution, Tensor]]:
-    """Each part with its own numbers of the last axis."""
+    """Pair each part with its own numbers of the last axis."""
     sizes = [part.event_shape[0] for part in p_x.parts]
     return list(zip(p_x.parts, observed.split(sizes, dim=-1), strict=True))
 
 
 def _innermost(p_x: TorchDistribution) -> TorchDistribution:
-    """What the distribution is a product of."""
+    """Return the base distribution inside all `to_event`s."""
     while isinstance(p_x, Independent):
         p_x = p_x.base_dist
     return p_x
 
 
 def _by_event(base: TorchDistribution, observed: Tensor) -> Tensor:
-    """The mask with the numbers of one event along the last axis."""
-    return observed.unsqueeze(-1) if base.event_dim == 0 else observed.flatten(observed.dim() - base.event_dim)
+    """Return the mask with the numbers of one event along the last axis."""
+    if base.event_dim == 0:
+        return observed.unsqueeze(-1)
+    return observed.flatten(observed.dim() - base.event_dim)

@@ -1,4 +1,4 @@
-"""Means of distributions, drawn where they have no closed form."""
+"""Means of distributions, from draws if they have no closed form."""
 
 from typing import NamedTuple
 
@@ -6,19 +6,19 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-# Draws that are averaged where a family has no mean in closed form.
+# Draws that are averaged if a family has no mean in closed form.
 _NUM_DRAWS = 100
 
 
 class MeanEstimate(NamedTuple):
-    """A mean, with the variance of its estimate: 0 where it is in closed form."""
+    """Mean with the variance of its estimate, which is 0 for a closed form."""
 
     mean: Tensor
     variance: Tensor
 
 
 def estimated_mean(distribution: TorchDistribution, num_samples: int = _NUM_DRAWS) -> MeanEstimate:
-    """Return the mean, or the average of draws where the family has no closed one."""
+    """Return the mean, or the average of draws if the family has no closed form."""
     try:
         mean = distribution.mean
     except NotImplementedError:
@@ -28,5 +28,5 @@ def estimated_mean(distribution: TorchDistribution, num_samples: int = _NUM_DRAW
 
 
 def distribution_mean(distribution: TorchDistribution, num_samples: int = _NUM_DRAWS) -> Tensor:
-    """Return the mean, or the average of `num_samples` draws where the family has no closed one."""
+    """Return the mean, or the average of `num_samples` draws if there is no closed form."""
     return estimated_mean(distribution, num_samples).mean

@@ -1,9 +1,15 @@
-"""The worth of a VAE on given rows: ELBO, log p(x), imputation, anomaly scores and q(z)."""
+"""Evaluation of a VAE on given rows: ELBO, log p(x), imputation, anomaly scores and q(z)."""
 
 from pyro_vae.evaluation.aggregate import AggregatedPosterior, gaussian_mixture
 from pyro_vae.evaluation.anomaly import AnomalyScores, anomaly_scores, auroc, threshold
 from pyro_vae.evaluation.imputation import Imputation, impute
-from pyro_vae.evaluation.measures import ACTIVE_VARIANCE, RowEvaluation, evaluate, evaluate_rows, negative_elbo
+from pyro_vae.evaluation.measures import (
+    ACTIVE_VARIANCE,
+    RowEvaluation,
+    evaluate,
+    evaluate_rows,
+    negative_elbo,
+)
 from pyro_vae.evaluation.results import Estimate, Evaluation
 
 __all__ = [

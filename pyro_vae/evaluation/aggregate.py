@@ -1,4 +1,7 @@
-"""The aggregated posterior q(z) = (1 / N) Σ_n q(z | x_n), where the codes of data lie: exactly, and by a fitted mixture."""
+"""The aggregated posterior q(z) = (1 / N) Σ_n q(z | x_n), exactly and by a fitted mixture.
+
+It shows where the codes of the data lie.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,25 +20,26 @@ from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream, stream_seed
 from pyro_vae.vae import VAE
 
-# Rows whose posteriors are taken at a time: bounds the memory.
+# Rows that are encoded at once, to bound the memory.
 _CHUNK = 1_000
 
 
 class AggregatedPosterior(TorchDistribution):
-    """q(z) = (1 / N) Σ_n q(z | x_n) over given rows, exactly: a mixture with a component for each row.
+    """q(z) = (1 / N) Σ_n q(z | x_n) over given rows: a mixture with a component for each row.
 
-    A draw takes a row at random and encodes it; a log-density encodes all of them, with the same draw of a random transform
-    each time. The VAE is used in evaluation mode.
+    A draw encodes a random row. A log-density encodes all rows; a random transform then gives the
+    same x each time. The VAE is used in evaluation mode.
 
     References:
-        ELBO surgery: yet another way to carve up the variational evidence lower bound, Hoffman and Johnson, 2016.
+        ELBO surgery: yet another way to carve up the variational evidence lower bound, Hoffman and
+            Johnson, 2016.
 
     Arguments:
         vae: the VAE.
         data: the rows, `(N, *x_shape)`; for a conditional VAE a pair (x, y), or rows with labels.
 
     Raises:
-        ValueError: rows of another shape, or without the context that the VAE takes.
+        ValueError: if rows have another shape, or lack the context that the VAE takes.
 
     Example:
         >>> AggregatedPosterior(vae, vae.sample(50)).sample([5]).shape
@@ -54,13 +58,13 @@ class AggregatedPosterior(TorchDistribution):
         return AggregatedPosterior(self.vae, self.rows, batch_shape)
 
     def encode(self, index: Tensor | slice) -> TorchDistribution:
-        """q(z | x) of the rows at `index`."""
+        """Return q(z | x) of the rows at `index`."""
         batch = self.rows.batch(index)
         with evaluating(self.vae):
             return self.vae.encode(*batch)
 
     def _components(self) -> Iterator[TorchDistribution]:
-        """q(z | x) of all rows, block by block; the caller's random state has no part in it."""
+        """Yield q(z | x) of all rows, block by block, apart from the caller's random state."""
         device = tensor_like(self.vae).device
         for block in self.rows.rows.blocks(_CHUNK):
             with stream(0, block.start, device=device):
@@ -85,10 +89,13 @@ class AggregatedPosterior(TorchDistribution):
         return torch.cat(means).mean(0).expand(*self.batch_shape, *self.event_shape)
 
 
-def gaussian_mixture(vae: VAE, data: Data, *, num_components: int = 10, seed: int = 0) -> dist.MixtureSameFamily:
-    """A mixture of normals with full covariances, fitted by expectation maximisation to one draw of z for each row.
+def gaussian_mixture(
+    vae: VAE, data: Data, *, num_components: int = 10, seed: int = 0
+) -> dist.MixtureSameFamily:
+    """Fit a mixture of normals with full covariances to one draw of z for each row.
 
-    It can take the prior's place where z is drawn: `vae.sample(16, latent=gaussian_mixture(vae, x))`.
+    The fit is by expectation maximisation. The mixture can replace the prior in sampling:
+    `vae.sample(16, latent=gaussian_mixture(vae, x))`.
 
     References:
         From variational to deterministic autoencoders, Ghosh et al., 2019.
@@ -100,7 +107,7 @@ def gaussian_mixture(vae: VAE, data: Data, *, num_components: int = 10, seed: in
         seed: names the random stream.
 
     Raises:
-        ValueError: fewer rows than components; rows that do not fit the VAE.
+        ValueError: if there are fewer rows than components, or the rows do not fit the VAE.
     """
     from sklearn.mixture import GaussianMixture
 
@@ -108,16 +115,18 @@ def gaussian_mixture(vae: VAE, data: Data, *, num_components: int = 10, seed: in
     aggregated = AggregatedPosterior(vae, data)
     if len(aggregated.rows) < max(2, count):
         raise ValueError(
-            f"'data' must have at least {max(2, count)} rows for {count} components, got {len(aggregated.rows)}."
+            f"'data' must have at least {max(2, count)} rows for {count} components, got "
+            f"{len(aggregated.rows)}."
         )
-    like = tensor_like(vae)
-    with stream(seed, device=like.device), torch.no_grad():
+    reference = tensor_like(vae)
+    with stream(seed, device=reference.device), torch.no_grad():
         blocks = aggregated.rows.rows.blocks(_CHUNK)
         z = torch.cat([aggregated.encode(block).sample() for block in blocks])
-    fitted = GaussianMixture(count, random_state=stream_seed(seed) % 2**32).fit(z.double().cpu().numpy())
-    weights = torch.from_numpy(fitted.weights_).to(like)
-    loc = torch.from_numpy(fitted.means_).to(like)
-    covariance = torch.from_numpy(fitted.covariances_).to(like)
+    mixture = GaussianMixture(count, random_state=stream_seed(seed) % 2**32)
+    mixture.fit(z.double().cpu().numpy())
+    weights = torch.from_numpy(mixture.weights_).to(reference)
+    loc = torch.from_numpy(mixture.means_).to(reference)
+    covariance = torch.from_numpy(mixture.covariances_).to(reference)
     return dist.MixtureSameFamily(
         dist.Categorical(weights),
         dist.MultivariateNormal(loc, covariance),

@@ -1,4 +1,4 @@
-"""Anomaly detection: how unlike its training data a VAE finds each row, and where to draw the line."""
+"""Anomaly detection: scores of rows under a VAE, and a threshold for them."""
 
 import math
 from typing import NamedTuple
@@ -16,13 +16,14 @@ from pyro_vae.vae import VAE
 
 
 class AnomalyScores(NamedTuple):
-    """Four scores of each row, `(N,)`; higher is stranger.
+    """Four scores of each row, `(N,)`; a higher score is more anomalous.
 
     Arguments:
-        kl: KL(q(z | x) ‖ p(z)), in nats: how far the code is from the prior.
+        kl: KL(q(z | x) ‖ p(z)), in nats: the distance of the code from the prior.
         negative_elbo: −ELBO, in nats.
         negative_log_marginal: −log p(x) by importance sampling, in nats.
-        squared_error: Σ (x − E[x | z])² over observed entries at z = E_q[z | x], in squared units of x.
+        squared_error: Σ (x − E[x | z])² over observed entries at z = E_q[z | x], in squared units
+            of x.
     """
 
     kl: Tensor
@@ -40,21 +41,23 @@ def anomaly_scores(
     num_importance_samples: int = 50,
     seed: int = 0,
 ) -> AnomalyScores:
-    """Score each row.
+    """Score how anomalous each row is under a VAE.
 
     References:
-        Variational autoencoder based anomaly detection using reconstruction probability, An and Cho, 2015.
-        Do deep generative models know what they don't know?, Nalisnick et al., 2019: why a likelihood can fail at this.
+        Variational autoencoder based anomaly detection using reconstruction probability, An and
+            Cho, 2015.
+        Do deep generative models know what they don't know?, Nalisnick et al., 2019: why log p(x)
+            can fail as a score.
 
     Arguments:
         vae: a VAE trained on rows that are normal.
         data: the rows to score, `(N, *x_shape)`.
-        num_samples: the draws of z for each row, for −ELBO.
-        num_importance_samples: the draws of z for each row, for −log p(x).
+        num_samples: the number of draws of z for each row, for −ELBO.
+        num_importance_samples: the number of draws of z for each row, for −log p(x).
         seed: names the random stream.
 
     Raises:
-        ValueError: rows of another shape or outside the likelihood's support.
+        ValueError: if rows have another shape, or lie outside the likelihood's support.
     """
     rows = rows_for(vae, data)
     terms = evaluate_rows(
@@ -80,7 +83,9 @@ def anomaly_scores(
 
 
 def auroc(normal: Tensor, anomalous: Tensor) -> float:
-    """The probability that an anomalous row scores higher than a normal one, ties counted half.
+    """Return the probability that an anomalous row scores higher than a normal one.
+
+    A tie counts one half.
 
     Arguments:
         normal: the scores of normal rows, `(N,)`.
@@ -89,28 +94,31 @@ def auroc(normal: Tensor, anomalous: Tensor) -> float:
     from sklearn.metrics import roc_auc_score
 
     is_anomalous = torch.cat([torch.zeros(len(normal)), torch.ones(len(anomalous))])
-    return float(roc_auc_score(is_anomalous.numpy(), torch.cat([normal, anomalous]).cpu().numpy()))
+    scores = torch.cat([normal, anomalous]).cpu()
+    return float(roc_auc_score(is_anomalous.numpy(), scores.numpy()))
 
 
 def threshold(normal: Tensor, false_positive_rate: float) -> float:
-    """The score above which a row is called anomalous, so that a new normal row is so called with at most this probability.
+    """Return the score above which a row is called anomalous.
 
-    It is the ⌈(N + 1)(1 − rate)⌉-th smallest of N scores: exact for exchangeable rows, whatever their distribution.
+    A new normal row exceeds it with at most the probability `false_positive_rate`. It is the
+    ⌈(N + 1)(1 − rate)⌉-th smallest of N scores. The bound is exact for exchangeable rows of any
+    distribution.
 
     References:
         Algorithmic learning in a random world, Vovk, Gammerman and Shafer, 2005.
 
     Arguments:
         normal: scores of normal rows that the VAE was not trained on, `(N,)`.
-        false_positive_rate: in (0, 1).
+        false_positive_rate: the bound on this probability, in (0, 1).
 
     Raises:
-        ValueError: too few rows for so small a rate.
+        ValueError: if there are too few rows for so small a rate, or the rate is not in (0, 1).
     """
     rank = math.ceil((len(normal) + 1) * (1 - false_positive_rate))
     if not 0 < false_positive_rate < 1 or rank > len(normal):
         raise ValueError(
-            f"'false_positive_rate' must lie in (0, 1), and {len(normal)} rows can calibrate no less than "
-            f"{1 / (len(normal) + 1):.4f}, got {false_positive_rate}."
+            f"'false_positive_rate' must lie in (0, 1), and {len(normal)} rows can calibrate no "
+            f"less than {1 / (len(normal) + 1):.4f}, got {false_positive_rate}."
         )
     return normal.sort().values[rank - 1].item()

@@ -16,19 +16,20 @@ from pyro_vae.support.checks import whole
 from pyro_vae.support.chunks import chunk_size
 from pyro_vae.vae import VAE
 
-# Draws times rows that are decoded at once: bounds the memory.
+# Draws times rows that are decoded at once, to bound the memory.
 _CHUNK = 5_000
 
 
 class Imputation(NamedTuple):
-    """Results of `impute`, in the order of the rows, with all observed entries as they are.
+    """Results of `impute`, in the order of the rows; observed entries keep their values.
 
     Arguments:
-        mean: x with E[x_missing | x_observed] in place of missing entries, `(N, *x_shape)`; the guess with the least
-            expected squared error.
-        draws: x with draws of p(x_missing | x_observed) in their place, `(num_draws, N, *x_shape)`: multiple imputations.
-        ess: how many exact draws of z the weighted ones are worth, `(N,)`.
-        khat: Pareto k̂ of the weights, `(N,)`: above 0.7 this row's imputation is not to be trusted.
+        mean: x with E[x_missing | x_observed] for missing entries, `(N, *x_shape)`. This guess has
+            the least expected squared error.
+        draws: x with draws of p(x_missing | x_observed) for missing entries,
+            `(num_draws, N, *x_shape)`: multiple imputations.
+        ess: the effective sample size of the weighted draws of z, `(N,)`.
+        khat: Pareto k̂ of the weights, `(N,)`; above 0.7 the imputation of this row is unreliable.
     """
 
     mean: Tensor
@@ -38,27 +39,30 @@ class Imputation(NamedTuple):
 
 
 @torch.no_grad()
-def impute(vae: VAE, data: Data, *, num_samples: int = 1000, num_draws: int = 0, seed: int = 0) -> Imputation:
+def impute(
+    vae: VAE, data: Data, *, num_samples: int = 1000, num_draws: int = 0, seed: int = 0
+) -> Imputation:
     """Impute missing entries by self-normalised importance sampling, in evaluation mode.
 
-    E[x_missing | x_observed] ≈ Σ_s v_s E[x_missing | z_s] at draws z_s of q(z | x), with normalised weights
-    v_s ∝ p(x_observed | z_s) p(z_s) / q(z_s | x), the largest ones smoothed. The result does not depend on the order of the
-    rows, and the caller's random state stays as it is.
+    E[x_missing | x_observed] ≈ Σ_s v_s E[x_missing | z_s] at draws z_s of q(z | x). The normalised
+    weights are v_s ∝ p(x_observed | z_s) p(z_s) / q(z_s | x); the largest ones are smoothed. The
+    result does not depend on the order of the rows. The caller's random state does not change.
 
     References:
-        MIWAE: deep generative modelling and imputation of incomplete data sets, Mattei and Frellsen, 2019. Deviation: the
-        weights are Pareto-smoothed.
+        MIWAE: deep generative modelling and imputation of incomplete data sets, Mattei and
+            Frellsen, 2019. Deviation: the weights are Pareto-smoothed.
 
     Arguments:
         vae: a VAE made with `missing="nan"`.
-        data: rows with NaN where they are missing, `(N, *x_shape)`; for a conditional VAE a pair (x, y), or rows with
-            labels.
-        num_samples: the draws of z for each row.
-        num_draws: the draws of x for each row; z is drawn by weight, and x given z.
+        data: rows with NaN for missing entries, `(N, *x_shape)`; for a conditional VAE a pair
+            (x, y), or rows with labels.
+        num_samples: the number of draws of z for each row.
+        num_draws: the number of draws of x for each row; z is drawn by weight, and x given z.
         seed: names the random stream.
 
     Raises:
-        ValueError: a VAE made otherwise; rows that it cannot score; a count that is too small.
+        ValueError: if the VAE takes no NaN, if it cannot score the rows, or if a count is too
+            small.
 
     Example:
         >>> vae = VAE(vae.prior, vae.likelihood, vae.posterior, missing="nan")
@@ -67,7 +71,9 @@ def impute(vae: VAE, data: Data, *, num_samples: int = 1000, num_draws: int = 0,
         torch.Size([5, 3, 1, 4, 4])
     """
     if vae.missing is None:
-        raise ValueError("'vae' must be made with missing=\"nan\" to impute, got one that takes no NaN.")
+        raise ValueError(
+            "'vae' must be made with missing=\"nan\" to impute, got one that takes no NaN."
+        )
     whole(num_samples, "num_samples")
     whole(num_draws, "num_draws", least=0)
     rows = rows_for(vae, data).checked()
@@ -86,8 +92,10 @@ def _impute_block(vae: VAE, num_samples: int, num_draws: int, batch: Batch) -> I
     y = batch.y
     size = chunk_size(_CHUNK, len(x))
     mean = torch.zeros_like(x)
-    for z, weights in zip(weighted.latents["z"].split(size), weighted.weights.split(size), strict=True):
-        mean += torch.einsum("sb,sb...->b...", weights.to(x), distribution_mean(vae.decode(z, y)))
+    chunks = zip(weighted.latents["z"].split(size), weighted.weights.split(size), strict=True)
+    for z, weights in chunks:
+        x_mean = distribution_mean(vae.decode(z, y))
+        mean += torch.einsum("sb,sb...->b...", weights.to(x), x_mean)
     draws = x.new_empty(0, *x.shape)
     if num_draws:
         latents = weighted.resample(num_draws)["z"].split(size)

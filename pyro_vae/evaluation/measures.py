@@ -1,4 +1,4 @@
-"""Measures of a VAE on given rows: ELBO, rate, distortion and log p(x), in nats per row, with errors."""
+"""Evaluation on given rows: ELBO, rate, distortion and log p(x), in nats per row."""
 
 import math
 from collections.abc import Sequence
@@ -30,9 +30,10 @@ from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
 
-# Chunks of draws from which on a trace takes less time than it saves.
+# From this number of chunks of draws a trace saves more time than it takes.
 _TRACE_PAYS_FROM = 50
-# A latent dimension is active when the variance over rows of E_q[z_d | x] exceeds this (Burda et al., 2015).
+# A latent dimension is active if the variance over rows of E_q[z_d | x] exceeds this (Burda et al.,
+# 2015).
 ACTIVE_VARIANCE = 0.01
 
 
@@ -48,27 +49,30 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a VAE on all rows, in evaluation mode.
 
-    The result does not depend on the order of the rows, and the caller's random state stays as it is. Where entries are
-    missing, log p(x) and the terms of its bound are those of the observed entries.
+    The result does not depend on the order of the rows. The caller's random state does not change.
+    If entries are missing, log p(x) and the terms of its bound are those of the observed entries.
 
     Arguments:
         vae: the VAE.
         data: rows, `(N, *x_shape)`; for a conditional VAE a pair (x, y), or rows with labels.
-        num_samples: the draws of z for each row, for −ELBO, rate and distortion.
-        num_importance_samples: the draws of z for each row, for log p(x); 0 leaves it out.
+        num_samples: the number of draws of z for each row, for −ELBO, rate and distortion.
+        num_importance_samples: the number of draws of z for each row, for log p(x); 0 omits it.
         seed: names the random stream.
         execution: of the importance weights. By default they are traced and compiled where it pays,
             for some million draws.
 
     Raises:
-        ValueError: rows of another shape or outside the likelihood's support; a count that is too small.
+        ValueError: if rows have another shape or lie outside the likelihood's support, or if a
+            count is too small.
     """
     whole(num_samples, "num_samples")
     whole(num_importance_samples, "num_importance_samples", least=0)
     rows = rows_for(vae, data).checked()
     blocks = _blocks(rows, num_samples, num_importance_samples, seed, execution)
     marginals = [block.marginal for block in blocks if block.marginal is not None]
-    log_marginal = _estimate([marginal.log_marginal for marginal in marginals]) if marginals else None
+    log_marginal = None
+    if marginals:
+        log_marginal = _estimate([marginal.log_marginal for marginal in marginals])
     bits_per_dim = None
     if log_marginal is not None and all(block.is_discrete for block in blocks):
         bits_per_dim = log_marginal.scaled(-1 / (vae.x_shape.numel() * math.log(2)))
@@ -89,7 +93,7 @@ def evaluate(
 
 
 class RowEvaluation(NamedTuple):
-    """Results of `evaluate_rows`, in nats, each `(N,)` in the order of the rows."""
+    """Results of `evaluate_rows` in nats, each `(N,)`, in the order of the rows."""
 
     negative_elbo: Tensor
     rate: Tensor
@@ -106,7 +110,7 @@ def evaluate_rows(
     seed: int = 0,
     execution: Execution = Execution(),
 ) -> RowEvaluation:
-    """−ELBO, rate and log p(x) of each row; arguments and errors as for `evaluate`."""
+    """Return −ELBO, rate and log p(x) of each row; arguments and errors as for `evaluate`."""
     whole(num_samples, "num_samples")
     whole(num_importance_samples, "num_importance_samples")
     rows = rows_for(vae, data).checked()
@@ -121,7 +125,10 @@ def evaluate_rows(
 
 @torch.no_grad()
 def negative_elbo(vae: VAE, data: Data | VAERows, *, num_samples: int = 1, seed: int = 0) -> float:
-    """−ELBO in nats per row over all rows, as `evaluate` gives it, at the price of one pass for each draw."""
+    """Return the mean −ELBO over all rows, in nats per row, without the other measures.
+
+    It is the value of `evaluate`. It costs one pass for each draw of z.
+    """
 
     def of_block(batch: Batch) -> Tensor:
         q_z = vae.encode(*batch)
@@ -138,14 +145,17 @@ def _blocks(
     seed: int,
     execution: Execution,
 ) -> list[RowTerms]:
-    """The one pass: terms of each row, block by block."""
+    """Return the terms of each row, block by block, in one pass over the rows."""
     weights = _weights_program(rows.vae, len(rows), num_importance_samples, execution)
     of_block = partial(row_terms, rows.vae, weights, num_samples, num_importance_samples)
     return rows.by_block(seed, of_block)
 
 
 def _weights_program(vae: VAE, num_rows: int, num_samples: int, execution: Execution) -> Program:
-    """Log-weights of a chunk of draws, `(S, B)`: traced where there are many chunks, compiled where there are very many."""
+    """Return a program for the log-weights of a chunk of draws, `(S, B)`.
+
+    It is traced if there are many chunks, and compiled if there are very many.
+    """
     num_chunks = -(-num_rows // BLOCK_ROWS) * len(sample_chunks(num_samples))
 
     def weights(x: Tensor, y: Tensor | None, num_samples: int) -> tuple[Tensor]:
@@ -155,15 +165,24 @@ def _weights_program(vae: VAE, num_rows: int, num_samples: int, execution: Execu
     needs_trace = execution.compile is True or execution.precision != "float32"
     if num_chunks < _TRACE_PAYS_FROM and not needs_trace:
         execution = Execution(trace=False)
-    return Program(weights, calls=[vae], name="log_weights", execution=execution, num_calls=num_chunks)
+    return Program(
+        weights,
+        calls=[vae],
+        name="log_weights",
+        execution=execution,
+        num_calls=num_chunks,
+    )
 
 
 def _without_latent(rows: VAERows, seed: int) -> Estimate | None:
-    """−log p(x) without z: fitted to the first rows in the order of their contents, and taken over all."""
+    """Return −log p(x) over all rows under the best model without z.
+
+    The model is fitted to the first rows in the order of their contents.
+    """
     vae = rows.vae
     with evaluating(vae), stream(seed, device=tensor_like(vae).device):
-        some = rows.batch(rows.rows.content_order()[:NUM_ROWS])
-        log_prob = fit_without_latent(vae, some.x)
+        first_rows = rows.batch(rows.rows.content_order()[:NUM_ROWS])
+        log_prob = fit_without_latent(vae, first_rows.x)
     if log_prob is None:
         return None
     blocks = rows.by_block(seed, lambda batch: -log_prob(batch.x).double())
@@ -171,16 +190,18 @@ def _without_latent(rows: VAERows, seed: int) -> Estimate | None:
 
 
 def _variance_of_means(blocks: Sequence[RowTerms]) -> Tensor:
-    """Var_x E_q[z_d | x] of each latent dimension, without the noise of means that are drawn."""
+    """Return Var_x E_q[z_d | x] of each latent dimension, less the Monte Carlo noise of means."""
     means = torch.cat([block.latent_mean.mean for block in blocks])
     noise = torch.cat([block.latent_mean.variance for block in blocks])
     return (means.var(0, correction=0) - noise.mean(0)).clamp(min=0)
 
 
 def _high_khat_share(marginals: Sequence[Marginal]) -> float | None:
-    """The share of rows whose importance weights are not to be trusted."""
+    """Return the share of rows with unreliable importance weights, if k̂ is known."""
     known = [marginal.khat for marginal in marginals if marginal.khat is not None]
-    return (torch.cat(known) > TRUSTED_KHAT).double().mean().item() if known else None
+    if not known:
+        return None
+    return (torch.cat(known) > TRUSTED_KHAT).double().mean().item()
 
 
 def _estimate(blocks: Sequence[RowMeans]) -> Estimate:

@@ -8,20 +8,21 @@ from torch import Tensor
 from pyro_vae.inference.psis import TRUSTED_KHAT
 
 _WAYS_OUT = (
-    "try more epochs, a learned scale of the likelihood, a KL weight that rises (kl_schedule LinearWarmup), or fewer latent "
-    "dimensions"
+    "try more epochs, a learned scale of the likelihood, a KL weight that rises (kl_schedule "
+    "LinearWarmup), or fewer latent dimensions"
 )
 
 
 class Estimate(NamedTuple):
-    """A mean over rows with its two errors, in nats per row unless its name says otherwise.
+    """Mean over rows with two errors, in nats per row unless its name says another unit.
 
     Arguments:
         mean: the estimate.
-        monte_carlo_error: its standard error from the draws of z; None where these cannot tell it, as one draw a row.
+        monte_carlo_error: its standard error from the draws of z; None if the draws cannot give
+            it, such as one draw for each row.
         row_error: its standard error from the choice of rows; None for a single row.
-        num_samples: the draws of z for each row; 0 where the value is exact.
-        num_rows: the rows.
+        num_samples: the number of draws of z for each row; 0 if the value is exact.
+        num_rows: the number of rows.
     """
 
     mean: float
@@ -36,7 +37,7 @@ class Estimate(NamedTuple):
         num_samples: int = 0,
         monte_carlo_error: float | None = 0.0,
     ) -> "Estimate":
-        """Return the mean of a value of each row, `(N,)`."""
+        """Return the mean of one value for each row, `(N,)`."""
         num_rows = len(values)
         row_error = None if num_rows == 1 else (values.std() / num_rows**0.5).item()
         return Estimate(
@@ -61,22 +62,26 @@ class Estimate(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What `evaluate` returns: lower is better for all but `log_marginal`.
+    """Results of `evaluate`; a lower −ELBO and a higher log p(x) are better.
 
     Arguments:
         negative_elbo: −ELBO = rate + distortion.
         rate: KL(q(z | x) ‖ p(z)).
         distortion: −E_q[log p(x | z)].
-        log_marginal: log p(x) by importance sampling; a lower bound in expectation, tight for many samples.
-        bits_per_dim: −log p(x) in bits, divided by the number of elements of x, where x is discrete.
-        rate_by_dim: KL of each latent dimension, where posterior and prior factorise.
+        log_marginal: log p(x) by importance sampling; a lower bound in expectation, tight for many
+            samples.
+        bits_per_dim: −log p(x) in bits, divided by the number of elements of x; None if x is not
+            discrete.
+        rate_by_dim: KL of each latent dimension; None unless posterior and prior factorise.
         active_variance: Var_x E_q[z_d | x] for each latent dimension.
-        active_units: how many of these exceed 0.01.
-        transform: how x was made from the stored levels, the binarisation included.
-        high_khat_share: the share of rows whose importance weights have a k̂ above 0.7. Their log p(x) is a lower bound that
-            no error bar repairs: the error does not hold the nats by which it is too low. None for fewer than 25 draws.
-        without_latent: −log p(x) under the best model in which x does not depend on z, fitted to some of the same rows; what
-            −ELBO has to beat. None where there is none to fit, as for a likelihood with a context.
+        active_units: the number of dimensions in which this variance exceeds 0.01.
+        transform: the transform from stored levels to x, including binarisation.
+        high_khat_share: the share of rows whose importance weights have a k̂ above 0.7. Their
+            log p(x) is too low, and the reported error does not include this bias. None for fewer
+            than 25 draws.
+        without_latent: −log p(x) under the best model in which x does not depend on z, fitted to
+            some of the same rows; a useful VAE has a lower −ELBO. None if no such model can be
+            fitted, as for a likelihood with a context.
     """
 
     negative_elbo: Estimate
@@ -92,16 +97,17 @@ class Evaluation(NamedTuple):
     without_latent: Estimate | None = None
 
     def to_json(self) -> str:
-        """All of it, the errors and counts included."""
-        fields = {
-            name: value._asdict() if isinstance(value, Estimate) else value for name, value in self._asdict().items()
-        }
+        """Return all results as JSON, with their errors and counts."""
+        fields = self._asdict()
+        for name, value in fields.items():
+            if isinstance(value, Estimate):
+                fields[name] = value._asdict()
         if self.rate_by_dim is not None:
             fields["rate_by_dim"] = [estimate._asdict() for estimate in self.rate_by_dim]
         return json.dumps(fields, indent=2)
 
     def table(self) -> str:
-        """The estimates with their errors, one a line."""
+        """Return a table of the estimates with their errors, one on each line."""
         titles = {
             "negative_elbo": "-ELBO (nats)",
             "rate": "rate, KL (nats)",
@@ -114,25 +120,34 @@ class Evaluation(NamedTuple):
         for name, title in titles.items():
             estimate = getattr(self, name)
             if estimate is not None:
-                errors = "".join(f"{'-' if error is None else f'{error:.4f}':>12}" for error in estimate[1:3])
-                samples = estimate.num_samples or "exact"
-                lines.append(f"{title:<22}{estimate.mean:>12.4f}{errors}{samples:>9}{estimate.num_rows:>8}")
+                lines.append(f"{title:<22}{_columns(estimate)}")
         if self.high_khat_share is not None:
             lines.append(
-                f"k-hat exceeds {TRUSTED_KHAT} in {self.high_khat_share:.1%} of rows: their log p(x) is a lower bound "
-                "that no error bar repairs"
+                f"k-hat exceeds {TRUSTED_KHAT} in {self.high_khat_share:.1%} of rows: their log "
+                "p(x) is a lower bound that no error bar repairs"
             )
         lines.append(
-            f"{self.active_units} of {len(self.active_variance)} latent dimensions are active; data: {self.transform}"
+            f"{self.active_units} of {len(self.active_variance)} latent dimensions are active; "
+            f"data: {self.transform}"
         )
         return "\n".join([*lines, *self.remarks()])
 
     def remarks(self) -> list[str]:
-        """One sentence where the latent is of no use, with what to try; else none."""
+        """Return one sentence with a remedy if z is of no use, and an empty list if not."""
         if self.active_units == 0:
             return [f"No latent dimension is active, so that z tells nothing of x: {_WAYS_OUT}."]
         if self.without_latent is not None and self.negative_elbo.mean >= self.without_latent.mean:
             return [
-                f"-ELBO is no better than the {self.without_latent.mean:.4f} nats of the best model without z: {_WAYS_OUT}."
+                f"-ELBO is no better than the {self.without_latent.mean:.4f} nats of the best "
+                f"model without z: {_WAYS_OUT}."
             ]
         return []
+
+
+def _columns(estimate: Estimate) -> str:
+    """Return mean, errors and counts as columns of a table."""
+    errors = ""
+    for error in (estimate.monte_carlo_error, estimate.row_error):
+        errors += f"{'-' if error is None else f'{error:.4f}':>12}"
+    samples = estimate.num_samples or "exact"
+    return f"{estimate.mean:>12.4f}{errors}{samples:>9}{estimate.num_rows:>8}"

@@ -1,4 +1,4 @@
-"""Terms of each row under a VAE: −ELBO, rate, distortion and log p(x), with their Monte Carlo variances."""
+"""Terms of each row under a VAE, with Monte Carlo variances: −ELBO, rate, distortion, log p(x)."""
 
 import math
 from typing import NamedTuple
@@ -17,9 +17,9 @@ from pyro_vae.inference.weights import log_mean_exp_variance
 from pyro_vae.support.chunks import chunk_size, chunks
 from pyro_vae.vae import VAE
 
-# Draws times rows that pass through the networks at once: bounds the memory.
+# Draws times rows that pass through the networks at once, to bound the memory.
 _CHUNK = 5_000
-# Draws times rows whose weights are judged at once: bounds the memory, with any number of draws.
+# Draws times rows whose weights get a variance and a k̂ at once, to bound the memory.
 _JUDGED = 200_000
 
 
@@ -27,9 +27,9 @@ class RowMeans(NamedTuple):
     """Means over draws of z for each row.
 
     Arguments:
-        mean: `(B,)`.
-        variance: their Monte Carlo variance, `(B,)`.
-        num_samples: the draws of z for each row; 0 where the mean is exact.
+        mean: the means, `(B,)`.
+        variance: their Monte Carlo variances, `(B,)`.
+        num_samples: the number of draws of z for each row; 0 if the mean is exact.
     """
 
     mean: Tensor
@@ -38,7 +38,7 @@ class RowMeans(NamedTuple):
 
     @staticmethod
     def exact(values: Tensor) -> "RowMeans":
-        """Return values that no draw changes."""
+        """Return exact values as means without variance."""
         return RowMeans(values, torch.zeros_like(values), 0)
 
     @staticmethod
@@ -58,14 +58,14 @@ class ELBOTerms(NamedTuple):
 
 
 class Marginal(NamedTuple):
-    """log p(x) by importance sampling, with k̂ of the weights where the draws are enough to tell."""
+    """log p(x) by importance sampling, with k̂ of the weights or None for too few draws."""
 
     log_marginal: RowMeans
     khat: Tensor | None
 
 
 class RowTerms(NamedTuple):
-    """Terms of each row of a batch; `log_marginal` is None without importance samples."""
+    """Terms of each row of a batch; `marginal` is None without importance samples."""
 
     negative_elbo: RowMeans
     rate: RowMeans
@@ -105,7 +105,7 @@ def row_terms(
 
 
 def elbo_terms(vae: VAE, batch: Batch, q_z: TorchDistribution, num_samples: int) -> ELBOTerms:
-    """Return the terms of the ELBO at draws of z; the rate is in closed form where there is one."""
+    """Return the terms of the ELBO at draws of z; the rate has its closed form, if there is one."""
     p_z = vae.prior(batch.y)
     rates = []
     distortions = []
@@ -119,16 +119,16 @@ def elbo_terms(vae: VAE, batch: Batch, q_z: TorchDistribution, num_samples: int)
 
 
 def sample_chunks(num_samples: int) -> list[int]:
-    """Return the draws in parts that bound the memory of one pass through the networks."""
+    """Return the sizes of chunks of draws that bound the memory of a pass through the networks."""
     return chunks(num_samples, chunk_size(_CHUNK, BLOCK_ROWS))
 
 
 def _marginal(weights: Program, batch: Batch, num_samples: int) -> Marginal:
-    """log of the mean importance weight, chunk by chunk."""
+    """Return the log of the mean importance weight, with the weights made chunk by chunk."""
     log_sum = batch.x.new_full(batch.x.shape[:1], -math.inf, dtype=torch.float64)
     parts = []
     for count in sample_chunks(num_samples):
-        part = weights(*batch, count)[0].clone()  # compiled for CUDA, the next call overwrites it
+        part = weights(*batch, count)[0].clone()  # the next call overwrites it if compiled for CUDA
         parts.append(part)
         log_sum = torch.logaddexp(log_sum, part.double().logsumexp(0))
     columns = torch.cat(parts).split(chunk_size(_JUDGED, num_samples), dim=1)
@@ -140,7 +140,7 @@ def _marginal(weights: Program, batch: Batch, num_samples: int) -> Marginal:
 
 
 def _khat(log_weights: Tensor) -> Tensor:
-    """k̂ of each row, infinite where the weights are none: NaN, infinite or all 0."""
+    """Return k̂ of each row, infinite if no weights exist: NaN, infinite or all 0."""
     khat = log_weights.new_full(log_weights.shape[1:], math.inf, dtype=torch.float64)
     is_finite = log_weights.amax(0).isfinite()
     if is_finite.any():
@@ -149,7 +149,10 @@ def _khat(log_weights: Tensor) -> Tensor:
 
 
 def _is_discrete(p_x: TorchDistribution, x: Tensor) -> bool:
-    """True if x are values of a discrete distribution, none missing, and no grey levels that it scores improperly."""
+    """Return True if p_x is discrete and all x lie in its support.
+
+    Missing entries and grey levels under a binary distribution lie outside it.
+    """
     try:
         support = p_x.support
     except NotImplementedError:

@@ -1,4 +1,4 @@
-"""Rows of a VAE: checked once, with their context, and dealt in its dtype and on its device."""
+"""Rows for a VAE: checked once, with their context, in its dtype and on its device."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
 
-# Random draws belong to blocks of this many rows, so that no batch size of the user's can change them.
+# Each block of this many rows has its own random stream, so that no batch size changes the draws.
 BLOCK_ROWS = 200
 
 T = TypeVar("T")
@@ -21,12 +21,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class VAERows:
-    """Rows for a VAE, with their context where it takes one.
+    """Rows for a VAE, with their context if it takes one.
 
     Arguments:
         vae: the VAE.
         rows: the rows.
-        y: their context, `(N, Y)`, where the rows are stored; None for a VAE without a context.
+        y: their context, `(N, Y)`, on the device of the rows; None for a VAE without a context.
     """
 
     vae: VAE
@@ -38,17 +38,17 @@ class VAERows:
 
     def batch(self, index: Tensor | slice) -> Batch:
         """Return the rows at `index`, in the dtype of the VAE and on its device."""
-        like = tensor_like(self.vae)
+        reference = tensor_like(self.vae)
         y = rows_of(self.y, index)
-        x = self.rows.batch(index, like.dtype).to(like.device)
-        return Batch(x, None if y is None else y.to(like))
+        x = self.rows.batch(index, reference.dtype).to(reference.device)
+        return Batch(x, None if y is None else y.to(reference))
 
     def take(self, index: Tensor | slice) -> "VAERows":
         """Return the rows at `index`."""
         return VAERows(self.vae, self.rows.take(index), rows_of(self.y, index))
 
     def placed(self, rows: Rows) -> "VAERows":
-        """Return the same rows, stored elsewhere."""
+        """Return these rows with the given copy of them, which may lie on another device."""
         y = None if self.y is None else self.y.to(rows.levels.device)
         return VAERows(self.vae, rows, y)
 
@@ -57,7 +57,8 @@ class VAERows:
         """Return these rows if the VAE can score them.
 
         Raises:
-            ValueError: if values are outside the likelihood's support, or NaN that the VAE does not take.
+            ValueError: if values lie outside the likelihood's support, or are NaN and the VAE takes
+                no NaN.
         """
         dtype = tensor_like(self.vae).dtype
         with stream(0, device=self.rows.levels.device):
@@ -66,9 +67,10 @@ class VAERows:
         return self
 
     def by_block(self, seed: int, function: Callable[[Batch], T]) -> list[T]:
-        """Return the function of each block of rows, in evaluation mode.
+        """Return the results of a function for each block of rows, in evaluation mode.
 
-        The contents of the rows decide the order of the blocks. Each has a random stream of its own.
+        The contents of the rows decide the order of the blocks. Each block has a random stream of
+        its own.
         """
         device = tensor_like(self.vae).device
         results = []
@@ -88,12 +90,15 @@ def rows_for(vae: VAE, data: Data | VAERows) -> VAERows:
     """Return data as rows for a VAE, with the context that it takes.
 
     Raises:
-        ValueError: if rows have another shape, NaN that the VAE does not take, or no context that it takes.
+        ValueError: if rows have another shape, have NaN and the VAE takes none, or lack the context
+            that it takes.
     """
     if isinstance(data, VAERows):
         return data
     rows = as_rows(data, vae.context_dim, vae.missing)
     y = rows.context(vae.context_dim)
     if rows.x_shape != vae.x_shape:
-        raise ValueError(f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}.")
+        raise ValueError(
+            f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}."
+        )
     return VAERows(vae, rows, y)

@@ -1,4 +1,4 @@
-"""The best model of some rows without z: what a VAE has to beat."""
+"""The best model of some rows without z, a baseline for a VAE."""
 
 import copy
 from collections.abc import Callable
@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from pyro_vae.vae import VAE
 
-# Rows that it is fitted to, and steps at most: log p of the others then hardly differs from the best one.
+# Rows for the fit, enough that log p of the other rows is close to the best one.
 NUM_ROWS = 500
+# Most steps of the fit.
 _NUM_STEPS = 30
 
 
 class _Constant(nn.Module):
-    """Numbers that depend on nothing, in the place of a network."""
+    """Constant outputs in place of a network's."""
 
     def __init__(self, out_shape: torch.Size) -> None:
         super().__init__()
@@ -28,15 +29,15 @@ class _Constant(nn.Module):
 def fit_without_latent(vae: VAE, x: Tensor) -> Callable[[Tensor], Tensor] | None:
     """Return log p(x) of rows, `(B,)`, under the best model in which x does not depend on z.
 
-    It is the likelihood of the VAE with constants in place of its network's outputs, fitted to rows by maximum likelihood,
-    with its scale where that is learned.
+    The model is the VAE's likelihood with constants in place of the network's outputs. The
+    constants, and the scale if it is learned, are fitted by maximum likelihood.
 
     Arguments:
-        vae: the VAE; left as it is.
+        vae: the VAE, which is not changed.
         x: the rows to fit, `(N, *x_shape)`.
 
     Returns:
-        The function; None where the likelihood takes a context, or where no finite fit is found.
+        The function; None if the likelihood takes a context, or if no finite fit is found.
     """
     if vae.likelihood.context_dim:
         return None
@@ -50,27 +51,30 @@ def fit_without_latent(vae: VAE, x: Tensor) -> Callable[[Tensor], Tensor] | None
             _maximise(constant.likelihood, lambda: log_prob(x).mean() / x[0].numel())
         constant.likelihood.requires_grad_(False)
         is_finite = bool(log_prob(x).isfinite().all())
-    except ValueError:  # torch's word on parameters of a distribution that a step made NaN
+    except ValueError:  # raised by torch if a step made a distribution's parameters NaN
         return None
     return log_prob if is_finite else None
 
 
 def _with_constants(vae: VAE, x: Tensor) -> VAE:
-    """A copy whose likelihood has constants in place of its network.
+    """Return a copy whose likelihood has constants in place of its network.
 
-    They start at the mean of the rows where there is a link. Prior and posterior are those of the VAE.
+    The constants start at the mean of the rows, if the likelihood has a link. Prior and posterior
+    are shared with the VAE.
     """
     constant = _Constant(vae.likelihood.out_shape).to(x)
     shared = {id(part): part for part in (vae.prior, vae.posterior)}
     vae = copy.deepcopy(vae, {id(vae.likelihood.network): constant, **shared})
     vae.likelihood.requires_grad_(True)
-    with suppress(ValueError):  # a likelihood of the user's own without a link starts at zeros
+    with suppress(ValueError):  # a custom likelihood without a link starts at zeros
         vae.likelihood.initialize_bias(x.nanmean(0).nan_to_num(0.0))
     return vae
 
 
 def _maximise(likelihood: nn.Module, objective: Callable[[], Tensor]) -> None:
-    optimizer = torch.optim.LBFGS(likelihood.parameters(), max_iter=_NUM_STEPS, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        likelihood.parameters(), max_iter=_NUM_STEPS, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> Tensor:
         optimizer.zero_grad()

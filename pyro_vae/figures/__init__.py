@@ -1,6 +1,12 @@
-"""Figures: tensors in, a matplotlib Figure out."""
+"""Figures: functions from tensors to matplotlib figures."""
 
-from pyro_vae.figures.diagnosis import coverage_curve, khat_histogram, rank_histograms, sandwich, worst_rows
+from pyro_vae.figures.diagnosis import (
+    coverage_curve,
+    khat_histogram,
+    rank_histograms,
+    sandwich,
+    worst_rows,
+)
 from pyro_vae.figures.images import (
     animation,
     as_images,
@@ -12,7 +18,13 @@ from pyro_vae.figures.images import (
     score_histogram,
     tiled,
 )
-from pyro_vae.figures.latent_grids import in_plane, linear_grid, quantile_grid, spherical_path, straight_path
+from pyro_vae.figures.latent_grids import (
+    in_plane,
+    linear_grid,
+    quantile_grid,
+    spherical_path,
+    straight_path,
+)
 
 __all__ = [
     "animation",

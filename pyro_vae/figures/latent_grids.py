@@ -1,4 +1,4 @@
-"""Points of a latent space to decode: grids of a plane, and paths from one point to another."""
+"""Points of a latent space to decode: grids of a plane, and paths between two points."""
 
 from collections.abc import Sequence
 
@@ -10,40 +10,58 @@ _SMALL_ANGLE = 1e-4
 
 
 def quantile_grid(side: int = 20, margin: float = 0.05) -> Tensor:
-    """Points at equal steps of a standard normal's probability, `(side, side, 2)`: top row first, z₁ to the right, z₂ up.
+    """Return points at equal steps of a standard normal's probability, `(side, side, 2)`.
+
+    The top row comes first; z₁ rises to the right and z₂ upwards.
 
     References:
         Auto-encoding variational Bayes, Kingma and Welling, 2013, figure 4.
 
     Arguments:
-        side: the points along each axis.
-        margin: the probability below the first and above the last.
+        side: the number of points along each axis.
+        margin: the probability below the first point and above the last point.
     """
-    return _plane_grid(torch.distributions.Normal(0.0, 1.0).icdf(torch.linspace(margin, 1 - margin, side)))
+    probs = torch.linspace(margin, 1 - margin, side)
+    return _plane_grid(torch.distributions.Normal(0.0, 1.0).icdf(probs))
 
 
 def linear_grid(side: int = 20, extent: float = 4.0) -> Tensor:
-    """Points at equal steps from −extent to extent, `(side, side, 2)`: top row first, z₁ to the right, z₂ up."""
+    """Return points at equal steps from −extent to extent, `(side, side, 2)`.
+
+    The top row comes first; z₁ rises to the right and z₂ upwards.
+    """
     return _plane_grid(torch.linspace(-extent, extent, side))
 
 
 def in_plane(grid: Tensor, latent_dim: int, dims: Sequence[int] = (0, 1)) -> Tensor:
-    """The points of a grid, `(side, side, 2)`, in a latent of D dimensions, `(side, side, D)`, the others at 0."""
+    """Return the points of a grid, `(side, side, 2)`, in D dimensions, `(side, side, D)`.
+
+    All dimensions outside the plane are 0.
+
+    Raises:
+        ValueError: if `dims` are not two different latent dimensions.
+    """
     first, second = dims if len(dims) == 2 else (-1, -1)
     if not (0 <= first < latent_dim and 0 <= second < latent_dim and first != second):
-        raise ValueError(f"'dims' must be two dimensions from 0 to {latent_dim - 1}, got {tuple(dims)}.")
+        raise ValueError(
+            f"'dims' must be two dimensions from 0 to {latent_dim - 1}, got {tuple(dims)}."
+        )
     z = grid.new_zeros(*grid.shape[:-1], latent_dim)
-    z[..., first], z[..., second] = grid[..., 0], grid[..., 1]
+    z[..., first] = grid[..., 0]
+    z[..., second] = grid[..., 1]
     return z
 
 
 def straight_path(first: Tensor, last: Tensor, steps: int) -> Tensor:
-    """z_i = (1 − i/n) first + (i/n) last for i = 0 … n = steps − 1, `(steps, D)`."""
-    return torch.lerp(first, last, torch.linspace(0, 1, steps).to(first).unsqueeze(1))
+    """Return z_i = (1 − i/n) first + (i/n) last for i = 0 … n = steps − 1, `(steps, D)`."""
+    share = torch.linspace(0, 1, steps).to(first).unsqueeze(1)
+    return torch.lerp(first, last, share)
 
 
 def spherical_path(first: Tensor, last: Tensor, steps: int) -> Tensor:
-    """The way along the great circle between two directions, `(steps, D)`: it keeps to lengths that the prior has seen.
+    """Return the path along the great circle between two points, `(steps, D)`.
+
+    Unlike a straight path it keeps lengths that are usual under the prior.
 
     References:
         Animating rotation with quaternion curves, Shoemake, 1985.
@@ -52,7 +70,8 @@ def spherical_path(first: Tensor, last: Tensor, steps: int) -> Tensor:
     angle = torch.arccos(torch.cosine_similarity(first, last, dim=0).clamp(-1, 1))
     if angle < _SMALL_ANGLE:
         return straight_path(first, last, steps)
-    return (torch.sin((1 - share) * angle) * first + torch.sin(share * angle) * last) / torch.sin(angle)
+    weighted = torch.sin((1 - share) * angle) * first + torch.sin(share * angle) * last
+    return weighted / torch.sin(angle)
 
 
 def _plane_grid(points: Tensor) -> Tensor:

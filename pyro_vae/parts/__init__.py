@@ -1,4 +1,4 @@
-"""The parts of a VAE: p(z), p(x | z) and q(z | x), with the networks and flows that they are made of."""
+"""Parts of a VAE: p(z), p(x | z) and q(z | x), with the networks and flows inside them."""
 
 from pyro_vae.parts.contracts import (
     EncoderInput,
@@ -10,7 +10,15 @@ from pyro_vae.parts.contracts import (
     Posterior,
     Prior,
 )
-from pyro_vae.parts.encoder_inputs import AsIs, ByColumn, Composed, Divided, Log1p, Standardized, WithMask
+from pyro_vae.parts.encoder_inputs import (
+    AsIs,
+    ByColumn,
+    Composed,
+    Divided,
+    Log1p,
+    Standardized,
+    WithMask,
+)
 from pyro_vae.parts.flows import AffineFlow, Flow, SplineFlow
 from pyro_vae.parts.likelihoods import (
     BernoulliLikelihood,
@@ -34,7 +42,12 @@ from pyro_vae.parts.likelihoods import (
     ZeroInflatedNegativeBinomialLikelihood,
 )
 from pyro_vae.parts.networks import MLP, ConvDecoder, ConvEncoder, GatedMLP
-from pyro_vae.parts.posteriors import DiagNormalPosterior, FlowPosterior, FullNormalPosterior, LowRankNormalPosterior
+from pyro_vae.parts.posteriors import (
+    DiagNormalPosterior,
+    FlowPosterior,
+    FullNormalPosterior,
+    LowRankNormalPosterior,
+)
 from pyro_vae.parts.priors import (
     ConditionalNormalPrior,
     DiagNormalPrior,

@@ -30,7 +30,9 @@ def _check_kind(name: str, part: Any, base: type) -> None:
 
 
 def check_fit(prior: Prior, likelihood: Likelihood, posterior: Posterior) -> None:
-    """Pass two rows of zeros through each part, to see that the sizes fit; attach the prior.
+    """Refuse parts whose sizes do not fit together; attach the prior to the posterior.
+
+    The check passes two rows of zeros through each part.
 
     Raises:
         ValueError: if a part takes or gives other sizes than its neighbours.
@@ -38,7 +40,8 @@ def check_fit(prior: Prior, likelihood: Likelihood, posterior: Posterior) -> Non
     x_shape = likelihood.x_shape
     if posterior.x_shape != x_shape:
         raise ValueError(
-            f"'posterior' must have the likelihood's x_shape {tuple(x_shape)}, got {tuple(posterior.x_shape)}."
+            f"'posterior' must have the likelihood's x_shape {tuple(x_shape)}, got "
+            f"{tuple(posterior.x_shape)}."
         )
     context_dim = _common_context(prior, likelihood, posterior)
     z_shape = torch.Size([prior.latent_dim])
@@ -49,15 +52,15 @@ def check_fit(prior: Prior, likelihood: Likelihood, posterior: Posterior) -> Non
 
 
 def check_filler(likelihood: Likelihood, latent_dim: int, context_dim: int) -> None:
-    """Refuse a likelihood that cannot score the values in place of missing entries.
+    """Refuse a likelihood that cannot score its own `filler`, the value of missing entries.
 
     Raises:
-        ValueError: if it cannot.
+        ValueError: if its check refuses the filler, or log p(x | z) is not finite there.
     """
     reason = "its log-density there is not finite"
     try:
-        nothing = tensor_like(likelihood).new_full((2, *likelihood.x_shape), torch.nan)
-        x = filled(nothing, likelihood.filler)
+        all_missing = tensor_like(likelihood).new_full((2, *likelihood.x_shape), torch.nan)
+        x = filled(all_missing, likelihood.filler)
         likelihood.check(x)
         p_x = example(likelihood, torch.Size([latent_dim]), context_dim)
         if p_x.log_prob(x).isfinite().all():
@@ -65,17 +68,17 @@ def check_filler(likelihood: Likelihood, latent_dim: int, context_dim: int) -> N
     except (RuntimeError, TypeError, ValueError) as error:
         reason = one_line(error)
     raise ValueError(
-        f"'filler' of {type(likelihood).__name__} must be a value that it can score, to stand where x "
-        f"is missing, but cannot be: {reason}"
+        f"'filler' of {type(likelihood).__name__} must be a value that it can score, for missing "
+        f"entries of x, but it cannot: {reason}"
     )
 
 
 @torch.no_grad()
 def example(part: Any, in_shape: torch.Size | None, context_dim: int) -> Any:
-    """Return the distribution that a part makes of two rows of zeros."""
-    like = tensor_like(part)
-    rows = () if in_shape is None else (like.new_zeros(2, *in_shape),)
-    y = like.new_zeros(2, context_dim) if context_dim else None
+    """Return the distribution that a part gives for two rows of zeros."""
+    reference = tensor_like(part)
+    rows = () if in_shape is None else (reference.new_zeros(2, *in_shape),)
+    y = reference.new_zeros(2, context_dim) if context_dim else None
     with evaluating(part):
         return part(*rows, y)
 
@@ -84,10 +87,12 @@ def check_shape(x: Tensor, x_shape: torch.Size) -> None:
     """Refuse rows of another shape.
 
     Raises:
-        ValueError: if x has not the shape `(*, *x_shape)`, with one axis of rows at least.
+        ValueError: if x does not have the shape `(*, *x_shape)` with at least one axis of rows.
     """
     if len(x.shape) <= len(x_shape) or x.shape[-len(x_shape) :] != x_shape:
-        raise ValueError(f"'x' must have the shape (rows, {', '.join(map(str, x_shape))}), got {tuple(x.shape)}.")
+        raise ValueError(
+            f"'x' must have the shape (rows, {', '.join(map(str, x_shape))}), got {tuple(x.shape)}."
+        )
 
 
 def check_context(
@@ -95,24 +100,29 @@ def check_context(
     context_dim: int,
     batch_shape: Sequence[int] | None = None,
 ) -> None:
-    """Refuse a context that does not fit.
+    """Refuse a context y that does not fit the VAE or the rows.
 
     Arguments:
         y: the context, `(*, Y)`.
         context_dim: the size Y that the VAE takes; 0 for none.
-        batch_shape: the shape of the rows that it belongs to, where that is known.
+        batch_shape: the batch shape of the rows of y, if it is known.
 
     Raises:
-        ValueError: if it is missing, of another size, or does not expand to the rows.
+        ValueError: if y is missing, has another size, or does not expand to `batch_shape`.
     """
     shape = (0,) if y is None else tuple(y.shape)
     if shape[-1:] != (context_dim,) or (y is not None and not y.is_floating_point()):
         accepted = f"have {context_dim} real numbers a row" if context_dim else "be omitted"
         received = "none" if y is None else f"{y.dtype} of the shape {shape}"
-        raise ValueError(f"'y' must {accepted} for a VAE whose parts take a context of {context_dim}, got {received}.")
+        raise ValueError(
+            f"'y' must {accepted} for a VAE whose parts take a context of {context_dim}, got "
+            f"{received}."
+        )
     if y is not None and batch_shape is not None and not _expands(shape[:-1], batch_shape):
         wanted = (*batch_shape, context_dim)
-        raise ValueError(f"'y' must have the shape {wanted}, or one that expands to it, got {shape}.")
+        raise ValueError(
+            f"'y' must have the shape {wanted}, or one that expands to it, got {shape}."
+        )
 
 
 def num_rows_of(
@@ -126,10 +136,10 @@ def num_rows_of(
 
     Arguments:
         x_shape: the shape of one row.
-        x: the rows, of a shape that is checked already.
-        y: their context, of a size that is checked already.
-        num_rows: the number that the caller gives.
-        size: the rows of the whole data set.
+        x: the rows, whose shape is checked already.
+        y: their context, whose size is checked already.
+        num_rows: the number of rows that the caller gives.
+        size: the number of rows of the whole data set.
 
     Raises:
         ValueError: if these contradict one another.
@@ -140,7 +150,10 @@ def num_rows_of(
     if y is not None and x is not None and y.shape[-2] != rows:
         raise ValueError(f"'y' must have as many rows as 'x', {rows}, got {y.shape[-2]}.")
     if num_rows not in (None, rows):
-        raise ValueError(f"'num_rows' must be omitted or equal to the number of rows given, {rows}, got {num_rows}.")
+        raise ValueError(
+            f"'num_rows' must be omitted or equal to the number of rows given, {rows}, got "
+            f"{num_rows}."
+        )
     if size is not None and size < rows:
         raise ValueError(f"'size' must be at least the number of rows given, {rows}, got {size}.")
     return rows
@@ -162,7 +175,9 @@ def _num_given(
 def _common_context(prior: Prior, likelihood: Likelihood, posterior: Posterior) -> int:
     sizes = {part.context_dim for part in (prior, likelihood, posterior)} - {0}
     if len(sizes) > 1:
-        raise ValueError(f"'prior', 'likelihood' and 'posterior' must take a context y of one size, got {sizes}.")
+        raise ValueError(
+            f"'prior', 'likelihood' and 'posterior' must take a context y of one size, got {sizes}."
+        )
     return max(sizes, default=0)
 
 
@@ -177,17 +192,21 @@ def _check_part(
         distribution = example(part, in_shape, context_dim)
     except (RuntimeError, TypeError, ValueError) as error:
         source = "" if in_shape is None else f" from rows of shape {tuple(in_shape)}"
-        raise ValueError(f"'{name}' must make a distribution{source}, but fails: {error}") from error
+        raise ValueError(
+            f"'{name}' must make a distribution{source}, but fails: {error}"
+        ) from error
     if not isinstance(distribution, TorchDistributionMixin):
-        raise ValueError(f"'{name}' must return a Pyro distribution, got {type(distribution).__name__}.")
+        raise ValueError(
+            f"'{name}' must return a Pyro distribution, got {type(distribution).__name__}."
+        )
     each = "" if in_shape is None else " and one distribution for each row"
     batch_shapes = ((), (2,)) if in_shape is None else ((2,),)
     batch_shape = tuple(distribution.batch_shape)
     if batch_shape not in batch_shapes or distribution.event_shape != event_shape:
         raise ValueError(
-            f"'{name}' must return a distribution with event shape {tuple(event_shape)}{each}, got the "
-            f"batch shape {batch_shape} and the event shape {tuple(distribution.event_shape)} "
-            "for two rows."
+            f"'{name}' must return a distribution with event shape {tuple(event_shape)}{each}, "
+            f"got the batch shape {batch_shape} and the event shape "
+            f"{tuple(distribution.event_shape)} for two rows."
         )
 
 

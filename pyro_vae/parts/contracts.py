@@ -1,7 +1,11 @@
-"""The contracts: a prior p(z), a likelihood p(x | z) and a posterior q(z | x), each a module that returns a distribution.
+"""Contracts of the parts of a VAE: a prior p(z), a likelihood p(x | z), a posterior q(z | x).
 
-Axes, the same letters everywhere: `S` samples, `B` rows of a batch, `D` latent dimensions, `K` components,
-`C H W` channels, height and width of an image, `Y` numbers in a context, `*` any number of leading dimensions.
+Each part is a module that returns a distribution. The axes have the same letters everywhere:
+
+- `S` samples, `B` rows of a batch, `D` latent dimensions, `K` components;
+- `C H W` channels, height and width of an image;
+- `Y` numbers in a context;
+- `*` any number of leading dimensions.
 """
 
 from abc import ABC, abstractmethod
@@ -23,7 +27,7 @@ Network: TypeAlias = nn.Module | Callable[[torch.Size], nn.Module]
 
 
 class _Part(nn.Module):
-    """What all parts share: the size of the context they take, and that they can be pickled after Pyro has trained them."""
+    """Base of all parts: it has a context size, and can be pickled after Pyro has trained it."""
 
     context_dim: int = 0
 
@@ -33,11 +37,12 @@ class _Part(nn.Module):
 
 
 class Prior(_Part, ABC):
-    """p(z), or p(z | y) where a context is given.
+    """p(z), or p(z | y) if a context y is given.
 
-    A subclass defines `forward`, which returns a distribution with event shape `(D,)`; where it depends on a context y, it
-    sets `context_dim` to the size Y of that. It may define `attach` (to share the posterior), and `initialize` (to start
-    from data) with `num_initial_rows`, the rows that this takes.
+    A subclass defines `forward`, which returns a distribution with event shape `(D,)`. If it
+    depends on a context y, it sets `context_dim` to the size Y of y. It may define `attach` (to
+    share the posterior). It may define `initialize` (to start from data), and then sets
+    `num_initial_rows` to the number of rows that `initialize` takes.
 
     Arguments:
         latent_dim: the number D of latent dimensions.
@@ -51,21 +56,30 @@ class Prior(_Part, ABC):
 
     @abstractmethod
     def forward(self, y: Tensor | None = None) -> TorchDistribution:
-        """p(z | y) for y of shape `(*, Y)`, or p(z)."""
+        """Return p(z | y) for y of shape `(*, Y)`, or p(z)."""
 
     def attach(self, posterior: "Posterior") -> None:
-        """Called by the VAE that the prior becomes a part of, with the posterior beside it; here it changes nothing."""
+        """Receive the posterior of the VAE that takes this prior; do nothing by default.
+
+        The VAE calls it when it is made.
+        """
 
     def initialize(self, x: Tensor) -> None:
-        """Start from rows of data, `(N, *x_shape)`, as `initialize_prior` asks for."""
-        raise ValueError(f"{type(self).__name__} does not start from data: leave 'initialize_prior' at false.")
+        """Start from rows of data, `(N, *x_shape)`, as the setting `initialize_prior` requests.
+
+        Raises:
+            ValueError: if the prior does not start from data, which is the default.
+        """
+        raise ValueError(
+            f"{type(self).__name__} does not start from data: leave 'initialize_prior' at false."
+        )
 
     def extra_repr(self) -> str:
         return f"latent_dim={self.latent_dim}"
 
 
 class _Amortised(_Part):
-    """What a likelihood and a posterior share: a network that turns the condition into a distribution's parameters."""
+    """Base of likelihoods and posteriors: a network maps the condition to parameters."""
 
     def __init__(self, network: Network, in_dims: int, out_shape: Shape) -> None:
         super().__init__()
@@ -75,90 +89,120 @@ class _Amortised(_Part):
         self.context_dim = getattr(self.network, "context_dim", 0)
 
     def call_network(self, inputs: Tensor, y: Tensor | None = None) -> Tensor:
-        """The network's output with shape `(*, *out_shape)`; the network itself sees one flat batch of rows.
+        """Return the network's output, `(*, *out_shape)`; the network sees one flat batch of rows.
 
-        The context goes to networks that say by `context_dim` greater than 0 that they take one; it may have leading
-        dimensions of its own, as an enumerated label has.
+        A network takes the context y if its `context_dim` is greater than 0. The context may have
+        leading dimensions of its own, as an enumerated label has.
+
+        Raises:
+            ValueError: if the network gives another number of outputs.
         """
-        # Not .numel(): the tensors that draw Pyro's model diagrams have plain tuples for shapes.
+        # Not .numel(): when Pyro draws a model diagram, the shapes are plain tuples.
         split = inputs.dim() - self._in_dims
-        batch_shape, row_shape = inputs.shape[:split], inputs.shape[split:]
+        batch_shape = inputs.shape[:split]
+        row_shape = inputs.shape[split:]
         if y is None or not getattr(self.network, "context_dim", 0):
             outputs = self.network(inputs.reshape(prod(batch_shape), *row_shape))
         else:
             batch_shape = torch.broadcast_shapes(batch_shape, y.shape[:-1])
             rows = inputs.expand(*batch_shape, *row_shape).reshape(prod(batch_shape), *row_shape)
-            outputs = self.network(rows, y.expand(*batch_shape, y.shape[-1]).reshape(len(rows), -1))
-        if prod(outputs.shape[1:]) != self.out_shape.numel():
+            contexts = y.expand(*batch_shape, y.shape[-1]).reshape(len(rows), -1)
+            outputs = self.network(rows, contexts)
+        accepted = self.out_shape.numel()
+        received = prod(outputs.shape[1:])
+        if received != accepted:
             raise ValueError(
-                f"'network' of {type(self).__name__} must give {self.out_shape.numel()} numbers for each row "
-                f"(shape {tuple(self.out_shape)}), got {prod(outputs.shape[1:])}."
+                f"'network' of {type(self).__name__} must give {accepted} numbers for each row "
+                f"(shape {tuple(self.out_shape)}), got {received}."
             )
         return outputs.reshape(*batch_shape, *self.out_shape)
 
 
 class Likelihood(_Amortised, ABC):
-    """p(x | z): what the data look like, given the latent.
+    """p(x | z): the distribution of a row of data given its latent.
 
-    A subclass defines `forward` and calls `self.call_network(z, y)` there; it declares independence with `.to_event`.
-    It may define `check` (which data it can score), `link` (to start from the mean of the data),
-    `initialize` (to start from their spread too), `filler` (what stands where x is missing) and
-    `encoder_input` (what an encoder should see of such data). It passes `out_shape` here when it needs
-    other than one number for each element of x.
+    A subclass defines `forward`, which calls `self.call_network(z, y)` and declares independence
+    with `.to_event`. It passes `out_shape` if it needs more than one number for each element of x.
+    It may define:
+
+    - `check`: which data it can score;
+    - `link`: to start from the mean of the data;
+    - `initialize`: to start also from their standard deviation;
+    - `filler`: the value in place of missing entries;
+    - `encoder_input`: how an encoder should see such data.
 
     Arguments:
-        network: a module that maps z, `(N, D)`, to `(N, *out_shape)`; or a function that makes one from `out_shape`.
+        network: a module that maps z, `(N, D)`, to `(N, *out_shape)`; or a function that makes one
+            from `out_shape`.
         x_shape: the shape of one row of data.
-        out_shape: the shape of the numbers that the network gives for one row; `x_shape` when omitted.
+        out_shape: the shape of the numbers that the network gives for one row; `x_shape` when
+            omitted.
     """
 
     def __init__(self, network: Network, x_shape: Shape, out_shape: Shape | None = None) -> None:
         row_shape = as_shape(x_shape, "x_shape")
-        super().__init__(network, in_dims=1, out_shape=row_shape if out_shape is None else out_shape)
+        outputs = row_shape if out_shape is None else out_shape
+        super().__init__(network, in_dims=1, out_shape=outputs)
         self.x_shape = row_shape
 
     @abstractmethod
     def forward(self, z: Tensor, y: Tensor | None = None) -> TorchDistribution:
-        """p(x | z, y) with batch shape `(*)` and event shape `x_shape`, for z of shape `(*, D)`."""
+        """Return p(x | z, y), batch shape `(*)`, event shape `x_shape`, for z of shape `(*, D)`."""
 
     @property
     def encoder_input(self) -> "EncoderInputFactory | None":
-        """Class of input that suits such x for an encoder; None stands for `Standardized`."""
+        """Class of encoder input that suits such x; None stands for `Standardized`."""
         return None
 
     @property
     def filler(self) -> float | Tensor:
-        """A value inside the support, a number or a tensor that broadcasts to `x_shape`, in place of missing entries.
+        """Value inside the support, in place of missing entries of x.
 
-        It is scored under a mask, so which value it is changes nothing.
+        It is a number or a tensor that broadcasts to `x_shape`. It is scored under a mask, so its
+        value changes no result.
         """
         return 0.0
 
     def check(self, x: Tensor) -> None:
-        """Raise a `ValueError` of one sentence when x, `(*, *x_shape)`, cannot be scored; here: when it is not finite."""
+        """Refuse x, `(*, *x_shape)`, that cannot be scored; by default x that is not finite.
+
+        Raises:
+            ValueError: if x cannot be scored, in one sentence.
+        """
         if not torch.isfinite(x).all():
             raise ValueError(f"'x' must be finite for {type(self).__name__}, got NaN or infinity.")
 
     def link(self, mean: Tensor) -> Tensor:
-        """The network's output, `out_shape`, at which E[x | z] = mean, `x_shape`."""
+        """Return the network's output, `out_shape`, at which E[x | z] = mean, `x_shape`.
+
+        Raises:
+            ValueError: if the likelihood defines no link, which is the default.
+        """
         raise ValueError(
-            f"{type(self).__name__} defines no 'link' for initialize_bias: define it, or leave that at false."
+            f"{type(self).__name__} defines no 'link' for initialize_bias: define it, or leave "
+            "that at false."
         )
 
     def initialize(self, mean: Tensor, std: Tensor) -> None:
-        """Start scales, dispersions and units from the mean and standard deviation of data, both `x_shape`; here nothing."""
+        """Start scales, dispersions and units from the data; do nothing by default.
+
+        Arguments:
+            mean: the mean of the data, `x_shape`.
+            std: their standard deviation, `x_shape`.
+        """
 
     @torch.no_grad()
     def initialize_bias(self, mean: Tensor) -> None:
         """Set the network's output bias so that p(x | z) starts at the data's mean, `x_shape`.
 
         Raises:
-            ValueError: the network offers no `output_bias` with one number for each output.
+            ValueError: if the network offers no `output_bias` with one number for each output.
         """
         bias = getattr(self.network, "output_bias", None)
-        if bias is None or bias.numel() != self.out_shape.numel():
+        accepted = self.out_shape.numel()
+        if bias is None or bias.numel() != accepted:
             raise ValueError(
-                f"'network' must offer an 'output_bias' of {self.out_shape.numel()} numbers to be initialised."
+                f"'network' must offer an 'output_bias' of {accepted} numbers to be initialised."
             )
         bias.copy_(self.link(mean.to(bias)).reshape(bias.shape))
 
@@ -167,54 +211,72 @@ class Likelihood(_Amortised, ABC):
 
 
 class NetworkFactory(Protocol):
-    """A network class, but for the shapes of its inputs and outputs."""
+    """Network class with all arguments given except the shapes of inputs and outputs."""
 
     def __call__(self, *, in_shape: Shape, out_shape: Shape) -> nn.Module: ...
 
 
 class EncoderInput(nn.Module, ABC):
-    """A network that sees x in other units: `(N, *x_shape)` to what the network gives.
+    """Network that sees x in other units: `(N, *x_shape)` to the network's output.
 
-    A subclass defines `transform`. It defines `inverse` where a VampPrior is to start from it, and `start` where it has
-    constants, which are buffers. Such modules are put one in front of the other: `Log1p(Standardized(MLP(…), 64))` sees
-    standardised logs. A missing entry of x is 0 for the network, after the transform, or NaN where the network takes NaN.
+    A subclass defines `transform`. It defines `inverse` if a VampPrior is to start from it. It
+    defines `start` if it has constants, which are buffers. Inputs can be chained: in
+    `Log1p(Standardized(MLP(…), 64))` the MLP sees standardised logs. After the transform a missing
+    entry of x is 0 for the network, or NaN if the network takes NaN.
 
     Arguments:
-        network: what sees the transformed rows, and the context where it has one; or a function that makes it from their
-            shape.
-        x_shape: the shape of one row of x; it may be omitted where nothing depends on it.
+        network: the module that sees the transformed rows, and the context if it takes one; or a
+            function that makes it from the shape of a row.
+        x_shape: the shape of one row of x; it may be omitted if nothing depends on it.
         seen_shape: the shape of one row as the network sees it; `x_shape` when omitted.
+
+    Raises:
+        ValueError: if a function is given without a shape.
     """
 
     takes_nan = True
 
-    def __init__(self, network: Network, x_shape: Shape | None = None, seen_shape: Shape | None = None) -> None:
+    def __init__(
+        self, network: Network, x_shape: Shape | None = None, seen_shape: Shape | None = None
+    ) -> None:
         super().__init__()
         shape = x_shape if seen_shape is None else seen_shape
         if not isinstance(network, nn.Module):
             if shape is None:
-                raise ValueError(f"'x_shape' of {type(self).__name__} must be given where 'network' is a function.")
+                raise ValueError(
+                    f"'x_shape' of {type(self).__name__} must be given where 'network' is a "
+                    "function."
+                )
             network = network(as_shape(shape, "x_shape"))
         self.network = network
         self.context_dim = getattr(network, "context_dim", 0)
 
     @property
     def output_bias(self) -> nn.Parameter:
-        """The output bias of the network."""
+        """Output bias of the network."""
         return self.network.output_bias  # type: ignore[return-value]
 
     @abstractmethod
     def transform(self, x: Tensor) -> Tensor:
-        """The values that stand for x, `(*, *x_shape)`; NaN stays NaN."""
+        """Return the values that stand for x, `(*, *x_shape)`; NaN stays NaN."""
 
     def inverse(self, values: Tensor) -> Tensor:
-        """The x that these values stand for."""
+        """Return the x that these values stand for.
+
+        Raises:
+            ValueError: if the input defines no inverse, which is the default.
+        """
         raise ValueError(
-            f"{type(self).__name__} defines no 'inverse' for a VampPrior: define it, or take another prior."
+            f"{type(self).__name__} defines no 'inverse' for a VampPrior: define it, or take "
+            "another prior."
         )
 
     def start(self, blocks: Iterable[Tensor]) -> None:
-        """Set the constants from blocks of training rows, `(B, *x_shape)`, each time the same; here there are none."""
+        """Set the constants from training rows; do nothing by default.
+
+        Arguments:
+            blocks: blocks of rows, `(B, *x_shape)`; each iteration gives the same blocks.
+        """
 
     def seen(self, x: Tensor) -> Tensor:
         """Return the input of the network for x, `(N, *x_shape)`."""
@@ -227,14 +289,14 @@ class EncoderInput(nn.Module, ABC):
 
 
 def as_seen(network: nn.Module, x: Tensor) -> Tensor:
-    """The values that stand for x, `(*, *x_shape)`, after all inputs of a network."""
+    """Return the values that stand for x, `(*, *x_shape)`, after all inputs of a network."""
     for step in _inputs_in_front(network):
         x = step.transform(x)
     return x
 
 
 def as_given(network: nn.Module, values: Tensor) -> Tensor:
-    """The x that values stand for after all inputs of a network."""
+    """Return the x whose values after all inputs of a network are given."""
     for step in reversed(list(_inputs_in_front(network))):
         values = step.inverse(values)
     return values
@@ -242,20 +304,30 @@ def as_given(network: nn.Module, values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def start_inputs(network: nn.Module, blocks: Iterable[Tensor]) -> None:
-    """Set the constants of all inputs of a network from blocks of training rows, each time the same.
+    """Set the constants of all inputs of a network from training rows.
+
+    Arguments:
+        network: the network with its inputs.
+        blocks: blocks of rows, `(B, *x_shape)`; each iteration gives the same blocks.
 
     Raises:
-        ValueError: an input that makes NaN or infinity of a row, which would pass for missing.
+        ValueError: if an input turns a finite number into NaN or infinity. NaN would pass for
+            missing.
     """
     for step in _inputs_in_front(network):
         step.start(blocks)
         seen = Mapped(blocks, step.transform)
-        if any(_num_not_finite(after) > _num_not_finite(before) for before, after in zip(blocks, seen, strict=True)):
-            name = type(step).__name__
-            raise ValueError(
-                f"'transform' of {name} must make finite numbers of the training rows, got NaN or infinity."
-            )
+        _check_finite(step, blocks, seen)
         blocks = seen
+
+
+def _check_finite(step: EncoderInput, blocks: Iterable[Tensor], seen: Iterable[Tensor]) -> None:
+    for before, after in zip(blocks, seen, strict=True):
+        if _num_not_finite(after) > _num_not_finite(before):
+            raise ValueError(
+                f"'transform' of {type(step).__name__} must make finite numbers of the training "
+                "rows, got NaN or infinity."
+            )
 
 
 def _num_not_finite(x: Tensor) -> int:
@@ -264,7 +336,7 @@ def _num_not_finite(x: Tensor) -> int:
 
 @dataclass(frozen=True)
 class Mapped:
-    """A function of each block, whenever they are gone through."""
+    """Blocks with a function applied to each, anew in each iteration."""
 
     blocks: Iterable[Tensor]
     function: Callable[[Tensor], Tensor]
@@ -274,68 +346,83 @@ class Mapped:
 
 
 def _inputs_in_front(network: nn.Module) -> Iterator[EncoderInput]:
-    """The inputs that are in front of one another, the first being the one that sees x."""
+    """Yield the inputs in front of a network, starting with the one that sees x."""
     while isinstance(network, EncoderInput):
         yield network
         network = network.network
 
 
 class EncoderInputFactory(Protocol):
-    """An EncoderInput class, or a function that makes what an encoder sees of x together with its network."""
+    """EncoderInput class, or a function that makes an input in front of a given network."""
 
     def __call__(self, *, network: Network, x_shape: Shape) -> EncoderInput: ...
 
 
 class LikelihoodFactory(Protocol):
-    """A Likelihood class, but for its network and the shape of the data."""
+    """Likelihood class with all arguments given except its network and the shape of the data."""
 
     def __call__(self, *, network: Network, x_shape: Shape) -> Likelihood: ...
 
 
 class Posterior(_Amortised, ABC):
-    """q(z | x): the amortised approximation of the posterior of z given x.
+    """q(z | x): the amortised approximation of the posterior p(z | x).
 
-    A subclass defines `forward`, calls `self.call_network(x, y)` there, and returns a distribution with event shape `(D,)`.
-    Missing entries of x are 0 for it, unless its network says by `takes_nan` that it takes NaN, as an
-    `EncoderInput` does.
+    A subclass defines `forward`, which calls `self.call_network(x, y)` and returns a distribution
+    with event shape `(D,)`. It receives 0 for missing entries of x. If its network has
+    `takes_nan=True`, as an `EncoderInput` has, it receives NaN for them.
 
     Arguments:
-        network: a module that maps x, `(N, *x_shape)`, to `(N, *out_shape)`; or a function that makes one from `out_shape`.
+        network: a module that maps x, `(N, *x_shape)`, to `(N, *out_shape)`; or a function that
+            makes one from `out_shape`.
         x_shape: the shape of one row of data.
         latent_dim: the number D of latent dimensions.
         out_shape: the shape of the numbers that the network gives for one row; `(D,)` when omitted.
+
+    Raises:
+        ValueError: if an `EncoderInput` stands inside another network.
     """
 
     takes_nan: bool = False
 
-    def __init__(self, network: Network, x_shape: Shape, latent_dim: int, out_shape: Shape | None = None) -> None:
+    def __init__(
+        self, network: Network, x_shape: Shape, latent_dim: int, out_shape: Shape | None = None
+    ) -> None:
         dim = whole(latent_dim, "latent_dim")
         row_shape = as_shape(x_shape, "x_shape")
-        super().__init__(network, in_dims=len(row_shape), out_shape=dim if out_shape is None else out_shape)
+        outputs = dim if out_shape is None else out_shape
+        super().__init__(network, in_dims=len(row_shape), out_shape=outputs)
         self.latent_dim = dim
         self.x_shape = row_shape
         self.takes_nan = getattr(self.network, "takes_nan", self.takes_nan)
-        if not self.takes_nan and any(getattr(module, "takes_nan", False) for module in self.network.modules()):
+        has_input = any(getattr(module, "takes_nan", False) for module in self.network.modules())
+        if has_input and not self.takes_nan:
             raise ValueError(
-                "'network' must be an EncoderInput, such as WithMask, as a whole, got one inside another network, "
-                "which would see no NaN."
+                "'network' must be an EncoderInput, such as WithMask, as a whole, got one inside "
+                "another network, which would see no NaN."
             )
 
     def call_network(self, inputs: Tensor, y: Tensor | None = None) -> Tensor:
-        """The network's output as above, held between ±HIGHEST_OUTPUT, so that no q(z | x) has an infinite parameter."""
+        """Return the network's output as the base does, held between ±HIGHEST_OUTPUT.
+
+        So no q(z | x) has an infinite parameter.
+        """
         return held(super().call_network(inputs, y), HIGHEST_OUTPUT, -HIGHEST_OUTPUT)
 
     def seen(self, x: Tensor) -> Tensor:
-        """Return x, `(*, *x_shape)`, as the network sees it: after the inputs that stand in front of it."""
+        """Return x, `(*, *x_shape)`, as the network sees it: after its encoder inputs."""
         return as_seen(self.network, x)
 
     def initialize(self, blocks: Iterable[Tensor]) -> None:
-        """Start the inputs in front of the network from blocks of training rows, `(B, *x_shape)`, each time the same."""
+        """Start the encoder inputs from training rows.
+
+        Arguments:
+            blocks: blocks of rows, `(B, *x_shape)`; each iteration gives the same blocks.
+        """
         start_inputs(self.network, blocks)
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor | None = None) -> TorchDistribution:
-        """q(z | x, y) with batch shape `(*)` and event shape `(D,)`, for x of shape `(*, *x_shape)`."""
+        """Return q(z | x, y), batch shape `(*)`, event shape `(D,)`, for x `(*, *x_shape)`."""
 
     def extra_repr(self) -> str:
         return f"x_shape={tuple(self.x_shape)}, latent_dim={self.latent_dim}"

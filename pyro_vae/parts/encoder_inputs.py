@@ -1,4 +1,7 @@
-"""Modules in front of an encoder's network, which change the units of x for it. The likelihood scores x itself."""
+"""Modules in front of an encoder's network, which change the units of x for it.
+
+The likelihood still scores x itself.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -8,15 +11,23 @@ from torch import Tensor, nn
 
 from pyro_vae.data.missing import filled
 from pyro_vae.data.moments import center_and_unit, moments
-from pyro_vae.parts.contracts import EncoderInput, EncoderInputFactory, Mapped, Network, as_given, as_seen, start_inputs
+from pyro_vae.parts.contracts import (
+    EncoderInput,
+    EncoderInputFactory,
+    Mapped,
+    Network,
+    as_given,
+    as_seen,
+    start_inputs,
+)
 from pyro_vae.support.checks import Shape, as_shape
 
 
 class AsIs(EncoderInput):
-    """A network that sees x as it is, which suits binary x and grey levels in [0, 1].
+    """Network that sees x as it is, which suits binary x and grey levels in [0, 1].
 
     Arguments:
-        network: what takes the rows; or a function that makes it from their shape.
+        network: the module that takes the rows; or a function that makes it from their shape.
         x_shape: the shape of one row of x.
 
     Example:
@@ -32,12 +43,13 @@ class AsIs(EncoderInput):
 
 
 class Divided(EncoderInput):
-    """A network that sees x / highest, which suits levels 0 … highest.
+    """Network that sees x / highest, which suits levels 0 … highest.
 
     Arguments:
-        network: what takes the rows; or a function that makes it from their shape.
+        network: the module that takes the rows; or a function that makes it from their shape.
         x_shape: the shape of one row of x.
-        highest: the divisor; when omitted, the largest |x| of the training rows, and 1 until these are known.
+        highest: the divisor; when omitted, the largest |x| of the training rows, and 1 before
+            `start`.
 
     Example:
         >>> Divided(nn.Identity(), highest=255)(torch.tensor([[0.0, 51.0, 255.0]]))
@@ -46,12 +58,17 @@ class Divided(EncoderInput):
 
     highest: Tensor
 
-    def __init__(self, network: Network, x_shape: Shape | None = None, highest: float | None = None) -> None:
+    def __init__(
+        self, network: Network, x_shape: Shape | None = None, highest: float | None = None
+    ) -> None:
         super().__init__(network, x_shape)
         if highest is not None and not 0 < highest < float("inf"):
-            raise ValueError(f"'highest' of Divided must be greater than 0, and finite, got {highest}.")
+            raise ValueError(
+                f"'highest' of Divided must be greater than 0, and finite, got {highest}."
+            )
         self.is_given = highest is not None
-        self.register_buffer("highest", torch.tensor(1.0 if highest is None else float(highest)))
+        divisor = 1.0 if highest is None else float(highest)
+        self.register_buffer("highest", torch.tensor(divisor))
 
     def transform(self, x: Tensor) -> Tensor:
         return x / self.highest
@@ -66,10 +83,12 @@ class Divided(EncoderInput):
 
 
 class Log1p(EncoderInput):
-    """A network that sees log(1 + x), which suits counts that span orders of magnitude; −log(1 − x) below 0.
+    """Network that sees log(1 + x) for x ≥ 0, and −log(1 − x) for x < 0.
+
+    It suits counts that span orders of magnitude.
 
     Arguments:
-        network: what takes the rows; or a function that makes it from their shape.
+        network: the module that takes the rows; or a function that makes it from their shape.
         x_shape: the shape of one row of x.
 
     Example:
@@ -85,13 +104,14 @@ class Log1p(EncoderInput):
 
 
 class Standardized(EncoderInput):
-    """A network that sees (x − center) / unit, with the mean and the standard deviation of the training rows.
+    """Network that sees (x − center) / unit: mean and standard deviation of the training rows.
 
-    Each column of a table has its own; the pixels of an image, `(C, H, W)`, share those of their channel, so that one which
-    is rarely on does not shine a hundred times as bright as the others. Until `start` x is seen as it is.
+    Each column of a table has its own center and unit. The pixels of an image, `(C, H, W)`, share
+    those of their channel. With a unit of its own, a pixel that is rarely on would be a hundred
+    times as bright as the others. Before `start` the network sees x as it is.
 
     Arguments:
-        network: what takes the rows; or a function that makes it from their shape.
+        network: the module that takes the rows; or a function that makes it from their shape.
         x_shape: the shape of one row of x.
 
     Example:
@@ -123,17 +143,19 @@ class Standardized(EncoderInput):
 
 
 class WithMask(EncoderInput):
-    """A network that sees which entries are missing: x with 0 in their place, and the mask, 1 where x is observed.
+    """Network that sees x with 0 for missing entries, and the mask: 1 where x is observed.
 
-    Both are stacked along the first dimension of a row: `(N, C, H, W)` to `(N, 2 C, H, W)`, `(N, F)` to `(N, 2 F)`. A VAE
-    made with `missing="nan"` passes x on with its NaN to such a network of its posterior.
+    Both are stacked along the first dimension of a row: `(N, C, H, W)` to `(N, 2 C, H, W)`,
+    `(N, F)` to `(N, 2 F)`. A VAE made with `missing="nan"` passes x with its NaN to such a network
+    of its posterior.
 
     References:
-        Handling incomplete heterogeneous data using VAEs, Nazábal et al., 2018, where missing entries are zeros alone.
+        Handling incomplete heterogeneous data using VAEs, Nazábal et al., 2018. Deviation: there
+            missing entries are only zeros, without a mask.
 
     Arguments:
-        network: what takes the stacked rows, and the context where it has one; or a function that makes it from their
-            shape.
+        network: the module that takes the stacked rows, and the context if it takes one; or a
+            function that makes it from their shape.
         x_shape: the shape of one row of x.
 
     Example:
@@ -142,7 +164,8 @@ class WithMask(EncoderInput):
     """
 
     def __init__(self, network: Network, x_shape: Shape | None = None) -> None:
-        super().__init__(network, x_shape, None if x_shape is None else _doubled(as_shape(x_shape, "x_shape")))
+        seen_shape = None if x_shape is None else _doubled(as_shape(x_shape, "x_shape"))
+        super().__init__(network, x_shape, seen_shape)
 
     def transform(self, x: Tensor) -> Tensor:
         return x
@@ -155,21 +178,25 @@ class WithMask(EncoderInput):
 
 
 class Composed(EncoderInput):
-    """A network that sees x after some steps, as settings name them: Log1p, then Standardized, then WithMask.
+    """Network that sees x after a list of steps, such as Log1p, Standardized and WithMask.
 
-    In Python, put one in front of the other instead.
+    It is for settings files. In Python, chain the inputs instead: `Log1p(WithMask(…))`.
 
     Arguments:
-        network: what takes the rows after the last step; or a function that makes it from their shape.
+        network: the module that takes the rows after the last step; or a function that makes it
+            from their shape.
         x_shape: the shape of one row of x.
         steps: the classes, from the one that sees x itself to the one in front of the network.
 
     Example:
-        >>> Composed(nn.Identity(), x_shape=2, steps=[Log1p, WithMask])(torch.tensor([[0.0, torch.nan]]))
+        >>> encoder = Composed(nn.Identity(), x_shape=2, steps=[Log1p, WithMask])
+        >>> encoder(torch.tensor([[0.0, torch.nan]]))
         tensor([[0., 0., 1., 0.]])
     """
 
-    def __init__(self, network: Network, x_shape: Shape, steps: Sequence[EncoderInputFactory]) -> None:
+    def __init__(
+        self, network: Network, x_shape: Shape, steps: Sequence[EncoderInputFactory]
+    ) -> None:
         for step in reversed(steps):
             network = _in_front(step, network)
         super().__init__(network, x_shape)
@@ -182,49 +209,58 @@ class Composed(EncoderInput):
 
 
 class ByColumn(EncoderInput):
-    """A network that sees each group of columns of a table in its own way, from left to right.
+    """Network that sees each group of columns of a table through an input of its own.
 
     Arguments:
-        network: what takes the rows; or a function that makes it from their shape.
+        network: the module that takes the rows; or a function that makes it from their shape.
         x_shape: the number of columns.
-        sizes: how many columns each group has.
-        groups: the class of each group, which keeps their number.
+        sizes: the number of columns in each group, from left to right.
+        groups: the input class of each group; it must keep the number of columns.
 
     Raises:
-        ValueError: sizes that do not add up to `x_shape`.
+        ValueError: if the sizes do not add up to `x_shape`, or are not one for each group.
 
     Example:
-        >>> ByColumn(nn.Identity(), 2, sizes=[1, 1], groups=[AsIs, Log1p])(torch.tensor([[1.0, 1.0]]))
+        >>> encoder = ByColumn(nn.Identity(), 2, sizes=[1, 1], groups=[AsIs, Log1p])
+        >>> encoder(torch.tensor([[1.0, 1.0]]))
         tensor([[1.0000, 0.6931]])
     """
 
     parts: Sequence[nn.Module]
 
     def __init__(
-        self, network: Network, x_shape: Shape, sizes: Sequence[int], groups: Sequence[EncoderInputFactory]
+        self,
+        network: Network,
+        x_shape: Shape,
+        sizes: Sequence[int],
+        groups: Sequence[EncoderInputFactory],
     ) -> None:
         if as_shape(x_shape, "x_shape") != (sum(sizes),) or len(sizes) != len(groups):
             raise ValueError(
-                f"'sizes' must have a number for each of {len(groups)} groups, which add up to x_shape = {x_shape}, got "
-                f"{list(sizes)}."
+                f"'sizes' must have a number for each of {len(groups)} groups, which add up to "
+                f"x_shape = {x_shape}, got {list(sizes)}."
             )
         super().__init__(network, x_shape)
         self.sizes = list(sizes)
-        parts = [group(network=nn.Identity(), x_shape=size) for size, group in zip(sizes, groups, strict=True)]
+        parts = [
+            group(network=nn.Identity(), x_shape=size)
+            for size, group in zip(sizes, groups, strict=True)
+        ]
         self.parts = nn.ModuleList(parts)  # type: ignore[assignment]
 
     def transform(self, x: Tensor) -> Tensor:
-        columns = x.split(self.sizes, dim=-1)
-        return torch.cat([as_seen(part, values) for part, values in zip(self.parts, columns, strict=True)], dim=-1)
+        pairs = zip(self.parts, x.split(self.sizes, dim=-1), strict=True)
+        return torch.cat([as_seen(part, columns) for part, columns in pairs], dim=-1)
 
     def inverse(self, values: Tensor) -> Tensor:
-        columns = values.split(self.sizes, dim=-1)
-        return torch.cat([as_given(part, group) for part, group in zip(self.parts, columns, strict=True)], dim=-1)
+        pairs = zip(self.parts, values.split(self.sizes, dim=-1), strict=True)
+        return torch.cat([as_given(part, columns) for part, columns in pairs], dim=-1)
 
     def start(self, blocks: Iterable[Tensor]) -> None:
         first = 0
         for part, size in zip(self.parts, self.sizes, strict=True):
-            start_inputs(part, Mapped(blocks, partial(torch.narrow, dim=-1, start=first, length=size)))
+            columns = partial(torch.narrow, dim=-1, start=first, length=size)
+            start_inputs(part, Mapped(blocks, columns))
             first += size
 
 

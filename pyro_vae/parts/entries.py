@@ -1,4 +1,4 @@
-"""Entries of x: all of them observed, or missing where they are NaN."""
+"""Treatment of missing entries of x: none is missing, or those that are NaN."""
 
 from abc import ABC, abstractmethod
 
@@ -15,7 +15,7 @@ class Entries(ABC):
 
     @abstractmethod
     def seen(self, x: Tensor, posterior: Posterior) -> Tensor:
-        """Return x as the posterior takes it."""
+        """Return x as the posterior takes it, `(*, *x_shape)`."""
 
     @abstractmethod
     def observed(
@@ -24,11 +24,15 @@ class Entries(ABC):
         x: Tensor,
         likelihood: Likelihood,
     ) -> tuple[TorchDistribution, Tensor]:
-        """Return p(x | z) of the observed entries alone, and an x that it can score."""
+        """Return p(x | z) of only the observed entries, and an x that it can score."""
 
     @abstractmethod
     def check(self, x: Tensor) -> None:
-        """Refuse NaN that is not expected."""
+        """Refuse x with NaN, if NaN has no meaning.
+
+        Raises:
+            ValueError: if x has NaN and none may be missing.
+        """
 
     @abstractmethod
     def complete(self, x: Tensor, likelihood: Likelihood) -> Tensor:
@@ -36,11 +40,15 @@ class Entries(ABC):
 
     @abstractmethod
     def check_events(self, p_x: TorchDistribution, x: Tensor) -> None:
-        """Refuse an x of which a part of a joint event is missing, and a part is not."""
+        """Refuse an x in which only a part of a joint event is missing.
+
+        Raises:
+            ValueError: if a joint event is partly missing.
+        """
 
 
 class Complete(Entries):
-    """All entries are observed."""
+    """Treatment in which all entries are observed."""
 
     def seen(self, x: Tensor, posterior: Posterior) -> Tensor:
         return x
@@ -55,17 +63,20 @@ class Complete(Entries):
 
     def check(self, x: Tensor) -> None:
         if x.isnan().any():
-            raise ValueError("'x' must be finite, got NaN: only a VAE made with missing=\"nan\" takes NaN, as missing.")
+            raise ValueError(
+                "'x' must be finite, got NaN: "
+                'only a VAE made with missing="nan" takes NaN, as missing.'
+            )
 
     def complete(self, x: Tensor, likelihood: Likelihood) -> Tensor:
         return x
 
     def check_events(self, p_x: TorchDistribution, x: Tensor) -> None:
-        """Accept every x: nothing is missing."""
+        """Accept every x, since nothing is missing."""
 
 
 class NanIsMissing(Entries):
-    """Entries that are NaN are missing; the likelihood's `filler` stands in their place, under a mask."""
+    """Treatment in which NaN is missing: the likelihood scores `filler` there, under a mask."""
 
     def seen(self, x: Tensor, posterior: Posterior) -> Tensor:
         return x if posterior.takes_nan else filled(x, 0.0)
@@ -89,10 +100,10 @@ class NanIsMissing(Entries):
 
 
 def entries_of(missing: Missing) -> Entries:
-    """Return the treatment of entries that a VAE is made for.
+    """Return the treatment of missing entries with this name.
 
     Raises:
-        ValueError: if it is none of those that there are.
+        ValueError: if `missing` is neither None nor `"nan"`.
     """
     if missing not in (None, "nan"):
         raise ValueError(f"'missing' must be \"nan\" or None, got {missing!r}.")

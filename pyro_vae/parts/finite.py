@@ -1,15 +1,15 @@
-"""Numbers of a network that are held in a range, so that what a distribution makes of them is finite."""
+"""Bounds on the outputs of networks, so that distributions have finite parameters."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-# Numbers that a network gives for a posterior are held within this: as a loc it is far out, and its square is finite.
+# Bound on the outputs of a posterior's network: as a loc it is far out, and its square is finite.
 HIGHEST_OUTPUT = 1e6
-# No optimum lies out here: exp(10) is 22,026 times the unit of what is scaled.
+# Bound on the log of a scale in standard units: exp(10) = 22,026 is far beyond any optimum.
 HIGHEST_LOG = 10.0
-# Nor here, for logs of rates and of scales in the units of x: exp(30) is far beyond all counts that
+# Bound on the log of a rate or a scale in the units of x: exp(30) is far beyond all counts that
 # single precision can tell apart.
 HIGHEST_LOG_OF_DATA = 30.0
 
@@ -17,13 +17,14 @@ HIGHEST_LOG_OF_DATA = 30.0
 def held(x: Tensor, highest: float, lowest: float = -torch.inf) -> Tensor:
     """Return x, held between two bounds.
 
-    Beyond a bound it has the gradient of x itself, which leads back into the range; that of a clamp is 0.
+    Beyond a bound the gradient is that of x itself, so that training can return to the range. The
+    gradient of a plain clamp is 0 there.
     """
     return _Held.apply(x, lowest, highest)
 
 
 class _Held(torch.autograd.Function):
-    """A clamp whose gradient passes through, at no cost."""
+    """Clamp whose gradient is that of the identity."""
 
     generate_vmap_rule = True
 
@@ -33,7 +34,7 @@ class _Held(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing of the inputs is needed."""
+        """Save nothing: the gradient does not need the inputs."""
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:

@@ -1,4 +1,4 @@
-"""zuko's normalizing flows as Pyro distributions."""
+"""Normalizing flows of zuko as Pyro distributions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -14,12 +14,13 @@ from pyro_vae.support.checks import as_shape, whole
 
 
 class FlowDistribution(ZukoToPyro):
-    """A flow of zuko's as a Pyro distribution that can also be drawn from outside `pyro.sample`.
+    """Flow of zuko as a Pyro distribution that can also be drawn from outside `pyro.sample`.
 
-    A draw comes with its log-density, which is kept: where one direction of a flow is slow, its own draws never take it.
+    The log-density of a draw is kept with it. So scoring a flow's own draws never takes the slow
+    direction of the flow.
 
     Arguments:
-        dist: a distribution of zuko's.
+        dist: a distribution of zuko.
     """
 
     support = constraints.real_vector
@@ -29,7 +30,7 @@ class FlowDistribution(ZukoToPyro):
 
     def log_prob(self, value: Tensor) -> Tensor:
         kept: Tensor | None = self.cache.get(value)
-        # What was kept under no_grad has no gradients to give.
+        # A value that was kept under no_grad has no gradient.
         if kept is not None and (kept.requires_grad or not torch.is_grad_enabled()):
             return kept
         return self.dist.log_prob(value)
@@ -39,7 +40,7 @@ class FlowDistribution(ZukoToPyro):
 
 
 def flow_distribution(transform: Any, base: Distribution) -> FlowDistribution:
-    """The distribution of z where transform(z) has the distribution `base`."""
+    """Return the distribution of z for which transform(z) has the distribution `base`."""
     with validation_restored():
         from zuko.distributions import NormalizingFlow
 
@@ -47,13 +48,13 @@ def flow_distribution(transform: Any, base: Distribution) -> FlowDistribution:
 
 
 class Flow(ABC):
-    """The invertible transforms of a flow, but for its dimensions and its context, which come from where it is used.
+    """Settings of a flow's invertible transforms; its user gives dimension and context size.
 
     A subclass defines `transforms`.
 
     Arguments:
-        num_transforms: how many transforms follow one another.
-        hidden: the widths of the network that each of them has.
+        num_transforms: the number of transforms in a row.
+        hidden: the hidden widths of the network of each transform.
     """
 
     def __init__(self, num_transforms: int = 3, hidden: Sequence[int] = (64, 64)) -> None:
@@ -62,21 +63,28 @@ class Flow(ABC):
 
     @abstractmethod
     def transforms(self, dim: int, context_dim: int = 0) -> nn.Module:
-        """zuko's module that gives the transforms of `dim` dimensions, conditioned by `context_dim` numbers."""
+        """Return zuko's module of the transforms.
+
+        Arguments:
+            dim: the number of dimensions.
+            context_dim: the number of context numbers that condition the transforms.
+        """
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_transforms={self.num_transforms}, hidden={self.hidden})"
 
 
 class AffineFlow(Flow):
-    """Autoregressive affine transforms, in turns from the first and from the last dimension: D passes in one direction.
+    """Autoregressive affine transforms, which take D passes in one direction.
+
+    The order of the dimensions is reversed from each transform to the next.
 
     References:
         Masked autoregressive flow for density estimation, Papamakarios et al., 2017.
 
     Arguments:
-        num_transforms: how many transforms follow one another.
-        hidden: the widths of the masked network that each of them has.
+        num_transforms: the number of transforms in a row.
+        hidden: the hidden widths of the masked network of each transform.
 
     Example:
         >>> AffineFlow(num_transforms=2, hidden=[32])
@@ -86,20 +94,22 @@ class AffineFlow(Flow):
     def transforms(self, dim: int, context_dim: int = 0) -> nn.Module:
         with validation_restored():
             from zuko.flows import MAF
-        return MAF(dim, context_dim, transforms=self.num_transforms, hidden_features=self.hidden).transform
+        flow = MAF(dim, context_dim, transforms=self.num_transforms, hidden_features=self.hidden)
+        return flow.transform
 
 
 class SplineFlow(Flow):
-    """Monotonic rational-quadratic splines on [−5, 5] for one half of the dimensions given the other, in turns.
+    """Monotonic rational-quadratic splines on [−5, 5], the identity outside.
 
-    They are the identity outside, and both directions cost a few passes of a network.
+    They transform one half of the dimensions given the other, in turns. Each direction takes a few
+    passes of a network.
 
     References:
         Neural spline flows, Durkan et al., 2019.
 
     Arguments:
-        num_transforms: how many transforms follow one another.
-        hidden: the widths of the network that each of them has.
+        num_transforms: the number of transforms in a row.
+        hidden: the hidden widths of the network of each transform.
 
     Example:
         >>> SplineFlow(num_transforms=2, hidden=[32])
@@ -109,13 +119,15 @@ class SplineFlow(Flow):
     def transforms(self, dim: int, context_dim: int = 0) -> nn.Module:
         with validation_restored():
             from zuko.flows import NSF
-        flow = NSF(dim, context_dim, transforms=self.num_transforms, hidden_features=self.hidden, passes=2)
+        flow = NSF(
+            dim, context_dim, transforms=self.num_transforms, hidden_features=self.hidden, passes=2
+        )
         return flow.transform
 
 
 @contextmanager
 def validation_restored() -> Iterator[None]:
-    """Importing zuko turns the validation of every distribution off: it is turned back."""
+    """Restore the default validation of distributions, which importing zuko turns off."""
     before = Distribution._validate_args
     try:
         yield

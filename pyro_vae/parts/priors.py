@@ -14,7 +14,7 @@ from pyro_vae.support.modules import tensor_like
 
 
 class StandardNormalPrior(Prior):
-    """p(z) = N(z; 0, I): what the latent looks like before any data; a context leaves it as it is.
+    """p(z) = N(z; 0, I), without parameters; it ignores a context.
 
     References:
         Auto-encoding variational Bayes, Kingma and Welling, 2013.
@@ -31,7 +31,7 @@ class StandardNormalPrior(Prior):
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__(latent_dim)
-        # Not data of the model, but the tensor that carries its device and dtype.
+        # The tensor carries device and dtype; it is no state to save.
         self.register_buffer("loc", torch.zeros(self.latent_dim), persistent=False)
 
     def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
@@ -39,7 +39,9 @@ class StandardNormalPrior(Prior):
 
 
 class LaplacePrior(Prior):
-    """p(z) = Π Laplace(z_d; 0, scale): heavier tails and a sharper peak than the normal's, so that codes tend to be sparse.
+    """p(z) = Π Laplace(z_d; 0, scale), a prior for sparse codes.
+
+    It has heavier tails and a sharper peak than a normal.
 
     Arguments:
         latent_dim: the number D of latent dimensions.
@@ -66,10 +68,11 @@ class LaplacePrior(Prior):
 
 
 class DiagNormalPrior(Prior):
-    """p(z) = N(z; loc, diag scale²) with learned loc and scale = min_scale + exp(log_scale), at the start N(0, I).
+    """p(z) = N(z; loc, diag scale²) with learned loc and scale, from N(0, I) at the start.
 
-    Beside networks that end in affine layers it adds nothing that these could not learn; it is the base line for the
-    priors below, and of use where another model is built upon z.
+    scale = min_scale + exp(log_scale). Encoder and decoder with affine layers at z can learn the
+    same effect. It is the baseline for the other learned priors, and useful if another model is
+    built on z.
 
     Arguments:
         latent_dim: the number D of latent dimensions.
@@ -91,16 +94,19 @@ class DiagNormalPrior(Prior):
 
 
 class ConditionalNormalPrior(Prior):
-    """p(z | y) = N(z; loc(y), diag scale(y)²): a prior for each context, with scale = min_scale + exp(log_scale).
+    """p(z | y) = N(z; loc(y), diag scale(y)²), a prior for each context y.
+
+    scale = min_scale + exp(log_scale).
 
     References:
-        Learning structured output representation using deep conditional generative models, Sohn et al., 2015.
+        Learning structured output representation using deep conditional generative models, Sohn et
+            al., 2015.
 
     Arguments:
         latent_dim: the number D of latent dimensions.
-        context_dim: the number Y of a context's numbers.
-        network: gives loc and log_scale for each context, `(N, Y)` to `(N, 2, D)`: a module, or a function that makes one
-            from `in_shape` and `out_shape`; an affine map when omitted.
+        context_dim: the number Y of numbers in a context.
+        network: gives loc and log_scale for each context, `(N, Y)` to `(N, 2, D)`: a module, or a
+            function that makes one from `in_shape` and `out_shape`; an affine map when omitted.
         min_scale: the floor of the scale.
 
     Example:
@@ -129,10 +135,12 @@ class ConditionalNormalPrior(Prior):
         if y is None:
             raise ValueError("'y' must be given to a ConditionalNormalPrior, got none.")
         outputs = self.network(y.reshape(-1, self.context_dim).to(tensor_like(self)))
-        if prod(outputs.shape[1:]) != 2 * self.latent_dim:
+        accepted = 2 * self.latent_dim
+        received = prod(outputs.shape[1:])
+        if received != accepted:
             raise ValueError(
-                f"'network' of ConditionalNormalPrior must give {2 * self.latent_dim} numbers for each context, got "
-                f"{prod(outputs.shape[1:])}."
+                f"'network' of ConditionalNormalPrior must give {accepted} numbers for each "
+                f"context, got {received}."
             )
         loc, log_scale = outputs.reshape(*y.shape[:-1], 2, self.latent_dim).unbind(-2)
         return dist.Normal(loc, self.min_scale + log_scale.exp()).to_event(1)
@@ -171,20 +179,22 @@ class MixtureNormalPrior(Prior):
 
 
 class VampPrior(Prior):
-    """p(z) = (1 / K) Σ_k q(z | u_k): the posterior itself, averaged over K learned pseudo-inputs u_k.
+    """p(z) = (1 / K) Σ_k q(z | u_k), the posterior averaged over K learned pseudo-inputs u_k.
 
-    It shares the posterior of the VAE that it becomes a part of, whatever the family of that is, and owns the
-    pseudo-inputs alone. With a posterior that depends on a context, p(z | y) = (1 / K) Σ_k q(z | u_k, y). The pseudo-inputs
-    have the shape of x and the units of what the encoder sees, so that they move as fast whatever the scale of x.
+    It shares the posterior of its VAE, of any family, and owns only the pseudo-inputs. If the
+    posterior depends on a context, p(z | y) = (1 / K) Σ_k q(z | u_k, y). The pseudo-inputs have the
+    shape of x. They have the units that the encoder's network sees, so that they learn equally fast
+    at any scale of x.
 
     References:
-        VAE with a VampPrior, Tomczak and Welling, 2018. Deviation: pseudo-inputs are free, not squeezed into [0, 1].
+        VAE with a VampPrior, Tomczak and Welling, 2018. Deviation: pseudo-inputs are free, not
+            squeezed into [0, 1].
 
     Arguments:
         latent_dim: the number D of latent dimensions.
         num_components: the number K of pseudo-inputs.
-        noise: the standard deviation of the pseudo-inputs at the start, in the units of what the encoder sees; see also
-            `initialize`.
+        noise: the standard deviation of the pseudo-inputs at the start, in the units that the
+            encoder's network sees; see also `initialize`.
 
     Example:
         >>> VampPrior(latent_dim=2, num_components=500)
@@ -198,32 +208,39 @@ class VampPrior(Prior):
         self.num_components = whole(num_components, "num_components")
         self.num_initial_rows = self.num_components
         self.noise = noise
-        # In a tuple, since a module would become a submodule: the state dict has each tensor once.
+        # In a tuple, since a module would become a submodule, and the state dict would hold its
+        # tensors twice.
         self._posterior: tuple[Posterior, ...] = ()
 
     def attach(self, posterior: Posterior) -> None:
         if self._posterior not in ((), (posterior,)):
-            raise ValueError("'prior' must not be the VampPrior of another VAE, whose posterior it is made of.")
+            raise ValueError(
+                "'prior' must not be the VampPrior of another VAE, since it uses that VAE's "
+                "posterior."
+            )
         self._posterior = (posterior,)
         self.context_dim = posterior.context_dim
         if "pseudo_inputs" not in self._parameters:
-            like = tensor_like(posterior)
             noise = self.noise * torch.randn(self.num_components, *posterior.x_shape)
-            self.pseudo_inputs = nn.Parameter(noise.to(like))
+            self.pseudo_inputs = nn.Parameter(noise.to(tensor_like(posterior)))
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
-        """Start the pseudo-inputs at the first K rows of x, `(N, *x_shape)`, with noise so that none are the same.
+        """Start the pseudo-inputs at the first K rows of x, `(N, *x_shape)`, plus noise.
 
-        Where the encoder sees x standardised, start that first, as the function `initialize` does.
+        The noise keeps equal rows apart. Start the encoder inputs, such as `Standardized`, before
+        this, as the function `initialize` does.
 
         Raises:
-            ValueError: fewer rows than pseudo-inputs; no VAE yet.
+            ValueError: if there are fewer rows than pseudo-inputs, or no VAE has this prior yet.
         """
         posterior = self._require_posterior()
         if len(x) < self.num_components:
-            raise ValueError(f"'x' must have at least num_components = {self.num_components} rows, got {len(x)}.")
-        rows = filled(as_seen(posterior.network, x[: self.num_components].to(self.pseudo_inputs)), 0.0)
+            raise ValueError(
+                f"'x' must have at least num_components = {self.num_components} rows, got {len(x)}."
+            )
+        first_rows = x[: self.num_components].to(self.pseudo_inputs)
+        rows = filled(as_seen(posterior.network, first_rows), 0.0)
         self.pseudo_inputs.copy_(rows + self.noise * torch.randn_like(rows))
 
     def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
@@ -242,14 +259,18 @@ class VampPrior(Prior):
 
     def _require_posterior(self) -> Posterior:
         if not self._posterior:
-            raise ValueError("'prior' must be part of a VAE, whose posterior a VampPrior is made of, got one without.")
+            raise ValueError(
+                "'prior' must be part of a VAE, whose posterior a VampPrior is made of, got one "
+                "without."
+            )
         return self._posterior[0]
 
 
 class FlowPrior(Prior):
-    """p(z) = N(f(z); 0, I) |det ∂f/∂z|: a standard normal seen through learned invertible transforms f.
+    """p(z) = N(f(z); 0, I) |det ∂f/∂z|, a standard normal through a learned invertible flow f.
 
-    With an `AffineFlow` it is fast to score and takes D passes to draw; with a `SplineFlow` it is fast both ways.
+    With an `AffineFlow` scoring takes one pass and drawing D passes. With a `SplineFlow` both are
+    fast.
 
     References:
         Variational lossy autoencoder, Chen et al., 2016.
@@ -271,4 +292,5 @@ class FlowPrior(Prior):
         self.register_buffer("loc", torch.zeros(self.latent_dim), persistent=False)
 
     def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
-        return flow_distribution(self.transforms(), dist.Normal(self.loc, torch.ones_like(self.loc)).to_event(1))
+        base = dist.Normal(self.loc, torch.ones_like(self.loc)).to_event(1)
+        return flow_distribution(self.transforms(), base)

@@ -1,18 +1,18 @@
-"""Which axis of an image holds its channels: the first of a row, as convolutions need it."""
+"""Channels of images, which are the first axis of a row, as convolutions need them."""
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
-# Grey, colour, and colour with transparency: an axis of another size holds no colours.
+# Channels of grey, colour, and colour with transparency.
 _NUM_CHANNELS = (1, 3, 4)
 
 
 def has_channels_last(shape: Sequence[int]) -> bool:
-    """True if the last axis of a row of three axes looks like its channels, as in (32, 32, 3).
+    """Return True if the last of three axes looks like the channels, as in (32, 32, 3).
 
-    The last size is 1, 3 or 4 and the first is larger. Two equal sizes in the last place are those of
-    a square image of many channels.
+    The last size is then 1, 3 or 4, and the first size is larger. If the last two sizes are equal,
+    the row is a square image with many channels.
     """
     if len(shape) != 3:
         return False
@@ -24,22 +24,22 @@ def check_channels_first(shape: Sequence[int], name: str, way_out: str) -> None:
     """Refuse the shape of an image whose channels are last, as `has_channels_last` finds.
 
     Arguments:
-        shape: of one row.
-        name: the argument that an error speaks of.
-        way_out: what the error tells to do.
+        shape: the shape of one row.
+        name: the argument that an error names.
+        way_out: the advice of the error.
 
     Raises:
-        ValueError: if they are.
+        ValueError: if the channels are last.
     """
     if has_channels_last(shape):
         raise ValueError(
-            f"'{name}' must have images of the shape (C, H, W), got {tuple(shape)}, whose last axis "
-            f"looks like the channels: {way_out}"
+            f"'{name}' must have images of the shape (C, H, W), got {tuple(shape)}, whose last "
+            f"axis looks like the channels: {way_out}"
         )
 
 
 def channels_first(images: Tensor) -> Tensor:
-    """Images `(N, H, W, C)` as `(N, C, H, W)`.
+    """Return images `(N, H, W, C)` as `(N, C, H, W)`.
 
     Raises:
         ValueError: if the images have another number of axes.

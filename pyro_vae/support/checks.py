@@ -1,4 +1,4 @@
-"""Checks of arguments, whose errors are one sentence each."""
+"""Checks of arguments, with one sentence for each error."""
 
 import difflib
 import math
@@ -10,12 +10,15 @@ import torch
 
 
 def one_line(message: object) -> str:
-    """A message of another library on one line, or the name of its class when it says nothing."""
+    """Return a message of another library on one line, or its class name if it is empty."""
     return " ".join(str(message).split()) or type(message).__name__
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`"; the nearest is …"` for the known name most like this one in any case of letters, or nothing."""
+    """Return `"; the nearest is …"` with the most similar known name, or an empty string.
+
+    Upper and lower case count as equal.
+    """
     by_lower = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     return f"; the nearest is '{by_lower[close[0]]}'" if close else ""
@@ -25,10 +28,10 @@ Shape: TypeAlias = int | Sequence[int]
 
 
 def as_shape(shape: Shape, name: str) -> torch.Size:
-    """The shape as a `torch.Size`; one number n stands for `(n,)`.
+    """Return the shape as a `torch.Size`; one number n stands for `(n,)`.
 
     Raises:
-        ValueError: a size is not a positive whole number.
+        ValueError: if a size is no positive whole number.
     """
     sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
     if not all(isinstance(size, Integral) and size > 0 for size in sizes):
@@ -51,7 +54,7 @@ def positive(value: float, name: str, of: object | None = None) -> float:
     """Return a number above 0.
 
     Raises:
-        ValueError: if it is not.
+        ValueError: if it is 0, negative or NaN.
     """
     if not value > 0:
         raise ValueError(f"'{name}'{_owner(of)} must be greater than 0, got {value}.")
@@ -59,10 +62,10 @@ def positive(value: float, name: str, of: object | None = None) -> float:
 
 
 def not_negative(value: float, name: str, of: object | None = None) -> float:
-    """Return a number from 0 on.
+    """Return a number that is 0 or more.
 
     Raises:
-        ValueError: if it is less.
+        ValueError: if it is negative or NaN.
     """
     if not value >= 0:
         raise ValueError(f"'{name}'{_owner(of)} must be 0 or more, got {value}.")
@@ -70,10 +73,10 @@ def not_negative(value: float, name: str, of: object | None = None) -> float:
 
 
 def share(value: float, name: str, of: object | None = None) -> float:
-    """Return a number above 0 and up to 1.
+    """Return a number above 0 and at most 1.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it lies outside.
     """
     if not 0 < value <= 1:
         raise ValueError(f"'{name}'{_owner(of)} must be greater than 0 and at most 1, got {value}.")
@@ -85,7 +88,7 @@ def _owner(of: object | None) -> str:
 
 
 def check_max_level(max_level: float) -> None:
-    """Refuse what can be no highest level.
+    """Refuse a number that cannot be the highest level.
 
     Raises:
         ValueError: if it is not above 0, or not finite.

@@ -1,4 +1,4 @@
-"""Modes of modules, which come back, and the dtype and device of a module."""
+"""Modes of modules inside a block, and the dtype and device of a module."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def modes_restored(module: nn.Module) -> Iterator[None]:
-    """Training and evaluation modes may change for a while; each submodule's own mode comes back."""
+    """Restore the training or evaluation mode of each submodule after the block."""
     modes = {submodule: submodule.training for submodule in module.modules()}
     try:
         yield
@@ -20,12 +20,12 @@ def modes_restored(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode (no dropout, frozen running statistics) for a while."""
+    """Set evaluation mode (no dropout, frozen running statistics) inside the block."""
     with modes_restored(module):
         module.eval()
         yield
 
 
 def tensor_like(module: nn.Module) -> Tensor:
-    """A tensor with the dtype of a module's parameters, on their device."""
+    """Return a tensor with the dtype of a module's parameters, on their device."""
     return next(module.parameters(), torch.zeros(()))

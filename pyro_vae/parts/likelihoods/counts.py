@@ -15,24 +15,26 @@ from pyro_vae.parts.likelihoods.links import bounded_log, span
 from pyro_vae.parts.likelihoods.scales import MIN_SCALE, LearnedScale, Scale, as_scale
 from pyro_vae.support.checks import Shape, as_shape, positive
 
-# The logit of the share of extra zeros at the start of training, 12 %.
+# The logit of the share of extra zeros at the start of training, a share of 12 %.
 _START_GATE_LOGIT = -2.0
 # The least and the most dispersion at the start of training.
 _START_DISPERSIONS = (0.01, 10.0)
 
 
 class _CountLikelihood(Likelihood, ABC):
-    """p(x | z) for counts x_i in 0, 1, 2, …; a subclass defines `forward` and `link`."""
+    """p(x | z) for counts x_i in 0, 1, 2, …: a subclass defines `forward` and `link`."""
 
     @property
     def encoder_input(self) -> EncoderInputFactory:
-        """log(1 + x), standardised by the training rows."""
+        """Input that gives log(1 + x), standardised by the training rows."""
         return partial(Composed, steps=[Log1p, Standardized])
 
     def check(self, x: Tensor) -> None:
         super().check(x)
         if not ((x >= 0) & (x == x.round())).all():
-            raise ValueError(f"'x' must hold counts (0, 1, 2, …) for {type(self).__name__}, got {_counted(x)}.")
+            raise ValueError(
+                f"'x' must hold counts (0, 1, 2, …) for {type(self).__name__}, got {_counted(x)}."
+            )
 
 
 def _counted(x: Tensor) -> str:
@@ -41,12 +43,13 @@ def _counted(x: Tensor) -> str:
 
 
 class PoissonLikelihood(_CountLikelihood):
-    """p(x | z) = Π Poisson(x_i; rate_i(z)) for counts, with rate = min_rate + exp(log_rate): mean and variance are the rate.
+    """p(x | z) = Π Poisson(x_i; rate_i(z)) for counts, whose mean and variance are the rate.
 
-    log p = Σ x_i log rate_i − rate_i − log x_i!, in nats.
+    rate = min_rate + exp(log_rate), and log p = Σ x_i log rate_i − rate_i − log x_i!, in nats.
 
     References:
-        Inferring single-trial neural population dynamics using sequential auto-encoders, Pandarinath et al., 2018.
+        Inferring single-trial neural population dynamics using sequential auto-encoders,
+            Pandarinath et al., 2018.
 
     Arguments:
         network: gives log_rate: `(N, D)` to `(N, *x_shape)`.
@@ -54,7 +57,8 @@ class PoissonLikelihood(_CountLikelihood):
         min_rate: the floor of the rate, so that no count is impossible.
 
     Example:
-        >>> PoissonLikelihood(nn.Linear(2, 64), x_shape=64)(torch.zeros(5, 2)).log_prob(torch.ones(5, 64)).shape
+        >>> p_x = PoissonLikelihood(nn.Linear(2, 64), x_shape=64)(torch.zeros(5, 2))
+        >>> p_x.log_prob(torch.ones(5, 64)).shape
         torch.Size([5])
     """
 
@@ -73,22 +77,24 @@ class PoissonLikelihood(_CountLikelihood):
 
 
 class NegativeBinomialLikelihood(_CountLikelihood):
-    """p(x | z) = Π NB(x_i; mean_i(z), dispersion_i) for counts that vary more than Poisson ones.
+    """p(x | z) = Π NB(x_i; mean_i(z), dispersion_i) for counts that vary more than a Poisson's.
 
-    It is a Poisson whose rate is Gamma distributed: E[x_i | z] = mean = exp(log_mean), Var = mean + dispersion mean².
-    With n = 1 / dispersion and p = mean / (mean + n), in nats,
+    It is a Poisson with a Gamma distributed rate: E[x_i | z] = mean = exp(log_mean), and
+    Var = mean + dispersion mean². With n = 1 / dispersion and p = mean / (mean + n), in nats,
     log p = Σ log Γ(n + x_i) − log Γ(n) − log x_i! + n log(1 − p_i) + x_i log p_i.
 
-    Value and gradient are those of single precision for a dispersion of 1e-6 and above; towards 0 it is a Poisson.
+    Value and gradient have single precision for a dispersion of 1e-6 and above. As the dispersion
+    goes to 0 the distribution becomes a Poisson.
 
     References:
         Deep generative modeling for single-cell transcriptomics, Lopez et al., 2018.
 
     Arguments:
-        network: gives log_mean, and log_dispersion where `dispersion` asks for it: `(N, D)` to `(N, 1 or 2, *x_shape)`.
+        network: gives log_mean, and also log_dispersion for a `NetworkScale`: `(N, D)` to
+            `(N, 1 or 2, *x_shape)`.
         x_shape: the shape of one row of data.
-        dispersion: a number (fixed), `LearnedScale` (one for all, or one an element) or `NetworkScale` (a function of z);
-            one learned for each element when omitted.
+        dispersion: a number (fixed), a `LearnedScale` (one for all, or one for each element) or a
+            `NetworkScale` (a function of z); one learned for each element when omitted.
 
     Example:
         >>> likelihood = NegativeBinomialLikelihood(nn.Linear(2, 64), x_shape=64, dispersion=0.5)
@@ -96,14 +102,18 @@ class NegativeBinomialLikelihood(_CountLikelihood):
         torch.Size([5])
     """
 
-    def __init__(self, network: Network, x_shape: Shape, dispersion: float | Scale | None = None) -> None:
-        scale = LearnedScale(as_shape(x_shape, "x_shape")) if dispersion is None else as_scale(dispersion)
-        super().__init__(network, x_shape, out_shape=(1 + scale.num_outputs, *as_shape(x_shape, "x_shape")))
+    def __init__(
+        self, network: Network, x_shape: Shape, dispersion: float | Scale | None = None
+    ) -> None:
+        shape = as_shape(x_shape, "x_shape")
+        scale = LearnedScale(shape) if dispersion is None else as_scale(dispersion)
+        super().__init__(network, x_shape, out_shape=(1 + scale.num_outputs, *shape))
         self.dispersion = scale
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         log_mean, *raw_dispersion = self.call_network(z, y).unbind(-1 - len(self.x_shape))
-        return _negative_binomial(log_mean, self.dispersion(*raw_dispersion)).to_event(len(self.x_shape))
+        p_x = _negative_binomial(log_mean, self.dispersion(*raw_dispersion))
+        return p_x.to_event(len(self.x_shape))
 
     def link(self, mean: Tensor) -> Tensor:
         return torch.cat([bounded_log(mean).unsqueeze(0), self.dispersion.start(mean)])
@@ -113,20 +123,21 @@ class NegativeBinomialLikelihood(_CountLikelihood):
 
 
 class ZeroInflatedNegativeBinomialLikelihood(_CountLikelihood):
-    """p(x | z) = Π gate_i(z) [x_i = 0] + (1 − gate_i(z)) NB(x_i; mean_i(z), dispersion_i) for counts with extra zeros.
+    """p(x | z) = Π gate_i(z) [x_i = 0] + (1 − gate_i(z)) NB(x_i; mean_i(z), dispersion_i).
 
-    With gate = sigmoid(gate_logit), E[x_i | z] = (1 − gate) mean and
-    Var = (1 − gate) (mean + (dispersion + gate) mean²). NB is that of `NegativeBinomialLikelihood`.
+    It suits counts with extra zeros. With gate = sigmoid(gate_logit), E[x_i | z] = (1 − gate) mean
+    and Var = (1 − gate) (mean + (dispersion + gate) mean²). NB is that of
+    `NegativeBinomialLikelihood`.
 
     References:
         Deep generative modeling for single-cell transcriptomics, Lopez et al., 2018.
 
     Arguments:
-        network: gives log_mean, gate_logit, and log_dispersion where `dispersion` asks for it: `(N, D)` to
-            `(N, 2 or 3, *x_shape)`.
+        network: gives log_mean, gate_logit, and also log_dispersion for a `NetworkScale`:
+            `(N, D)` to `(N, 2 or 3, *x_shape)`.
         x_shape: the shape of one row of data.
-        dispersion: a number (fixed), `LearnedScale` (one for all, or one an element) or `NetworkScale` (a function of z);
-            one learned for each element when omitted.
+        dispersion: a number (fixed), a `LearnedScale` (one for all, or one for each element) or a
+            `NetworkScale` (a function of z); one learned for each element when omitted.
 
     Example:
         >>> likelihood = ZeroInflatedNegativeBinomialLikelihood(nn.Linear(2, 2 * 64), x_shape=64)
@@ -134,16 +145,21 @@ class ZeroInflatedNegativeBinomialLikelihood(_CountLikelihood):
         torch.Size([5])
     """
 
-    def __init__(self, network: Network, x_shape: Shape, dispersion: float | Scale | None = None) -> None:
-        scale = LearnedScale(as_shape(x_shape, "x_shape")) if dispersion is None else as_scale(dispersion)
-        super().__init__(network, x_shape, out_shape=(2 + scale.num_outputs, *as_shape(x_shape, "x_shape")))
+    def __init__(
+        self, network: Network, x_shape: Shape, dispersion: float | Scale | None = None
+    ) -> None:
+        shape = as_shape(x_shape, "x_shape")
+        scale = LearnedScale(shape) if dispersion is None else as_scale(dispersion)
+        super().__init__(network, x_shape, out_shape=(2 + scale.num_outputs, *shape))
         self.dispersion = scale
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
-        log_mean, gate_logits, *raw_dispersion = self.call_network(z, y).unbind(-1 - len(self.x_shape))
+        outputs = self.call_network(z, y)
+        log_mean, gate_logits, *raw_dispersion = outputs.unbind(-1 - len(self.x_shape))
         counts = _negative_binomial(log_mean, self.dispersion(*raw_dispersion))
-        # Not Pyro's ZeroInflatedNegativeBinomial, which refuses a large mean where its probs round to 1.
-        return dist.ZeroInflatedDistribution(counts, gate_logits=gate_logits).to_event(len(self.x_shape))
+        # Not Pyro's ZeroInflatedNegativeBinomial: it refuses a mean for which probs rounds to 1.
+        p_x = dist.ZeroInflatedDistribution(counts, gate_logits=gate_logits)
+        return p_x.to_event(len(self.x_shape))
 
     def link(self, mean: Tensor) -> Tensor:
         gate_logits = torch.full_like(mean, _START_GATE_LOGIT)
@@ -155,12 +171,12 @@ class ZeroInflatedNegativeBinomialLikelihood(_CountLikelihood):
 
 
 def _dispersion_of_counts(mean: Tensor, std: Tensor) -> Tensor:
-    """The dispersion by moments, Var = mean + dispersion mean², held to a range in which it can be learned from there."""
+    """Return the dispersion by moments, Var = mean + dispersion mean², from which it can learn."""
     least, most = _START_DISPERSIONS
     dispersion = (std**2 - mean) / (mean**2).clamp(min=least)
     return dispersion.clamp(least, most)
 
 
 def _negative_binomial(log_mean: Tensor, dispersion: Tensor | float) -> dist.TorchDistribution:
-    """The counts, with a mean that stays finite."""
+    """Return the distribution of counts, with a mean that stays finite."""
     return NegativeBinomial(held(log_mean, HIGHEST_LOG_OF_DATA), dispersion)

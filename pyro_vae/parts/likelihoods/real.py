@@ -14,18 +14,20 @@ from pyro_vae.parts.likelihoods.links import fill_in_buffers
 from pyro_vae.parts.likelihoods.scales import LearnedScale, Scale, as_scale
 from pyro_vae.support.checks import Shape, as_shape
 
-# The floor of a learned scale as a share of the unit of x: that of 256 grey levels in [0, 1] is near one level.
+# The floor of a learned scale as a share of the unit of x; for 256 grey levels in [0, 1] this is
+# close to one level.
 _FLOOR_SHARE = 0.01
 
 
 class _LocationScaleLikelihood(Likelihood, ABC):
     """p(x | z) = Π f((x_i − loc_i(z)) / scale_i) / scale_i for some density f with mean 0.
 
-    loc = center + unit · raw_loc, with buffers that are 0 and 1 until `initialize` sets them to the location and the unit
-    of the training rows. A subclass defines `family` and `spread`.
+    loc = center + unit · raw_loc. These buffers are 0 and 1 until `initialize` sets them to the
+    location and the unit of the training rows. A subclass defines `family` and `spread`.
 
     Arguments:
-        network: gives raw_loc, and log_scale where `scale` asks for it: `(N, D)` to `(N, 1 or 2, *x_shape)`.
+        network: gives raw_loc, and also log_scale for a `NetworkScale`: `(N, D)` to
+            `(N, 1 or 2, *x_shape)`.
         x_shape: the shape of one row of data.
         scale: a number (fixed), or a `Scale`; a `LearnedScale` for each element when omitted.
     """
@@ -33,7 +35,9 @@ class _LocationScaleLikelihood(Likelihood, ABC):
     center: Tensor
     unit: Tensor
 
-    def __init__(self, network: Network, x_shape: Shape, scale: float | Scale | None = None) -> None:
+    def __init__(
+        self, network: Network, x_shape: Shape, scale: float | Scale | None = None
+    ) -> None:
         shape = as_shape(x_shape, "x_shape")
         scale = LearnedScale(shape) if scale is None else as_scale(scale)
         super().__init__(network, x_shape, out_shape=(1 + scale.num_outputs, *shape))
@@ -48,11 +52,11 @@ class _LocationScaleLikelihood(Likelihood, ABC):
     @property
     @abstractmethod
     def spread(self) -> float:
-        """The standard deviation of the density where the scale is 1."""
+        """Standard deviation of the density f, whose scale is 1."""
 
     @abstractmethod
     def family(self, loc: Tensor, scale: Tensor | float) -> dist.TorchDistribution:
-        """The distribution of each element, with mean loc and with batch shape `(*, *x_shape)`."""
+        """Return the distribution of each element, with mean loc, batch shape `(*, *x_shape)`."""
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         raw_loc, *log_scale = self.call_network(z, y).unbind(-1 - len(self.x_shape))
@@ -74,10 +78,12 @@ class NormalLikelihood(_LocationScaleLikelihood):
     """p(x | z) = Π N(x_i; loc_i(z), scale_i²) for real x.
 
     Arguments:
-        network: gives raw_loc, and log_scale where `scale` asks for it: `(N, D)` to `(N, 1 or 2, *x_shape)`.
+        network: gives raw_loc, and also log_scale for a `NetworkScale`: `(N, D)` to
+            `(N, 1 or 2, *x_shape)`.
         x_shape: the shape of one row of data.
-        scale: a number (fixed), `LearnedScale` (one for all, or one an element) or `NetworkScale` (a function of z), in
-            the units of x; one learned for each element when omitted.
+        scale: a number (fixed), a `LearnedScale` (one for all, or one for each element) or a
+            `NetworkScale` (a function of z), in the units of x; one learned for each element when
+            omitted.
 
     Example:
         >>> p_x = NormalLikelihood(nn.Linear(2, 64), x_shape=64, scale=0.1)(torch.zeros(5, 2))
@@ -92,16 +98,21 @@ class NormalLikelihood(_LocationScaleLikelihood):
 
 
 class LaplaceLikelihood(_LocationScaleLikelihood):
-    """p(x | z) = Π exp(−|x_i − loc_i(z)| / scale_i) / (2 scale_i) for real x: absolute errors, where a Normal squares them.
+    """p(x | z) = Π exp(−|x_i − loc_i(z)| / scale_i) / (2 scale_i) for real x.
+
+    It penalises absolute errors, where a Normal penalises squared errors.
 
     Arguments:
-        network: gives raw_loc, and log_scale where `scale` asks for it: `(N, D)` to `(N, 1 or 2, *x_shape)`.
+        network: gives raw_loc, and also log_scale for a `NetworkScale`: `(N, D)` to
+            `(N, 1 or 2, *x_shape)`.
         x_shape: the shape of one row of data.
-        scale: a number (fixed), `LearnedScale` (one for all, or one an element) or `NetworkScale` (a function of z), in
-            the units of x; one learned for each element when omitted. The standard deviation is √2 times the scale.
+        scale: a number (fixed), a `LearnedScale` (one for all, or one for each element) or a
+            `NetworkScale` (a function of z), in the units of x; one learned for each element when
+            omitted. The standard deviation is √2 times the scale.
 
     Example:
-        >>> LaplaceLikelihood(nn.Linear(2, 64), x_shape=64, scale=0.1)(torch.zeros(5, 2)).variance.max()
+        >>> p_x = LaplaceLikelihood(nn.Linear(2, 64), x_shape=64, scale=0.1)(torch.zeros(5, 2))
+        >>> p_x.variance.max()
         tensor(0.0200)
     """
 
@@ -112,36 +123,50 @@ class LaplaceLikelihood(_LocationScaleLikelihood):
 
 
 class StudentTLikelihood(_LocationScaleLikelihood):
-    """p(x | z) = Π t(x_i; df, loc_i(z), scale_i) for real x with outliers, since the density falls as |x_i|^(−df − 1).
+    """p(x | z) = Π t(x_i; df, loc_i(z), scale_i) for real x with outliers.
 
-    log p = Σ log Γ((df + 1) / 2) − log Γ(df / 2) − ½ log(π df) − log scale_i − ½ (df + 1) log(1 + e_i² / df), in nats, with
-    e_i = (x_i − loc_i) / scale_i. The mean is loc; the variance is scale_i² df / (df − 2), infinite for df ≤ 2.
+    The density falls only as |x_i|^(−df − 1). With e_i = (x_i − loc_i) / scale_i, in nats,
+    log p = Σ log Γ((df + 1) / 2) − log Γ(df / 2) − ½ log(π df) − log scale_i
+    − ½ (df + 1) log(1 + e_i² / df).
+    The mean is loc. The variance is scale_i² df / (df − 2), infinite for df ≤ 2.
 
     References:
-        Student-t variational autoencoder for robust density estimation, Takahashi et al., 2018. Deviation: df is given, not
-        learned.
+        Student-t variational autoencoder for robust density estimation, Takahashi et al., 2018.
+            Deviation: df is given, not learned.
 
     Arguments:
-        network: gives raw_loc, and log_scale where `scale` asks for it: `(N, D)` to `(N, 1 or 2, *x_shape)`.
+        network: gives raw_loc, and also log_scale for a `NetworkScale`: `(N, D)` to
+            `(N, 1 or 2, *x_shape)`.
         x_shape: the shape of one row of data.
-        scale: a number (fixed), `LearnedScale` (one for all, or one an element) or `NetworkScale` (a function of z), in
-            the units of x; one learned for each element when omitted.
-        df: the degrees of freedom, greater than 1, so that there is a mean; the fewer, the heavier the tails.
+        scale: a number (fixed), a `LearnedScale` (one for all, or one for each element) or a
+            `NetworkScale` (a function of z), in the units of x; one learned for each element when
+            omitted.
+        df: the degrees of freedom, greater than 1, so that the mean exists; fewer degrees make
+            heavier tails.
+
+    Raises:
+        ValueError: if `df` is not greater than 1.
 
     Example:
-        >>> StudentTLikelihood(nn.Linear(2, 64), x_shape=64, scale=0.1, df=3.0)(torch.zeros(5, 2)).batch_shape
+        >>> likelihood = StudentTLikelihood(nn.Linear(2, 64), x_shape=64, scale=0.1, df=3.0)
+        >>> likelihood(torch.zeros(5, 2)).batch_shape
         torch.Size([5])
     """
 
-    def __init__(self, network: Network, x_shape: Shape, scale: float | Scale | None = None, df: float = 4.0) -> None:
+    def __init__(
+        self, network: Network, x_shape: Shape, scale: float | Scale | None = None, df: float = 4.0
+    ) -> None:
         super().__init__(network, x_shape, scale)
         if not df > 1:
-            raise ValueError(f"'df' of StudentTLikelihood must be greater than 1, where the mean exists, got {df}.")
+            raise ValueError(
+                "'df' of StudentTLikelihood must be greater than 1, where the mean exists, got "
+                f"{df}."
+            )
         self.df = df
 
     @property
     def spread(self) -> float:
-        """That for df > 2; 1 where the variance is infinite."""
+        """Standard deviation at scale 1 for df > 2; 1 if the variance is infinite."""
         return (self.df / (self.df - 2)) ** 0.5 if self.df > 2 else 1.0
 
     def family(self, loc: Tensor, scale: Tensor | float) -> dist.TorchDistribution:

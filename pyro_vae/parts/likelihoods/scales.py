@@ -1,4 +1,4 @@
-"""Where the scale of a likelihood comes from: a number, a parameter, or the network."""
+"""Scales of likelihoods: a number, a parameter, or an output of the network."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -10,21 +10,21 @@ from pyro_vae.parts.finite import HIGHEST_LOG_OF_DATA, held
 from pyro_vae.parts.likelihoods.links import fill_in_buffers
 from pyro_vae.support.checks import Shape, as_shape, not_negative, positive
 
-# The floor of a scale where nothing is known of the data, in their units.
+# The floor of a scale if nothing is known of the data, in the units of x.
 MIN_SCALE = 1e-3
-# Where data do not vary at all the scale starts this share above its floor.
+# If the data do not vary, the scale starts above its floor by this share of the floor.
 _LEAST_SHARE = 0.1
-# So that there is a log even without a floor.
+# The least excess over the floor, so that its log exists even with a floor of 0.
 _TINY = 1e-30
 
 
 class Scale(nn.Module, ABC):
-    """Where a likelihood's scale comes from, or its dispersion where it is one of counts.
+    """Source of a likelihood's scale, or of the dispersion of a likelihood of counts.
 
-    A subclass defines `forward`, and `initialize` where it can start from data.
+    A subclass defines `forward`, and `initialize` if it can start from data.
 
     Arguments:
-        num_outputs: how many numbers for each element of x it takes from the network.
+        num_outputs: the number of network outputs that it takes for each element of x.
     """
 
     def __init__(self, num_outputs: int = 0) -> None:
@@ -33,25 +33,39 @@ class Scale(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, *outputs: Tensor) -> Tensor | float:
-        """A positive scale that broadcasts to `(*, *x_shape)`, from `num_outputs` tensors of that shape."""
+        """Return a positive scale that broadcasts to `(*, *x_shape)`.
+
+        Arguments:
+            outputs: `num_outputs` tensors of the shape `(*, *x_shape)`.
+        """
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         fill_in_buffers(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def start(self, mean: Tensor) -> Tensor:
-        """The network's numbers for it at the start, `(num_outputs, *x_shape)`, beside a mean of shape `x_shape`."""
+        """Return the network's outputs for the scale at the start, `(num_outputs, *x_shape)`.
+
+        Arguments:
+            mean: the mean of x at the start, `x_shape`.
+        """
         return mean.new_zeros(self.num_outputs, *mean.shape)
 
     def initialize(self, scale: Tensor, floor: Tensor | float) -> None:
-        """Start at the scale that data have, with a floor that suits their unit, both `x_shape`; here nothing starts."""
+        """Start at the scale of the data; do nothing by default.
+
+        Arguments:
+            scale: the scale of the data, `x_shape`.
+            floor: a floor that suits their unit, a number or `x_shape`.
+        """
 
 
 class FixedScale(Scale):
-    """A scale that is given, not learned.
+    """Scale that is given, not learned.
 
     Arguments:
-        value: the scale, in the units of x (for a Normal its standard deviation); a dispersion has no unit.
+        value: the scale, in the units of x (for a Normal the standard deviation); a dispersion has
+            no unit.
 
     Example:
         >>> FixedScale(0.1)
@@ -70,14 +84,19 @@ class FixedScale(Scale):
 
 
 class LearnedScale(Scale):
-    """A scale that is a parameter of the model and does not depend on z: scale = floor + exp(log_scale).
+    """Scale that is a parameter, the same for all z: scale = floor + exp(log_scale).
 
     Arguments:
-        shape: the shape of the parameter: `()` for one scale, `x_shape` for one an element, or any that broadcasts to it.
-        init: the scale at the start, in the units of x; when omitted, that of the training rows where the likelihood starts
-            from them, and 1 else.
-        min_scale: the floor, in the units of x; a likelihood with a scale free to reach 0 has no finite maximum. When
-            omitted, one that suits the training rows where the scale starts from them, and 0.001 else.
+        shape: the shape of the parameter: `()` for one scale, `x_shape` for one for each element,
+            or any shape that broadcasts to `x_shape`.
+        init: the scale at the start, in the units of x. When omitted, it is that of the training
+            rows if the likelihood starts from them, and 1 if not.
+        min_scale: the floor, in the units of x; with a scale free to reach 0 the likelihood has no
+            finite maximum. When omitted, it suits the training rows if the scale starts from them,
+            and is 0.001 if not.
+
+    Raises:
+        ValueError: if `init` is not greater than the floor, or the floor is negative.
 
     Example:
         >>> LearnedScale(shape=(1, 8, 8), init=0.5)().shape
@@ -86,12 +105,17 @@ class LearnedScale(Scale):
 
     floor: Tensor
 
-    def __init__(self, shape: Shape = (), init: float | None = None, min_scale: float | None = None) -> None:
+    def __init__(
+        self, shape: Shape = (), init: float | None = None, min_scale: float | None = None
+    ) -> None:
         super().__init__()
         first = 1.0 if init is None else init
         floor = MIN_SCALE if min_scale is None else min_scale
         if not first > floor >= 0:
-            raise ValueError(f"'init' of a LearnedScale must be greater than min_scale = {floor} >= 0, got {first}.")
+            raise ValueError(
+                f"'init' of a LearnedScale must be greater than min_scale = {floor} >= 0, got "
+                f"{first}."
+            )
         self.starts_from_data = init is None
         self.has_own_floor = min_scale is not None
         sizes = as_shape(shape, "shape") if shape != () else ()
@@ -103,23 +127,26 @@ class LearnedScale(Scale):
 
     @torch.no_grad()
     def initialize(self, scale: Tensor, floor: Tensor | float) -> None:
-        """Start at the scale that data have; where one stands for many elements, at their root mean square."""
-        if self.starts_from_data:
-            if not self.has_own_floor:
-                self.floor.copy_(_pooled(torch.as_tensor(floor).expand_as(scale), self.floor))
-            above = _pooled(scale, self.floor) - self.floor
-            self.log_scale.copy_(torch.maximum(above, _LEAST_SHARE * self.floor).clamp(min=_TINY).log())
+        """Start at the scale of the data, or at the root mean square of those that share one."""
+        if not self.starts_from_data:
+            return
+        if not self.has_own_floor:
+            self.floor.copy_(_pooled(torch.as_tensor(floor).expand_as(scale), self.floor))
+        above = _pooled(scale, self.floor) - self.floor
+        above = torch.maximum(above, _LEAST_SHARE * self.floor).clamp(min=_TINY)
+        self.log_scale.copy_(above.log())
 
     def extra_repr(self) -> str:
         return f"shape={tuple(self.log_scale.shape)}, min_scale={self.floor.min().item():g}"
 
 
 class NetworkScale(Scale):
-    """A scale for each element that the network gives beside the location: scale = floor + exp(log_scale(z)).
+    """Scale of each element from the network: scale = floor + exp(log_scale(z)).
 
     Arguments:
-        min_scale: the floor, in the units of x; a likelihood with a scale free to reach 0 has no finite maximum. When
-            omitted, one that suits the training rows where the likelihood starts from them, and 0.001 else.
+        min_scale: the floor, in the units of x; with a scale free to reach 0 the likelihood has no
+            finite maximum. When omitted, it suits the training rows if the likelihood starts from
+            them, and is 0.001 if not.
 
     Example:
         >>> NetworkScale(min_scale=0.1)(torch.zeros(2))
@@ -141,7 +168,7 @@ class NetworkScale(Scale):
 
     @torch.no_grad()
     def initialize(self, scale: Tensor, floor: Tensor | float) -> None:
-        """Take the least floor of all elements."""
+        """Take the least floor of all elements, if none was given."""
         if not self.has_own_floor:
             self.floor.copy_(torch.as_tensor(floor).min())
 
@@ -149,15 +176,17 @@ class NetworkScale(Scale):
         return f"min_scale={self.floor.item():g}"
 
 
-def _pooled(scale: Tensor, like: Tensor) -> Tensor:
-    """The root mean square of the scale over those elements that share a number of `like`."""
+def _pooled(scale: Tensor, parameter: Tensor) -> Tensor:
+    """Return the root mean square of the scale over elements that share a number of `parameter`."""
     square = scale.double() ** 2
-    while square.dim() > like.dim():
+    while square.dim() > parameter.dim():
         square = square.mean(0)
-    shared = [dim for dim in range(like.dim()) if like.shape[dim] == 1]
-    return (square.mean(shared, keepdim=True) if shared else square).sqrt().to(like)
+    shared = [dim for dim in range(parameter.dim()) if parameter.shape[dim] == 1]
+    if shared:
+        square = square.mean(shared, keepdim=True)
+    return square.sqrt().to(parameter)
 
 
 def as_scale(scale: float | Scale) -> Scale:
-    """The scale; a number stands for one that is fixed."""
+    """Return the scale; a number becomes a `FixedScale`."""
     return scale if isinstance(scale, Scale) else FixedScale(scale)

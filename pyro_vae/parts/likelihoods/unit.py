@@ -13,27 +13,28 @@ from pyro_vae.parts.encoder_inputs import AsIs
 from pyro_vae.parts.likelihoods.links import MEAN_MARGIN, span
 from pyro_vae.support.checks import Shape, as_shape
 
-# Added to both concentrations: one that underflows to 0 is no distribution.
+# Added to both concentrations, since they must not underflow to 0.
 _MIN_CONCENTRATION = 1e-3
-# Beyond it a and b have rounding errors in single precision that show in log p.
+# Beyond this precision, rounding of a and b in single precision shows in log p.
 _MAX_PRECISION = 1e5
 # The precision at the start of training: with the mean ½ it is close to uniform.
 _START_PRECISION = 2.0
 
 
 class ContinuousBernoulliLikelihood(Likelihood):
-    """p(x | z) = Π CB(x_i; logits_i(z)) for grey levels in [0, 1]: a Bernoulli made a density.
+    """p(x | z) = Π CB(x_i; logits_i(z)) for grey levels in [0, 1]: a normalised Bernoulli.
 
     References:
-        The continuous Bernoulli: fixing a pervasive error in variational autoencoders, Loaiza-Ganem and Cunningham, 2019.
+        The continuous Bernoulli: fixing a pervasive error in variational autoencoders, Loaiza-Ganem
+            and Cunningham, 2019.
 
     Arguments:
         network: gives the logits: `(N, D)` to `(N, *x_shape)`.
         x_shape: the shape of one row of data.
 
     Example:
-        >>> p_x = ContinuousBernoulliLikelihood(nn.Linear(2, 64), x_shape=(1, 8, 8))(torch.zeros(5, 2))
-        >>> p_x.event_shape
+        >>> likelihood = ContinuousBernoulliLikelihood(nn.Linear(2, 64), x_shape=(1, 8, 8))
+        >>> likelihood(torch.zeros(5, 2)).event_shape
         torch.Size([1, 8, 8])
     """
 
@@ -47,12 +48,18 @@ class ContinuousBernoulliLikelihood(Likelihood):
 
     def check(self, x: Tensor) -> None:
         if not ((x >= 0) & (x <= 1)).all():
-            raise ValueError(f"'x' must lie in [0, 1] for ContinuousBernoulliLikelihood, got {span(x)}.")
+            raise ValueError(
+                f"'x' must lie in [0, 1] for ContinuousBernoulliLikelihood, got {span(x)}."
+            )
 
     def link(self, mean: Tensor) -> Tensor:
-        """The logits with this mean, by Newton's method: the mean rises with slope equal to the variance."""
+        """Return the logits with this mean, by Newton's method.
+
+        The derivative of the mean by the logits is the variance.
+        """
         mean = mean.double().clamp(MEAN_MARGIN, 1 - MEAN_MARGIN)
-        # −1 / mean near 0 and 1 / (1 − mean) near 1: the exact inverse far out, on the steep side everywhere.
+        # Start at the limits of the inverse, −1 / mean near 0 and 1 / (1 − mean) near 1. From there
+        # the steps of Newton's method do not overshoot.
         logits = 1 / (1 - mean) - 1 / mean
         for _ in range(50):
             p_x = ContinuousBernoulli(logits)
@@ -63,17 +70,25 @@ class ContinuousBernoulliLikelihood(Likelihood):
 class BetaLikelihood(Likelihood):
     """p(x | z) = Π Beta(x_i; a_i(z), b_i(z)) for x in (0, 1), without the ends.
 
-    log p = Σ (a_i − 1) log x_i + (b_i − 1) log(1 − x_i) − log B(a_i, b_i), in nats. With a mean m = sigmoid(logit) and a
-    precision s, a = ε + m s and b = ε + (1 − m) s, where ε = 0.001 keeps both from 0; E[x_i | z] = a / (a + b) and
-    Var = E (1 − E) / (1 + a + b). s = max_precision · sigmoid(log_precision − log max_precision), about exp(log_precision).
+    log p = Σ (a_i − 1) log x_i + (b_i − 1) log(1 − x_i) − log B(a_i, b_i), in nats.
+
+    With a mean m = sigmoid(logit) and a precision s, a = ε + m s and b = ε + (1 − m) s. Here
+    ε = 0.001 keeps both from 0. The precision is
+    s = max_precision · sigmoid(log_precision − log max_precision), about exp(log_precision).
+    E[x_i | z] = a / (a + b) and Var = E (1 − E) / (1 + a + b).
 
     References:
-        Beta regression for modelling rates and proportions, Ferrari and Cribari-Neto, 2004. Deviation: ε and the bound.
+        Beta regression for modelling rates and proportions, Ferrari and Cribari-Neto, 2004.
+            Deviation: ε and the bound.
 
     Arguments:
         network: gives the logit of the mean and log_precision: `(N, D)` to `(N, 2, *x_shape)`.
         x_shape: the shape of one row of data.
-        max_precision: the bound of s, at most 1e5; a likelihood with a precision free to grow has no finite maximum.
+        max_precision: the bound of s, at most 1e5; with a precision free to grow the likelihood
+            has no finite maximum.
+
+    Raises:
+        ValueError: if `max_precision` is not greater than 2 and at most 1e5.
 
     Example:
         >>> p_x = BetaLikelihood(nn.Linear(2, 2 * 64), x_shape=(1, 8, 8))(torch.zeros(5, 2))
@@ -85,8 +100,9 @@ class BetaLikelihood(Likelihood):
         super().__init__(network, x_shape, out_shape=(2, *as_shape(x_shape, "x_shape")))
         if not _START_PRECISION < max_precision <= _MAX_PRECISION:
             raise ValueError(
-                f"'max_precision' of BetaLikelihood must be greater than {_START_PRECISION:g} and at most "
-                f"{_MAX_PRECISION:g}, where single precision tells the means apart, got {max_precision}."
+                f"'max_precision' of BetaLikelihood must be greater than {_START_PRECISION:g} and "
+                f"at most {_MAX_PRECISION:g}, where single precision tells the means apart, got "
+                f"{max_precision}."
             )
         self.max_precision = max_precision
 
@@ -109,15 +125,16 @@ class BetaLikelihood(Likelihood):
     def check(self, x: Tensor) -> None:
         if not ((x > 0) & (x < 1)).all():
             raise ValueError(
-                f"'x' must lie in (0, 1), without 0 and 1, for BetaLikelihood, got {span(x)}: the transform "
-                "OpenUnitInterval moves levels inside."
+                f"'x' must lie in (0, 1), without 0 and 1, for BetaLikelihood, got {span(x)}: the "
+                "transform OpenUnitInterval moves levels inside."
             )
 
     def link(self, mean: Tensor) -> Tensor:
         mean = mean.clamp(MEAN_MARGIN, 1 - MEAN_MARGIN)
         logits = torch.logit(mean + (2 * mean - 1) * _MIN_CONCENTRATION / _START_PRECISION)
         share = _START_PRECISION / self.max_precision
-        return torch.stack([logits, torch.full_like(mean, math.log(_START_PRECISION) - math.log1p(-share))])
+        log_precision = math.log(_START_PRECISION) - math.log1p(-share)
+        return torch.stack([logits, torch.full_like(mean, log_precision)])
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, max_precision={self.max_precision:g}"
