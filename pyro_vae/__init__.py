@@ -1,4 +1,6 @@
-"""Variational autoencoders in Pyro: a prior p(z), a likelihood p(x | z) and a posterior q(z | x), joined by `VAE`."""
+"""Variational autoencoders in Pyro: a prior p(z), a likelihood p(x | z) and a posterior q(z | x),
+joined by `VAE`.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -107,7 +109,16 @@ from pyro_vae.parts import (
     WithMask,
     ZeroInflatedNegativeBinomialLikelihood,
 )
-from pyro_vae.training import Change, Epoch, Fit, NonFiniteLossError, Snapshots, Training, fit, initialize
+from pyro_vae.training import (
+    Change,
+    Epoch,
+    Fit,
+    NonFiniteLossError,
+    Snapshots,
+    Training,
+    fit,
+    initialize,
+)
 from pyro_vae.vae import VAE
 
 if TYPE_CHECKING:

@@ -21,7 +21,11 @@ def pytest_collection_finish():
 
 
 def global_state():
-    flags = dist.is_validation_enabled(), infer.is_validation_enabled(), poutine.is_validation_enabled()
+    flags = (
+        dist.is_validation_enabled(),
+        infer.is_validation_enabled(),
+        poutine.is_validation_enabled(),
+    )
     store = set(pyro.get_param_store().keys())
     return flags, store, torch.get_default_dtype(), torch.is_grad_enabled(), pyro.settings.get()
 

@@ -36,7 +36,9 @@ class ExactPosterior(Posterior):
         self.reference = reference
 
     def forward(self, x, y=None):
-        return dist.MultivariateNormal(self.reference.posterior_loc(x), self.reference.posterior_covariance())
+        return dist.MultivariateNormal(
+            self.reference.posterior_loc(x), self.reference.posterior_covariance()
+        )
 
 
 class PriorAsPosterior(Posterior):
@@ -60,8 +62,14 @@ def linear(weight, bias):
 
 
 def linear_gaussian_vae(reference, posterior=None):
-    likelihood = NormalLikelihood(linear(reference.weight, reference.bias), len(reference.bias), reference.scale)
-    return VAE(StandardNormalPrior(reference.weight.shape[1]), likelihood, posterior or ExactPosterior(reference))
+    likelihood = NormalLikelihood(
+        linear(reference.weight, reference.bias), len(reference.bias), reference.scale
+    )
+    return VAE(
+        StandardNormalPrior(reference.weight.shape[1]),
+        likelihood,
+        posterior or ExactPosterior(reference),
+    )
 
 
 def exact_diagonal_posterior(reference):
@@ -70,7 +78,9 @@ def exact_diagonal_posterior(reference):
     log_scale = (reference.posterior_covariance().diagonal().sqrt() - 1e-6).log()
     weight = torch.cat([loc_weight, torch.zeros_like(loc_weight)])
     return DiagNormalPosterior(
-        linear(weight, torch.cat([-loc_weight @ reference.bias, log_scale])), len(reference.bias), len(log_scale)
+        linear(weight, torch.cat([-loc_weight @ reference.bias, log_scale])),
+        len(reference.bias),
+        len(log_scale),
     )
 
 

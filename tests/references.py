@@ -26,7 +26,9 @@ def continuous_bernoulli_mean(logit):
 
 
 def binomial(x, n, logit):
-    return math.log(math.comb(n, round(x))) + x * bernoulli(1, logit) + (n - x) * bernoulli(0, logit)
+    return (
+        math.log(math.comb(n, round(x))) + x * bernoulli(1, logit) + (n - x) * bernoulli(0, logit)
+    )
 
 
 def normal(x, loc, scale):
@@ -59,7 +61,11 @@ def zero_inflated_negative_binomial(x, mean, dispersion, gate):
 
 
 def beta(x, concentration1, concentration0):
-    function = math.gamma(concentration1) * math.gamma(concentration0) / math.gamma(concentration1 + concentration0)
+    function = (
+        math.gamma(concentration1)
+        * math.gamma(concentration0)
+        / math.gamma(concentration1 + concentration0)
+    )
     return math.log(x ** (concentration1 - 1) * (1 - x) ** (concentration0 - 1) / function)
 
 
@@ -80,7 +86,9 @@ def discretized_logistic(level, loc, scale, num_levels):
 def mixture(log_densities, logits):
     weights = [math.exp(logit) for logit in logits]
     pairs = zip(weights, log_densities, strict=True)
-    return math.log(sum(weight * math.exp(log_density) for weight, log_density in pairs) / sum(weights))
+    return math.log(
+        sum(weight * math.exp(log_density) for weight, log_density in pairs) / sum(weights)
+    )
 
 
 def categorical(one_hot, logits):
@@ -120,7 +128,9 @@ def mean_ratio(distribution, num_draws):
 def grid_around(draws, side):
     """Points of a regular grid that reaches 10 standard deviations from the draws' mean, and the volume of a cell."""
     steps = torch.linspace(-10, 10, side)
-    grid = torch.stack(torch.meshgrid(*[steps] * draws.shape[-1], indexing="ij"), dim=-1).flatten(0, -2)
+    grid = torch.stack(torch.meshgrid(*[steps] * draws.shape[-1], indexing="ij"), dim=-1).flatten(
+        0, -2
+    )
     volume = (draws.std(0) * 20 / (side - 1)).prod()
     return draws.mean(0) + draws.std(0) * grid, volume
 

@@ -84,7 +84,10 @@ def modules():
 def test_importing_the_package_changes_nothing_and_loads_only_what_every_use_needs():
     heavy = ["torchvision", "sklearn", "matplotlib", "zuko", "jsonargparse", "yaml"]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", IMPORT, *heavy], check=True, capture_output=True, text=True
+        [sys.executable, "-W", "error", "-c", IMPORT, *heavy],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     assert json.loads(done.stdout) == {"changed": [], "loaded": []}
     assert done.stderr == ""
@@ -136,7 +139,11 @@ def test_a_module_imports_only_from_rooms_that_its_own_may_use(module):
 
 def test_the_vae_knows_contracts_and_no_family():
     of_parts = {name for name in of_package("vae") if room_of(name) == "parts"}
-    assert of_parts <= {"pyro_vae.parts.contracts", "pyro_vae.parts.checks", "pyro_vae.parts.entries"}
+    assert of_parts <= {
+        "pyro_vae.parts.contracts",
+        "pyro_vae.parts.checks",
+        "pyro_vae.parts.entries",
+    }
 
 
 def test_the_rooms_have_no_circle():
@@ -177,9 +184,13 @@ def test_contributing_shows_the_same_table():
 def test_all_lists_what_the_package_imports_for_its_users():
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     imports = [
-        node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module.startswith("pyro_vae")
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("pyro_vae")
     ]
-    assert set(pyro_vae.__all__) == {alias.asname or alias.name for node in imports for alias in node.names}
+    assert set(pyro_vae.__all__) == {
+        alias.asname or alias.name for node in imports for alias in node.names
+    }
 
 
 def test_all_is_sorted_as_ruff_sorts_it():
@@ -197,12 +208,18 @@ def test_every_public_name_is_there_and_explains_itself(name):
     assert inspect.getdoc(value)
 
 
-@pytest.mark.parametrize("base", [Prior, Likelihood, Posterior, Scale, Transform, Source, Batches, Schedule])
+@pytest.mark.parametrize(
+    "base", [Prior, Likelihood, Posterior, Scale, Transform, Source, Batches, Schedule]
+)
 def test_every_final_class_of_a_role_is_public(base):
     def subclasses(cls):
         return {cls}.union(*(subclasses(subclass) for subclass in cls.__subclasses__()))
 
-    final = {cls.__name__ for cls in subclasses(base) if not inspect.isabstract(cls) and cls.__module__ in all_modules}
+    final = {
+        cls.__name__
+        for cls in subclasses(base)
+        if not inspect.isabstract(cls) and cls.__module__ in all_modules
+    }
     assert final
     assert final <= set(pyro_vae.__all__)
 
@@ -238,7 +255,9 @@ def names():
     vae = pyro_vae.VAE(
         prior=pyro_vae.StandardNormalPrior(latent_dim=2),
         likelihood=pyro_vae.BernoulliLikelihood(pyro_vae.MLP(2, [8], 16), x_shape=(1, 4, 4)),
-        posterior=pyro_vae.DiagNormalPosterior(pyro_vae.MLP(16, [8], 4), x_shape=(1, 4, 4), latent_dim=2),
+        posterior=pyro_vae.DiagNormalPosterior(
+            pyro_vae.MLP(16, [8], 4), x_shape=(1, 4, 4), latent_dim=2
+        ),
     )
     public = {name: getattr(pyro_vae, name) for name in pyro_vae.__all__}
     yield (names := public | {"torch": torch, "nn": nn, "Trace_ELBO": Trace_ELBO, "vae": vae})
@@ -260,7 +279,9 @@ def test_the_example_of_a_class_does_what_it_shows(name, names):
 @pytest.mark.parametrize("base", [Prior, Likelihood, Posterior, Scale, Batches, Schedule])
 def test_every_final_class_of_a_role_has_an_example(base):
     final = {
-        name for name in pyro_vae.__all__ if inspect.isclass(cls := getattr(pyro_vae, name)) and issubclass(cls, base)
+        name
+        for name in pyro_vae.__all__
+        if inspect.isclass(cls := getattr(pyro_vae, name)) and issubclass(cls, base)
     }
     assert {name for name in final if not inspect.isabstract(getattr(pyro_vae, name))} <= {
         name.split(".")[-1] for name in EXAMPLES

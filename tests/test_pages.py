@@ -16,11 +16,17 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 TEXTS = {path.name: path.read_text(encoding="utf-8") for path in (README, *DOCS)}
-BLOCKS = {name: re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) for name, text in TEXTS.items()}
+BLOCKS = {
+    name: re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) for name, text in TEXTS.items()
+}
 COMMANDS = [
-    line for text in TEXTS.values() for line in re.findall(r"^python scripts/([^#\n]*)", text, flags=re.MULTILINE)
+    line
+    for text in TEXTS.values()
+    for line in re.findall(r"^python scripts/([^#\n]*)", text, flags=re.MULTILINE)
 ]
-TRAININGS = sorted({line.removeprefix("train.py").strip() for line in COMMANDS if line.startswith("train.py")})
+TRAININGS = sorted(
+    {line.removeprefix("train.py").strip() for line in COMMANDS if line.startswith("train.py")}
+)
 KINDS = ("Likelihood", "Prior", "Posterior")
 PARTS = [name for name in pv.__all__ if name.endswith(KINDS) and name not in KINDS]
 # What docs/posterior.md measured takes two minutes; here the same programs run on the fewest rows that `calibrate` takes.
@@ -76,7 +82,9 @@ def test_the_program_of_the_readme_prints_what_is_shown(capsys):
     shown = re.search(r"```text\n(.*?)```", TEXTS["README.md"], flags=re.DOTALL)[1]
     printed = capsys.readouterr().out
     assert shape_of(printed) == shape_of(shown)
-    for measure, mean in means(shown).items():  # the errors are of few digits, and rounding differs between machines
+    for measure, mean in means(
+        shown
+    ).items():  # the errors are of few digits, and rounding differs between machines
         assert means(printed)[measure] == pytest.approx(mean, rel=0.02)
     swapped = re.search(r"to (−[\d.]+) nats", TEXTS["README.md"])[1]
     reached = pv.evaluate(names["vae"], names["data"].test).log_marginal.mean
@@ -85,11 +93,16 @@ def test_the_program_of_the_readme_prints_what_is_shown(capsys):
 
 def shape_of(table):
     """The table without the digits of its estimates: its words, columns, decimals, and counts of draws and rows."""
-    return re.sub(r"-?\d+\.(\d+)", lambda number: "#." + "#" * len(number[1]), re.sub(r" +", " ", table))
+    return re.sub(
+        r"-?\d+\.(\d+)", lambda number: "#." + "#" * len(number[1]), re.sub(r" +", " ", table)
+    )
 
 
 def means(table):
-    return {measure.strip(): float(mean) for measure, mean in re.findall(r"^(.*?\)) +(-?[\d.]+) ", table, re.MULTILINE)}
+    return {
+        measure.strip(): float(mean)
+        for measure, mean in re.findall(r"^(.*?\)) +(-?[\d.]+) ", table, re.MULTILINE)
+    }
 
 
 def test_the_first_vae_of_docs_samples_images(capsys):
@@ -177,13 +190,18 @@ def test_every_script_that_is_named_is_there():
 
 def test_the_readme_has_two_commands_to_set_up():
     commands = re.findall(r"```bash\n(.*?)\n```", TEXTS["README.md"], flags=re.DOTALL)
-    assert commands == ["pip install -e . && python scripts/train.py", "pip install -e '.[test]' && python -m pytest"]
+    assert commands == [
+        "pip install -e . && python scripts/train.py",
+        "pip install -e '.[test]' && python -m pytest",
+    ]
 
 
 # The pages
 
 
-@pytest.mark.parametrize("path", [README, ROOT / "CONTRIBUTING.md", *DOCS], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [README, ROOT / "CONTRIBUTING.md", *DOCS], ids=lambda path: path.name
+)
 def test_every_link_and_image_is_there(path):
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
         if target.startswith(EXTERNAL):
@@ -209,7 +227,11 @@ def test_a_page_says_what_it_is_for_and_where_to_go_next(path):
 
 
 def test_every_picture_is_shown():
-    shown = {Path(target).name for text in TEXTS.values() for target in re.findall(r"!\[.*?\]\((.*?)\)", text)}
+    shown = {
+        Path(target).name
+        for text in TEXTS.values()
+        for target in re.findall(r"!\[.*?\]\((.*?)\)", text)
+    }
     assert shown == {path.name for path in (ROOT / "docs").glob("*.png")}
 
 
@@ -224,7 +246,9 @@ def test_design_shows_the_rooms_as_contributing_does():
 
 @pytest.mark.parametrize("name", PARTS)
 def test_every_public_part_is_in_both_tables_with_its_years(name):
-    (short,) = re.findall(rf"`{name}`(?: \(([\d, ]+)\))?", TEXTS["README.md"].partition("## The parts\n")[2])
+    (short,) = re.findall(
+        rf"`{name}`(?: \(([\d, ]+)\))?", TEXTS["README.md"].partition("## The parts\n")[2]
+    )
     (row,) = re.findall(rf"^\|([^|]*`{name}`.*)\|$", TEXTS["parts.md"], flags=re.MULTILINE)
     years = re.findall(r"(\d{4}),", row)  # some rows are of several parts, whose papers differ
     assert set(re.findall(r"\d{4}", short)) <= set(years)

@@ -44,7 +44,11 @@ def x(vae):
 
 def sites(program, *args, **kwargs):
     trace = poutine.trace(program).get_trace(*args, **kwargs)
-    return {name: site for name, site in trace.nodes.items() if site["type"] == "sample" and name != "data"}
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and name != "data"
+    }
 
 
 def test_the_model_is_two_sites_in_a_plate_and_the_guide_is_one(vae, x):
@@ -52,7 +56,11 @@ def test_the_model_is_two_sites_in_a_plate_and_the_guide_is_one(vae, x):
     assert list(model) == ["z", "x"]
     assert list(guide) == ["z"]
     assert model["x"]["is_observed"]
-    assert {frame.name for site in (*model.values(), *guide.values()) for frame in site["cond_indep_stack"]} == {"data"}
+    assert {
+        frame.name
+        for site in (*model.values(), *guide.values())
+        for frame in site["cond_indep_stack"]
+    } == {"data"}
 
 
 def test_the_model_returns_x_and_the_guide_z(vae, x):
@@ -146,7 +154,9 @@ def test_rows_that_stand_for_a_data_set_are_scaled_to_it(vae, x):
         torch.manual_seed(0)
         loss = objective.loss(vae.model, vae.guide, x)
         torch.manual_seed(0)
-        assert objective.loss(vae.model, vae.guide, x, size=60) == pytest.approx(10 * loss, rel=1e-6)
+        assert objective.loss(vae.model, vae.guide, x, size=60) == pytest.approx(
+            10 * loss, rel=1e-6
+        )
 
 
 def test_subsampled_losses_average_to_the_loss_of_all_rows():
@@ -227,13 +237,17 @@ def test_two_vaes_fit_into_one_model_under_prefixes(vae, x):
     torch.manual_seed(0)
     together = Trace_ELBO().loss(model, guide, x, y)
     torch.manual_seed(0)
-    assert together == pytest.approx(-vae.elbo(x).sum().item() - other.elbo(y).sum().item(), rel=1e-5)
+    assert together == pytest.approx(
+        -vae.elbo(x).sum().item() - other.elbo(y).sum().item(), rel=1e-5
+    )
 
 
 def test_a_call_inside_a_row_plate_is_refused(vae, x):
     for program in (vae.model, vae.guide):
         with (
-            pytest.raises(ValueError, match=r"use vae.prior\(\), vae.likelihood\(z\) and vae.posterior\(x\)"),
+            pytest.raises(
+                ValueError, match=r"use vae.prior\(\), vae.likelihood\(z\) and vae.posterior\(x\)"
+            ),
             pyro.plate("rows", 6),
         ):
             program(x)
@@ -268,7 +282,9 @@ def test_a_label_can_be_enumerated_to_the_left_of_the_rows(vae, x):
             logits = labels.base_dist.logits.squeeze(1)[label]
             pyro.sample("x", dist.Bernoulli(logits=logits).to_event(3), obs=x)
 
-    by_hand = (labels.log_prob(x) + torch.tensor([0.2, 0.3, 0.5]).log().unsqueeze(1)).logsumexp(0).sum()
+    by_hand = (
+        (labels.log_prob(x) + torch.tensor([0.2, 0.3, 0.5]).log().unsqueeze(1)).logsumexp(0).sum()
+    )
     enumerated = TraceEnum_ELBO(max_plate_nesting=1).loss(model, guide)
     assert -enumerated == pytest.approx(by_hand.item(), rel=1e-5)
 
@@ -296,21 +312,23 @@ class IndependentlessPrior(StandardNormalPrior):
 
 
 BAD_VAES = {
-    "'prior' must be a Prior, got MLP": lambda prior, likelihood, posterior: VAE(MLP(2, [], 2), likelihood, posterior),
+    "'prior' must be a Prior, got MLP": lambda prior, likelihood, posterior: VAE(
+        MLP(2, [], 2), likelihood, posterior
+    ),
     "'posterior' must have the likelihood's x_shape": lambda prior, likelihood, posterior: VAE(
         prior, likelihood, DiagNormalPosterior(MLP(9, [], 4), 9, 2)
     ),
     "'likelihood' must make a distribution from rows of shape .3,., but fails": lambda prior, likelihood, posterior: (
         VAE(StandardNormalPrior(3), likelihood, posterior)
     ),
-    "'posterior' must return a distribution .* event shape .2,.": lambda prior, likelihood, posterior: VAE(
-        prior, likelihood, DiagNormalPosterior(MLP(16, [], 6), (1, 4, 4), 3)
+    "'posterior' must return a distribution .* event shape .2,.": lambda prior, likelihood, posterior: (
+        VAE(prior, likelihood, DiagNormalPosterior(MLP(16, [], 6), (1, 4, 4), 3))
     ),
-    "'prior' must return a distribution with event shape .2,., got": lambda prior, likelihood, posterior: VAE(
-        IndependentlessPrior(2), likelihood, posterior
+    "'prior' must return a distribution with event shape .2,., got": lambda prior, likelihood, posterior: (
+        VAE(IndependentlessPrior(2), likelihood, posterior)
     ),
-    "'likelihood' must make .* 'network' .* must give 16 numbers": lambda prior, likelihood, posterior: VAE(
-        prior, BernoulliLikelihood(nn.Linear(2, 15), (1, 4, 4)), posterior
+    "'likelihood' must make .* 'network' .* must give 16 numbers": lambda prior, likelihood, posterior: (
+        VAE(prior, BernoulliLikelihood(nn.Linear(2, 15), (1, 4, 4)), posterior)
     ),
 }
 
@@ -322,7 +340,9 @@ def test_parts_that_do_not_fit_are_refused_when_joined(vae, sentence):
 
 
 def test_x_of_another_shape_and_grey_pixels_are_refused(vae, x):
-    with pytest.raises(ValueError, match=r"'x' must have the shape \(rows, 1, 4, 4\), got \(6, 16\)"):
+    with pytest.raises(
+        ValueError, match=r"'x' must have the shape \(rows, 1, 4, 4\), got \(6, 16\)"
+    ):
         vae.model(x.flatten(1))
     with pytest.raises(ValueError, match="'x' must be 0 or 1"):
         vae.model(x / 2)
@@ -333,7 +353,11 @@ def test_x_of_another_shape_and_grey_pixels_are_refused(vae, x):
 def test_building_a_vae_keeps_the_modes_of_its_modules():
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Dropout(0.5))
     network[2].eval()
-    VAE(StandardNormalPrior(2), BernoulliLikelihood(MLP(2, [], 16), 16), DiagNormalPosterior(network, 16, 2))
+    VAE(
+        StandardNormalPrior(2),
+        BernoulliLikelihood(MLP(2, [], 16), 16),
+        DiagNormalPosterior(network, 16, 2),
+    )
     assert [module.training for module in network] == [True, True, False]
 
 
@@ -375,7 +399,9 @@ def test_a_part_can_be_pickled_after_pyro_has_trained_it(vae, x):
 
 
 def test_a_data_set_cannot_be_smaller_than_the_rows_that_stand_for_it(vae, x):
-    with pytest.raises(ValueError, match="'size' must be at least the number of rows given, 6, got 5"):
+    with pytest.raises(
+        ValueError, match="'size' must be at least the number of rows given, 6, got 5"
+    ):
         vae.model(x, size=5)
 
 

@@ -24,7 +24,8 @@ _CHUNK = 5_000
 # uses.
 _ROWS_PER_BIN = 40
 # Fewer bins show no shape; more bins dilute the few that differ.
-_MIN_BINS, _MAX_BINS = 5, 20
+_MIN_BINS = 5
+_MAX_BINS = 20
 LEAST_ROWS = _MIN_BINS * _ROWS_PER_BIN
 # A mean or variance of ranks this many standard errors off gives the fault its name.
 _NAMED_FROM = 3.0

@@ -1,4 +1,6 @@
-"""Containers: the dicts, lists, objects, classes and modules of Python in which a program finds its settings."""
+"""Containers: the dicts, lists, objects, classes and modules of Python in which a program finds its
+settings.
+"""
 
 import sys
 from argparse import Namespace
@@ -14,15 +16,29 @@ import numpy as np
 import torch
 from torch import nn
 
-# Values of these types are all there is to them; of other objects nobody can say if they have changed.
-CONSTANTS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
-# Containers inside containers are watched to this depth, and all of them together to this number of values, which takes
-# less than 0.1 µs for each value in each step.
-_DEPTH, _NUM_VALUES = 4, 1000
+# Values of these types are all there is to them; of other objects nobody can say if they have
+# changed.
+CONSTANTS = (
+    type(None),
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    torch.dtype,
+    torch.device,
+    torch.Size,
+)
+# Containers inside containers are watched to this depth, and all of them together to this number of
+# values, which takes less than 0.1 µs for each value in each step.
+_DEPTH = 4
+_NUM_VALUES = 1000
 # These packages do not change their settings, and Python's own do not hold any.
 _LIBRARIES = ("torch", "pyro", "numpy", "pyro_vae")
 _RECORDS = (SimpleNamespace, Namespace, UserDict, UserList)
-# Code that uses these may read attributes by names that do not stand in it, or that are not there at first.
+# Code that uses these may read attributes by names that do not stand in it, or that are not there
+# at first.
 DYNAMIC = {"getattr", "hasattr", "AttributeError", "vars", "__dict__", "asdict", "attrgetter"}
 _MODULES_OWN = frozenset(vars(nn.Module()))
 
@@ -42,9 +58,10 @@ class _Node(NamedTuple):
 class Containers:
     """Values that containers hold, to a depth of 4 and 1,000 values.
 
-    Of dicts, lists, tuples, sets and small arrays this is everything. Of objects, classes and modules of Python it is the
-    attributes whose names occur in the code that is watched, since an object that holds settings may hold a log too; and
-    all of them where that code uses `getattr` or `vars`. What the program itself was seen to write is left out.
+    Of dicts, lists, tuples, sets and small arrays this is everything. Of objects, classes and
+    modules of Python it is the attributes whose names occur in the code that is watched, since an
+    object that holds settings may hold a log too; and all of them where that code uses `getattr` or
+    `vars`. What the program itself was seen to write is left out.
     """
 
     def __init__(self) -> None:
@@ -96,15 +113,23 @@ class Containers:
     def _update(self) -> None:
         if self._is_stale or not all(map(_Node.is_same, self._nodes)):
             self._is_stale = False
-            self._nodes, self._objects, self._values = [], [], {}
+            self._nodes = []
+            self._objects = []
+            self._values = {}
             for number, root in enumerate(self._roots):
                 self._visit((number,), lambda root=root: (root(),), ("",), 0)  # type: ignore[misc]
             self._key = repr(list(self._values.items()))
 
     def _visit(
-        self, path: tuple[Hashable, ...], read: Callable[[], Sequence[Any]], names: Sequence[Hashable], depth: int
+        self,
+        path: tuple[Hashable, ...],
+        read: Callable[[], Sequence[Any]],
+        names: Sequence[Hashable],
+        depth: int,
     ) -> None:
-        """Note what a container holds under these names, in the same order, and visit the containers among that."""
+        """Note what a container holds under these names, in the same order, and visit the
+        containers among that.
+        """
         held = read()
         self._nodes.append(_Node(read, held))
         for name, value in zip(names, held, strict=False):
@@ -124,7 +149,9 @@ class Containers:
 
 
 class _Contents(NamedTuple):
-    """Names of the values in a container, a function that reads them, and a size where that can grow."""
+    """Names of the values in a container, a function that reads them, and a size where that can
+    grow.
+    """
 
     names: Sequence[Hashable]
     read: Callable[[], Sequence[Any]]
@@ -138,7 +165,11 @@ def _contents(value: Any, words: set[str]) -> _Contents | None:
     if isinstance(value, dict):
         keys = list(islice(value, _NUM_VALUES))
         names = [key if type(key) in CONSTANTS else id(key) for key in keys]
-        return _Contents(names, lambda: [*islice(value.values(), _NUM_VALUES), *islice(value, _NUM_VALUES)], len(value))
+        return _Contents(
+            names,
+            lambda: [*islice(value.values(), _NUM_VALUES), *islice(value, _NUM_VALUES)],
+            len(value),
+        )
     if isinstance(value, list | tuple) and type(value) not in CONSTANTS:
         return _Contents(range(len(value)), lambda: value[:_NUM_VALUES], len(value))
     if isinstance(value, set | frozenset | deque):
@@ -171,12 +202,17 @@ def _attributes(owner: Any, words: set[str]) -> _Contents:
 
 def is_container(value: Any) -> bool:
     """Return True for what may hold settings that change."""
-    is_collection = isinstance(value, dict | list | tuple | set | frozenset | deque) and type(value) not in CONSTANTS
+    is_collection = (
+        isinstance(value, dict | list | tuple | set | frozenset | deque)
+        and type(value) not in CONSTANTS
+    )
     return is_collection or is_object(value) or _is_small_array(value)
 
 
 def is_object(value: Any) -> bool:
-    """Return True for an object, a class or a module of Python that is neither Python's own nor of a library."""
+    """Return True for an object, a class or a module of Python that is neither Python's own nor of
+    a library.
+    """
     if isinstance(value, ModuleType):
         return is_users(value.__name__)
     if isinstance(value, type):
@@ -193,9 +229,13 @@ def is_users(module_name: str) -> bool:
 
 
 def methods(owner: Any, words: set[str]) -> Iterator[FunctionType]:
-    """The functions of these names: of an object's classes, behind its properties, or in a module of Python."""
+    """The functions of these names: of an object's classes, behind its properties, or in a module
+    of Python.
+    """
     kinds = (
-        [owner] if isinstance(owner, ModuleType) else [kind for kind in _classes(owner) if is_users(kind.__module__)]
+        [owner]
+        if isinstance(owner, ModuleType)
+        else [kind for kind in _classes(owner) if is_users(kind.__module__)]
     )
     for kind in kinds:
         for name in words & vars(kind).keys():
@@ -217,8 +257,12 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 
 def _is_data(name: str, value: Any) -> bool:
-    """Return True for what is neither code, nor a description of an attribute, nor a part of every module."""
-    is_code = isinstance(value, FunctionType | staticmethod | classmethod) or hasattr(type(value), "__set__")
+    """Return True for what is neither code, nor a description of an attribute, nor a part of every
+    module.
+    """
+    is_code = isinstance(value, FunctionType | staticmethod | classmethod) or hasattr(
+        type(value), "__set__"
+    )
     return not is_code and name not in _MODULES_OWN and not name.startswith("__")
 
 

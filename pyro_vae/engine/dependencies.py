@@ -10,18 +10,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from pyro_vae.engine.containers import CONSTANTS, DYNAMIC, Containers, is_container, is_object, is_users, methods
+from pyro_vae.engine.containers import (
+    CONSTANTS,
+    DYNAMIC,
+    Containers,
+    is_container,
+    is_object,
+    is_users,
+    methods,
+)
 
-# Hooks that a module calls in Python; those on tensors that were there when it was traced are operations of the trace.
+# Hooks that a module calls in Python; those on tensors that were there when it was traced are
+# operations of the trace.
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class Surroundings:
-    """Modules with their modes, parameters and buffers, and the values and tensors that functions refer to.
+    """Modules with their modes, parameters and buffers, and the values and tensors that functions
+    refer to.
 
-    These are attributes of modules and of the objects that methods are bound to, and global and closed-over names, where
-    they hold a number, a string or a tensor; and what they hold in dicts, lists, objects and classes, as `Containers`
-    says. What lies deeper, or in a function of a library, is not seen.
+    These are attributes of modules and of the objects that methods are bound to, and global and
+    closed-over names, where they hold a number, a string or a tensor; and what they hold in dicts,
+    lists, objects and classes, as `Containers` says. What lies deeper, or in a function of a
+    library, is not seen.
 
     Arguments:
         functions: functions, or modules, that are called.
@@ -35,7 +46,8 @@ class Surroundings:
         parameters: Callable[[], Iterable[Tensor]],
         others: Callable[[], Iterable[Tensor]] = tuple,
     ) -> None:
-        self.parameters, self.others = parameters, others
+        self.parameters = parameters
+        self.others = others
         self.modules: dict[nn.Module, None] = {}
         self.containers = Containers()
         self._reads: list[Callable[[], Any]] = []
@@ -54,20 +66,29 @@ class Surroundings:
 
     def buffers(self) -> list[Tensor]:
         """Buffers alone."""
-        return [buffer for module in self.modules for buffer in module._buffers.values() if buffer is not None]
+        return [
+            buffer
+            for module in self.modules
+            for buffer in module._buffers.values()
+            if buffer is not None
+        ]
 
     def module_with_hooks(self) -> nn.Module | None:
         """A module that calls Python of the user's before or after its own."""
         if not any(self._hooks):
             return None
-        return next(module for module in self.modules if any(getattr(module, hooks) for hooks in _HOOKS))
+        return next(
+            module for module in self.modules if any(getattr(module, hooks) for hooks in _HOOKS)
+        )
 
     def values(self) -> list[Hashable]:
         """What the watched attributes and names hold; what is watched later is appended."""
         return [_identity(read()) for read in self._reads]
 
     def held(self) -> list[Any]:
-        """The objects that the signature tells by their identity: it means nothing once they are gone."""
+        """The objects that the signature tells by their identity: it means nothing once they are
+        gone.
+        """
         return [*self.state(), *(read() for read in self._reads), *self.containers.held()]
 
     def signature(self, state: Iterable[Tensor] | None = None) -> Hashable:
@@ -76,7 +97,9 @@ class Surroundings:
         Arguments:
             state: what `state` returns now, where that is known.
         """
-        parts = [(len(module.__dict__), *map(id, module._modules.values())) for module in self.modules]
+        parts = [
+            (len(module.__dict__), *map(id, module._modules.values())) for module in self.modules
+        ]
         context = (
             torch.get_default_dtype(),
             torch.is_grad_enabled(),
@@ -86,12 +109,25 @@ class Surroundings:
             torch.get_autocast_dtype("cuda"),
         )
         tensors = [
-            (id(tensor), tensor.requires_grad, tensor.dtype, tensor.device, len(tensor._backward_hooks or ()))
+            (
+                id(tensor),
+                tensor.requires_grad,
+                tensor.dtype,
+                tensor.device,
+                len(tensor._backward_hooks or ()),
+            )
             for tensor in (self.state() if state is None else state)
         ]
         # A tensor may leave one of these and stay in the other.
         roles = len(list(self.parameters())), tuple(map(id, self.others()))
-        return tuple(self.values()), self.containers.key(), tuple(parts), roles, tuple(tensors), context
+        return (
+            tuple(self.values()),
+            self.containers.key(),
+            tuple(parts),
+            roles,
+            tuple(tensors),
+            context,
+        )
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -118,7 +154,9 @@ class Surroundings:
 
     def _add_function(self, function: Any) -> None:
         while isinstance(function, partial):
-            self._add_settings([partial(getattr, function, "args"), partial(getattr, function, "keywords")])
+            self._add_settings(
+                [partial(getattr, function, "args"), partial(getattr, function, "keywords")]
+            )
             function = function.func
         if isinstance(function, MethodType):
             self._add_function(function.__self__)
@@ -141,7 +179,10 @@ class Surroundings:
             return
         self._functions.add(function)
         cells = [cell for cell in function.__closure__ or () if _contents(cell) is not None]
-        words = {*_words(function.__code__), *(text for text in map(_contents, cells) if isinstance(text, str))}
+        words = {
+            *_words(function.__code__),
+            *(text for text in map(_contents, cells) if isinstance(text, str)),
+        }
         self.containers.read(words if is_users(function.__module__ or "") else words - DYNAMIC)
         names = [name for name in _names(function.__code__) if name in function.__globals__]
         self._add_names(function.__globals__, names)
@@ -149,7 +190,9 @@ class Surroundings:
         reads = [partial(_contents, cell) for cell in cells]
         if is_users(function.__module__ or ""):
             reads += [partial(function.__globals__.get, name) for name in names]
-            self._add_settings(partial(getattr, function, name) for name in ("__defaults__", "__kwdefaults__"))
+            self._add_settings(
+                partial(getattr, function, name) for name in ("__defaults__", "__kwdefaults__")
+            )
         for read in reads:
             self._add_value(read)
         for value in map(function.__globals__.get, names):
@@ -164,10 +207,14 @@ class Surroundings:
             self._add_definition(value)
 
     def _add_settings(self, reads: Iterable[Callable[[], Any]]) -> None:
-        """Arguments that were given beforehand, and defaults: containers of which most hold numbers for good."""
+        """Arguments that were given beforehand, and defaults: containers of which most hold numbers
+        for good.
+        """
         for read in reads:
             values = read()
-            if any(map(is_container, values.values() if isinstance(values, dict) else values or ())):
+            if any(
+                map(is_container, values.values() if isinstance(values, dict) else values or ())
+            ):
                 self.containers.add(read)
 
     def _add_object(self, owner: Any) -> None:
@@ -175,7 +222,9 @@ class Surroundings:
             self.containers.add(lambda: owner)
 
     def _add_methods(self) -> None:
-        """The methods of objects, and the functions of modules of Python, whose names occur in the code."""
+        """The methods of objects, and the functions of modules of Python, whose names occur in the
+        code.
+        """
         num_known = -1
         while len(self._functions) > num_known:
             num_known = len(self._functions)
@@ -184,7 +233,9 @@ class Surroundings:
                     self._add_definition(function)
 
     def _add_names(self, namespace: dict[str, Any], names: Iterable[str]) -> None:
-        self._reads += [partial(namespace.get, name) for name in names if _is_plain(namespace.get(name, ...))]
+        self._reads += [
+            partial(namespace.get, name) for name in names if _is_plain(namespace.get(name, ...))
+        ]
 
 
 def _names(code: CodeType) -> Iterator[str]:
@@ -196,7 +247,9 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def _words(code: CodeType) -> Iterator[str]:
-    """The names in a function's code that an attribute may have: with dots, as strings, and as arguments."""
+    """The names in a function's code that an attribute may have: with dots, as strings, and as
+    arguments.
+    """
     yield from code.co_names
     yield from code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     for constant in code.co_consts:
@@ -219,5 +272,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _identity(value: Any) -> Hashable:
-    """What tells this value from another; two tensors are told apart by what they are, not by what they hold."""
+    """What tells this value from another; two tensors are told apart by what they are, not by what
+    they hold.
+    """
     return (type(value), value) if type(value) in CONSTANTS else id(value)

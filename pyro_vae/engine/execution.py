@@ -37,7 +37,9 @@ class Execution:
         if self.compile not in (True, False, "auto"):
             raise ValueError(f"'compile' must be True, False or 'auto', got {self.compile!r}.")
         if self.precision not in get_args(Precision):
-            raise ValueError(f"'precision' must be 'float32' or 'bfloat16', got {self.precision!r}.")
+            raise ValueError(
+                f"'precision' must be 'float32' or 'bfloat16', got {self.precision!r}."
+            )
         if self.trace:
             return
         if self.compile is True:

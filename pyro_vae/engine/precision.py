@@ -17,21 +17,28 @@ _PRODUCTS: dict[Any, tuple[int, ...]] = {
 # Below as many multiplications the conversions cost more than the product saves.
 _PAYS_FROM = 4_000_000
 # The same with a term added: the sum stays in the graph's own precision.
-_SUMS: dict[Any, Any] = {_ATEN.addmm.default: _ATEN.mm.default, _ATEN.baddbmm.default: _ATEN.bmm.default}
+_SUMS: dict[Any, Any] = {
+    _ATEN.addmm.default: _ATEN.mm.default,
+    _ATEN.baddbmm.default: _ATEN.bmm.default,
+}
 
 
 def with_bfloat16_products(module: GraphModule) -> GraphModule:
-    """A copy of a traced graph whose float32 matrix products and convolutions take bfloat16 factors.
+    """A copy of a traced graph whose float32 matrix products and convolutions take bfloat16
+    factors.
 
-    A product of some size is rounded to 8 significant bits, accumulated in float32 inside; small products, and all that
-    is between the products, the log-densities and their sums among it, stay float32. No global setting is touched.
+    A product of some size is rounded to 8 significant bits, accumulated in float32 inside; small
+    products, and all that is between the products, the log-densities and their sums among it, stay
+    float32. No global setting is touched.
     """
     graph = copy.deepcopy(module.graph)
     for node in list(graph.nodes):
         if node.target in _SUMS and node.kwargs == {} and _pays(node, *node.args[1:]):
             _split_sum(graph, node)
     for node in list(graph.nodes):
-        if node.target in _PRODUCTS and _pays(node, *(node.args[place] for place in _PRODUCTS[node.target])):
+        if node.target in _PRODUCTS and _pays(
+            node, *(node.args[place] for place in _PRODUCTS[node.target])
+        ):
             _round_factors(graph, node)
     return GraphModule(module, graph)  # tensors that the graph holds are shared with the original
 

@@ -22,12 +22,16 @@ from pyro_vae.engine.precision import with_bfloat16_products
 from pyro_vae.engine.tracing import NotTraceableError, trace
 from pyro_vae.support.checks import one_line
 
-# What compiling costs and saves, in seconds, as measured on two cores: once, for each operation that is no longer called
-# by itself, and for each number that no longer goes through memory. Constants, so that no clock decides how a run rounds.
-_COMPILE_SECONDS, _SAVED_BY_OPERATION, _SAVED_BY_NUMBER = 10.0, 3e-6, 5e-10
+# What compiling costs and saves, in seconds, as measured on two cores: once, for each operation
+# that is no longer called by itself, and for each number that no longer goes through memory.
+# Constants, so that no clock decides how a run rounds.
+_COMPILE_SECONDS = 10.0
+_SAVED_BY_OPERATION = 3e-6
+_SAVED_BY_NUMBER = 5e-10
 # A program with more signatures than this has something in its arguments that changes all the time.
 _MAX_SIGNATURES = 32
-# How many replays may go by without a comparison with the program itself, which takes as long as three of its runs.
+# How many replays may go by without a comparison with the program itself, which takes as long as
+# three of its runs.
 _CHECK_EVERY = 1000
 _NOTHING = (type(None), None)
 
@@ -36,7 +40,8 @@ class _Call:
     """The arguments of one call, taken apart into tensors and the rest."""
 
     def __init__(self, args: Any, kwargs: Any) -> None:
-        self.args, self.kwargs = args, kwargs
+        self.args = args
+        self.kwargs = kwargs
         self.leaves, self.structure = pytree.tree_flatten((args, kwargs))
         self.tensors = [leaf for leaf in self.leaves if isinstance(leaf, Tensor)]
 
@@ -54,33 +59,43 @@ class _Call:
 class _Record:
     """The trace of one signature, what runs it, and how often that was done."""
 
-    def __init__(self, trace: GraphModule, graph: GraphModule, state: list[Tensor], may_compile: bool) -> None:
-        self.trace, self.graph = trace, graph  # as it was recorded, and with its products in the precision asked for
-        self.state, self.may_compile = state, may_compile
+    def __init__(
+        self, trace: GraphModule, graph: GraphModule, state: list[Tensor], may_compile: bool
+    ) -> None:
+        self.trace = trace
+        self.graph = graph
+        self.state = state
+        self.may_compile = may_compile
         self.seconds_saved = _seconds_saved(graph)
         self.run: Callable[..., Any] = graph.forward
-        self.calls, self.is_compiled = 0, False
+        self.calls = 0
+        self.is_compiled = False
 
 
 class Program:
-    """A function of tensors that is traced once for each signature of its arguments, and compiled where that pays.
+    """A function of tensors that is traced once for each signature of its arguments, and compiled
+    where that pays.
 
-    The signature is the shapes, dtypes and devices of tensors, the values of all other arguments, and the surroundings
-    of the function: modes, parameters and plain attributes of modules, global and closed-over names, and what they hold in
-    dicts, lists, objects and classes, as `Containers` says. Results and random draws are those of the function itself: bit
-    for bit when it is replayed, up to rounding when it is compiled. What cannot be traced runs as it is written, with one
-    warning that says why. Python state that lies deeper is noticed when trace and function are compared again: at a number
-    of replays that is a power of 2 or a multiple of 1,000.
+    The signature is the shapes, dtypes and devices of tensors, the values of all other arguments,
+    and the surroundings of the function: modes, parameters and plain attributes of modules, global
+    and closed-over names, and what they hold in dicts, lists, objects and classes, as `Containers`
+    says. Results and random draws are those of the function itself: bit for bit when it is
+    replayed, up to rounding when it is compiled. What cannot be traced runs as it is written, with
+    one warning that says why. Python state that lies deeper is noticed when trace and function are
+    compared again: at a number of replays that is a power of 2 or a multiple of 1,000.
 
     Arguments:
         function: returns a tuple of tensors and `None`s.
         traceable: a function with the same results, traced in place of `function`.
         parameters: what the function differentiates by, asked for at each call.
-        others: tensors besides these and those of modules that the function reads, asked for at each call.
-        calls: functions and modules that the function calls, as far as it is known before they are seen to be called.
+        others: tensors besides these and those of modules that the function reads, asked for at
+            each call.
+        calls: functions and modules that the function calls, as far as it is known before they are
+            seen to be called.
         name: what warnings call the function.
         execution: plain, traced or compiled, and in which precision.
-        num_calls: how many calls there will be, if that is known: compiling that pays is then done at once.
+        num_calls: how many calls there will be, if that is known: compiling that pays is then done
+            at once.
 
     Example:
         >>> from pyro_vae.engine import Program
@@ -102,23 +117,35 @@ class Program:
         execution: Execution = Execution(),
         num_calls: int | None = None,
     ) -> None:
-        self.function, self.traceable = function, traceable or function
-        self.surroundings, self.name = Surroundings([function, *calls], parameters, others), name
+        self.function = function
+        self.traceable = traceable or function
+        self.surroundings = Surroundings([function, *calls], parameters, others)
+        self.name = name
         self.execution = execution
         self.num_calls = num_calls
         self._traces = execution.trace
         self._note = ""
-        self._seen: dict[Hashable, list[Any]] = {}  # with what a signature tells by identity, kept alive
+        self._seen: dict[
+            Hashable, list[Any]
+        ] = {}  # with what a signature tells by identity, kept alive
         self._is_full = False
         self._records: dict[Hashable, _Record] = {}
 
     @property
     def how(self) -> str:
-        """How calls are run: "plain", "traced" or "compiled", with the reason where it is not as asked."""
+        """How calls are run: "plain", "traced" or "compiled", with the reason where it is not as
+        asked.
+        """
         if not self._records:
             return f"plain{self._note}"
-        how = "compiled" if any(record.is_compiled for record in self._records.values()) else "traced"
-        return how + (", bfloat16 products" if self.execution.precision == "bfloat16" else "") + self._note
+        how = (
+            "compiled" if any(record.is_compiled for record in self._records.values()) else "traced"
+        )
+        return (
+            how
+            + (", bfloat16 products" if self.execution.precision == "bfloat16" else "")
+            + self._note
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # A replay would not meet the effect handlers that the caller has put around this call.
@@ -128,7 +155,9 @@ class Program:
         try:
             hooked = self.surroundings.module_with_hooks()
             if hooked is not None:
-                raise NotTraceableError(f"a {type(hooked).__name__} has hooks, which a replay would not call")
+                raise NotTraceableError(
+                    f"a {type(hooked).__name__} has hooks, which a replay would not call"
+                )
             signature = self._signature(call)
             if signature not in self._records:
                 if signature not in self._seen:
@@ -153,14 +182,18 @@ class Program:
     def _waits(self) -> bool:
         """Whether a signature is traced when it comes again, since what comes once is not worth it.
 
-        What rounds otherwise than the function must do so from the first call on: a run that is taken up again is to
-        round like one that never stopped.
+        What rounds otherwise than the function must do so from the first call on: a run that is
+        taken up again is to round like one that never stopped.
         """
-        may_be_compiled_now = not self._records and (self.execution.compile is True or self.num_calls is not None)
+        may_be_compiled_now = not self._records and (
+            self.execution.compile is True or self.num_calls is not None
+        )
         return self.execution.precision == "float32" and not may_be_compiled_now
 
     def _run_first(self, call: _Call, waits: bool) -> Any:
-        """The function as it is written, once for each signature: it may create parameters, and shows its modules."""
+        """The function as it is written, once for each signature: it may create parameters, and
+        shows its modules.
+        """
         if len(self._seen) >= _MAX_SIGNATURES:
             self._warn_full()
             return self.function(*call.args, **call.kwargs)
@@ -171,7 +204,9 @@ class Program:
         after = self._touched(call)
         for what, values in before.items():
             # Places that are new, or that held nothing, are set up in the first run.
-            if any(old not in (new, _NOTHING) for old, new in zip(values, after[what], strict=False)):
+            if any(
+                old not in (new, _NOTHING) for old, new in zip(values, after[what], strict=False)
+            ):
                 if not waits:
                     raise NotTraceableError(what)
                 self._give_up(what)
@@ -198,14 +233,19 @@ class Program:
         state = self.surroundings.state()
         with self._unchanged(call):
             recorded = trace(flat, call.tensors + state)
-        graph = recorded if self.execution.precision == "float32" else with_bfloat16_products(recorded)
+        graph = (
+            recorded if self.execution.precision == "float32" else with_bfloat16_products(recorded)
+        )
         # The short last batch of an epoch, whose signature comes second, is replayed.
-        may_compile = not self._records or (self.execution.compile == "auto" and self.num_calls is None)
+        may_compile = not self._records or (
+            self.execution.compile == "auto" and self.num_calls is None
+        )
         return _Record(recorded, graph, state, may_compile)
 
     def _run(self, record: _Record, call: _Call) -> Any:
         inputs = call.tensors + record.state
-        # Again on the next call, which has other data, and now and then: what no signature shows comes to light.
+        # Again on the next call, which has other data, and now and then: what no signature shows
+        # comes to light.
         if record.calls & (record.calls - 1) == 0 or record.calls % _CHECK_EVERY == 0:
             self._check(record, call)
         if record.may_compile and self._is_due(record):
@@ -229,7 +269,9 @@ class Program:
             raise NotTraceableError("its trace gives other values than the program itself")
 
     def _compile(self, record: _Record, call: _Call) -> None:
-        """Replace what runs the record by compiled code; where that is impossible the trace goes on being replayed."""
+        """Replace what runs the record by compiled code; where that is impossible the trace goes on
+        being replayed.
+        """
         record.may_compile = False
         inputs = call.tensors + record.state
         is_cuda = any(tensor.is_cuda for tensor in inputs)
@@ -245,20 +287,29 @@ class Program:
                 warnings.simplefilter("ignore")
                 with self._unchanged(call):
                     expected = record.graph(*inputs)
-                # Not torch.compile: it would read the graph's Python again, and at each call ask if it still holds.
-                compiled = _inductor.compile(record.graph, [tensor.detach() for tensor in inputs], options)
+                # Not torch.compile: it would read the graph's Python again, and at each call ask if
+                # it still holds.
+                compiled = _inductor.compile(
+                    record.graph, [tensor.detach() for tensor in inputs], options
+                )
                 with self._unchanged(call):
                     received = compiled(*inputs)
         except Exception as error:
-            warnings.warn(f"{self.name} is not compiled but replayed from its trace: {one_line(error)}", stacklevel=2)
+            warnings.warn(
+                f"{self.name} is not compiled but replayed from its trace: {one_line(error)}",
+                stacklevel=2,
+            )
             return
-        if not _agree(received, expected, tolerance=1e-4 if self.execution.precision == "float32" else 5e-2):
+        if not _agree(
+            received, expected, tolerance=1e-4 if self.execution.precision == "float32" else 5e-2
+        ):
             warnings.warn(
                 f"{self.name} is not compiled but replayed from its trace: compiled it gives other values.",
                 stacklevel=2,
             )
             return
-        record.run, record.is_compiled = compiled, True
+        record.run = compiled
+        record.is_compiled = True
 
     def _give_up(self, reason: str) -> None:
         self._traces = False
@@ -266,7 +317,10 @@ class Program:
         self._seen.clear()
         self._note = f", because {reason}"
         products = " and with float32 products" if self.execution.precision == "bfloat16" else ""
-        warnings.warn(f"{self.name} runs as it is written{products}, not traced, because {reason}.", stacklevel=3)
+        warnings.warn(
+            f"{self.name} runs as it is written{products}, not traced, because {reason}.",
+            stacklevel=3,
+        )
 
     def _warn_full(self) -> None:
         if not self._is_full:
@@ -280,7 +334,9 @@ class Program:
     @contextmanager
     def _unchanged(self, call: _Call) -> Iterator[None]:
         """Random state, buffers (running statistics) and arguments come back as they were."""
-        devices = {tensor.device for tensor in call.tensors + self.surroundings.state() if tensor.is_cuda}
+        devices = {
+            tensor.device for tensor in call.tensors + self.surroundings.state() if tensor.is_cuda
+        }
         buffers = [(buffer, buffer.clone()) for buffer in self.surroundings.buffers()]
         arguments = [(tensor, tensor._version, tensor.clone()) for tensor in call.tensors]
         try:
@@ -300,7 +356,9 @@ def _leaf_signature(leaf: Any) -> Hashable:
         return leaf.shape, leaf.stride(), leaf.dtype, leaf.device, leaf.requires_grad
     if type(leaf) in CONSTANTS:
         return type(leaf), leaf
-    raise NotTraceableError(f"an argument is of type {type(leaf).__name__}; pass tensors and plain values")
+    raise NotTraceableError(
+        f"an argument is of type {type(leaf).__name__}; pass tensors and plain values"
+    )
 
 
 def _seconds_saved(graph: GraphModule) -> float:
@@ -320,7 +378,13 @@ def _agree(received: Any, expected: Any, tolerance: float) -> bool:
             and other is not None
             and one.shape == other.shape
             and one.dtype == other.dtype
-            and torch.allclose(_finite(one), _finite(other), rtol=0.0, atol=tolerance * _size(other), equal_nan=True)
+            and torch.allclose(
+                _finite(one),
+                _finite(other),
+                rtol=0.0,
+                atol=tolerance * _size(other),
+                equal_nan=True,
+            )
         )
         for one, other in pairs
     )

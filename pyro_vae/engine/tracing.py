@@ -21,7 +21,8 @@ _ATEN = torch.ops.aten
 # With shapes unchanged these give their argument back, sharing its memory.
 _VIEWS = {_ATEN.view.default, _ATEN.expand.default}
 _ALIASES = {_ATEN.alias.default, _ATEN.detach.default}
-# Element by element: the result may take the place of the first argument, where nothing else needs that.
+# Element by element: the result may take the place of the first argument, where nothing else needs
+# that.
 _IN_PLACE: dict[Any, Any] = {
     _ATEN.add.Tensor: _ATEN.add_.Tensor,
     _ATEN.sub.Tensor: _ATEN.sub_.Tensor,
@@ -37,7 +38,12 @@ _IN_PLACE: dict[Any, Any] = {
 # What these return is memory of their own.
 _FRESH = {
     *_IN_PLACE,
-    *(_ATEN.mm.default, _ATEN.addmm.default, _ATEN.bmm.default, _ATEN.binary_cross_entropy_with_logits.default),
+    *(
+        _ATEN.mm.default,
+        _ATEN.addmm.default,
+        _ATEN.bmm.default,
+        _ATEN.binary_cross_entropy_with_logits.default,
+    ),
 }
 # Frames of these packages never hold the reason why a user's program cannot be traced.
 _LIBRARIES = ("torch", "pyro", "pyro_vae", "contextlib.py")
@@ -48,18 +54,21 @@ class NotTraceableError(Exception):
 
 
 def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule:
-    """The operations that `function(*inputs)` carries out, derivatives that it takes included, in evaluation order.
+    """The operations that `function(*inputs)` carries out, derivatives that it takes included, in
+    evaluation order.
 
-    Replayed with the same inputs and the same random state the graph gives the same values bit for bit, and it draws the
-    same random numbers. What the function does besides tensor operations happens once, now. The operations are those
-    below autograd: the graph cannot be differentiated, so the function takes the derivatives itself.
+    Replayed with the same inputs and the same random state the graph gives the same values bit for
+    bit, and it draws the same random numbers. What the function does besides tensor operations
+    happens once, now. The operations are those below autograd: the graph cannot be differentiated,
+    so the function takes the derivatives itself.
 
     Arguments:
         function: takes the inputs and returns a tuple of tensors and `None`s.
         inputs: tensors; the parameters of modules that the function reads should be among them.
 
     Raises:
-        NotTraceableError: the function reads a tensor's value into Python, or makes shapes that depend on values.
+        NotTraceableError: the function reads a tensor's value into Python, or makes shapes that
+            depend on values.
 
     Example:
         >>> from pyro_vae.engine import trace
@@ -81,7 +90,9 @@ def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule
 
 
 class DetachedReads(TorchFunctionMode):
-    """Where an objective reads a loss into Python, it gets a detached tensor, in double precision like Python's numbers."""
+    """Where an objective reads a loss into Python, it gets a detached tensor, in double precision
+    like Python's numbers.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.item:
@@ -95,7 +106,9 @@ class _RefuseReads(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__):
-            raise NotTraceableError(f"it turns a tensor into numbers with .{func.__name__}(){_place()}")
+            raise NotTraceableError(
+                f"it turns a tensor into numbers with .{func.__name__}(){_place()}"
+            )
         return func(*args, **(kwargs or {}))
 
 
@@ -127,7 +140,9 @@ def _reason(error: Exception) -> str:
 
 def _place(error: Exception | None = None) -> str:
     """The innermost line of the user's code that led here."""
-    frames = traceback.extract_stack() if error is None else traceback.extract_tb(error.__traceback__)
+    frames = (
+        traceback.extract_stack() if error is None else traceback.extract_tb(error.__traceback__)
+    )
     for frame in reversed(frames):
         if not any(part in _LIBRARIES for part in Path(frame.filename).parts):
             return f" ({Path(frame.filename).name}, line {frame.lineno})"
@@ -136,8 +151,12 @@ def _place(error: Exception | None = None) -> str:
 
 def _refuse_dynamic_shapes(graph: GraphModule) -> None:
     for node in graph.graph.nodes:
-        if torch.Tag.dynamic_output_shape in getattr(node.target, "tags", ()) and not _is_plain_indexing(node):
-            raise NotTraceableError(f"the result of {node.target} has a shape that depends on values")
+        if torch.Tag.dynamic_output_shape in getattr(
+            node.target, "tags", ()
+        ) and not _is_plain_indexing(node):
+            raise NotTraceableError(
+                f"the result of {node.target} has a shape that depends on values"
+            )
 
 
 def _is_plain_indexing(node: Node) -> bool:
@@ -145,11 +164,15 @@ def _is_plain_indexing(node: Node) -> bool:
     if node.target not in (_ATEN.index.Tensor, _ATEN.index_put_.default, _ATEN.index_put.default):
         return False
     indices: Any = node.args[1]
-    return all(index is None or index.meta["val"].dtype in (torch.int32, torch.int64) for index in indices)
+    return all(
+        index is None or index.meta["val"].dtype in (torch.int32, torch.int64) for index in indices
+    )
 
 
 def _simplify(graph: GraphModule) -> None:
-    """Take out what costs time and changes nothing: views of the same shape, results that nobody uses, and allocations."""
+    """Take out what costs time and changes nothing: views of the same shape, results that nobody
+    uses, and allocations.
+    """
     for node in graph.graph.nodes:
         if node.target in _ALIASES or (node.target in _VIEWS and _keeps_shape(node)):
             node.replace_all_uses_with(node.args[0])
@@ -160,7 +183,9 @@ def _simplify(graph: GraphModule) -> None:
 
 
 def _reuse_memory(graph: GraphModule) -> None:
-    """Let results take the place of arguments that nothing else needs: large tensors are not allocated again and again."""
+    """Let results take the place of arguments that nothing else needs: large tensors are not
+    allocated again and again.
+    """
     fresh: set[Node] = set()
     for node in graph.graph.nodes:
         if node.target in _FRESH:
@@ -170,10 +195,17 @@ def _reuse_memory(graph: GraphModule) -> None:
 
 
 def _fits(node: Node) -> bool:
-    """Whether the first argument is used here alone (a view of it would be another user), and the result fits there."""
+    """Whether the first argument is used here alone (a view of it would be another user), and the
+    result fits there.
+    """
     source: Any = node.args[0]
-    taken, needed = source.meta["val"], node.meta["val"]
-    is_like = taken.shape == needed.shape and taken.stride() == needed.stride() and taken.dtype == needed.dtype
+    taken = source.meta["val"]
+    needed = node.meta["val"]
+    is_like = (
+        taken.shape == needed.shape
+        and taken.stride() == needed.stride()
+        and taken.dtype == needed.dtype
+    )
     return is_like and len(source.users) == 1
 
 
@@ -183,7 +215,9 @@ def _keeps_shape(node: Node) -> bool:
 
 
 def _has_effect(node: Node) -> bool:
-    """Whether the operation matters even if nobody uses its result: it writes to a tensor, or it draws random numbers."""
+    """Whether the operation matters even if nobody uses its result: it writes to a tensor, or it
+    draws random numbers.
+    """
     if not isinstance(node.target, torch._ops.OpOverload):
         return node.op in ("placeholder", "output")
     return node.target._schema.is_mutable or torch.Tag.nondeterministic_seeded in node.target.tags

@@ -1,4 +1,6 @@
-"""log p(x) from below and from above: annealed importance sampling from the guide to the posterior, and back."""
+"""log p(x) from below and from above: annealed importance sampling from the guide to the posterior,
+and back.
+"""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -17,7 +19,9 @@ from pyro_vae.inference.weights import log_mean_exp, log_mean_exp_variance
 from pyro_vae.support.checks import whole
 
 # The share of trajectories that are to be accepted, and how fast the pilot's step size follows.
-_TARGET, _RATE, _FIRST_STEP = 0.65, 0.2, 0.3
+_TARGET = 0.65
+_RATE = 0.2
+_FIRST_STEP = 0.3
 # How close to 0 and 1 the sigmoid schedule begins and ends: half its width.
 _HALF_WIDTH = 4.0
 
@@ -27,13 +31,14 @@ class Sandwich(NamedTuple):
 
     Arguments:
         lower: by the forward chains, `(B,)`; at most log p(x) in expectation.
-        upper: by the reverse chains, `(B,)`; at least log p(x) in expectation. None without exact posterior draws.
-        lower_error: the Monte Carlo error of `lower` from the spread of the chains, `(B,)`; right in the mean square over
-            rows with 4 chains or more, and infinite with one.
-        upper_error: the same of `upper`, or None; too small with few temperatures, since all chains of a row start from the
-            same exact draw.
-        acceptance: the mean probability with which trajectories were accepted, `(B,)`; NaN where there are none, with one
-            temperature.
+        upper: by the reverse chains, `(B,)`; at least log p(x) in expectation. None without exact
+            posterior draws.
+        lower_error: the Monte Carlo error of `lower` from the spread of the chains, `(B,)`; right
+            in the mean square over rows with 4 chains or more, and infinite with one.
+        upper_error: the same of `upper`, or None; too small with few temperatures, since all chains
+            of a row start from the same exact draw.
+        acceptance: the mean probability with which trajectories were accepted, `(B,)`; NaN where
+            there are none, with one temperature.
     """
 
     lower: Tensor
@@ -65,25 +70,30 @@ def sandwich(
     num_steps: int = 5,
     **kwargs: Any,
 ) -> Sandwich:
-    """Annealed importance sampling of log p(x) for each row, and its reverse where an exact posterior draw is known.
+    """Annealed importance sampling of log p(x) for each row, and its reverse where an exact
+    posterior draw is known.
 
-    The path of densities is q(z | x)^(1 − β) p(x, z)^β for β from 0 to 1, with a step of Hamiltonian Monte Carlo at each β.
-    A forward chain starts at a draw of the guide; the mean of its weights over chains is unbiased for p(x), so its log is a
-    lower bound in expectation. A reverse chain starts at a draw of the posterior: rows that were simulated from the model
-    have one, the z that made them, and 1 over the mean of 1 over the weights is an upper bound in the same sense. Step sizes
-    are found in a pilot run of their own and then fixed, without which the weights would not be unbiased.
+    The path of densities is q(z | x)^(1 − β) p(x, z)^β for β from 0 to 1, with a step of
+    Hamiltonian Monte Carlo at each β. A forward chain starts at a draw of the guide; the mean of
+    its weights over chains is unbiased for p(x), so its log is a lower bound in expectation. A
+    reverse chain starts at a draw of the posterior: rows that were simulated from the model have
+    one, the z that made them, and 1 over the mean of 1 over the weights is an upper bound in the
+    same sense. Step sizes are found in a pilot run of their own and then fixed, without which the
+    weights would not be unbiased.
 
     References:
-        Annealed importance sampling, Neal, 2001. Deviation: the path starts at the guide, not at the prior.
-        Sandwiching the marginal likelihood using bidirectional Monte Carlo, Grosse, Ghahramani and Adams, 2015.
-        On the quantitative analysis of decoder-based generative models, Wu, Burda, Salakhutdinov and Grosse, 2017.
+        Annealed importance sampling, Neal, 2001. Deviation: the path starts at the guide, not at
+        the prior. Sandwiching the marginal likelihood using bidirectional Monte Carlo, Grosse,
+        Ghahramani and Adams, 2015. On the quantitative analysis of decoder-based generative models,
+        Wu, Burda, Salakhutdinov and Grosse, 2017.
 
     Arguments:
-        model: the Pyro model; any that `importance_sample` takes, with continuous latents; a VAE with dropout or batch
-            normalisation must be in evaluation mode.
+        model: the Pyro model; any that `importance_sample` takes, with continuous latents; a VAE
+            with dropout or batch normalisation must be in evaluation mode.
         guide: the Pyro guide.
         *args: passed to both.
-        exact: one exact draw of each latent for each row, by name, in the shape that a trace of the model has it.
+        exact: one exact draw of each latent for each row, by name, in the shape that a trace of the
+            model has it.
         num_temperatures: the number of steps from β = 0 to 1; the bounds close as it grows.
         num_chains: the number C of chains for each row.
         num_steps: leapfrog steps in a trajectory.
@@ -91,9 +101,10 @@ def sandwich(
             `num_chains`, is called through `functools.partial`.
 
     Raises:
-        ValueError: a site lies outside the row plate; a latent is discrete, or its support is of another kind in each run;
-            the guide has no density of the latents alone, or draws outside a support; densities are others in the next
-            call or in evaluation mode; `exact` lacks a latent or has one of another shape; a count is too small.
+        ValueError: a site lies outside the row plate; a latent is discrete, or its support is of
+            another kind in each run; the guide has no density of the latents alone, or draws
+            outside a support; densities are others in the next call or in evaluation mode; `exact`
+            lacks a latent or has one of another shape; a count is too small.
 
     Example:
         >>> from pyro_vae.diagnostics import sandwich
@@ -109,14 +120,19 @@ def sandwich(
     densities = RowDensities(programs)
     exact_start = None if exact is None else _exact_start(densities, exact, num_chains)
     calls = 3 * num_temperatures * (num_steps + 1)
-    path = _Path(Program(annealed(densities), calls=[model, guide], name="The path", num_calls=calls), num_steps)
+    path = _Path(
+        Program(annealed(densities), calls=[model, guide], name="The path", num_calls=calls),
+        num_steps,
+    )
     betas = _schedule(num_temperatures).to(densities.coordinates.loc)
     step_sizes = path.pilot(densities.start(num_chains), betas)
     forward, acceptance = path.run(densities.start(num_chains), betas, step_sizes)
     if exact_start is None:
         return Sandwich(log_mean_exp(forward), None, _error(forward), None, acceptance)
     reverse, _ = path.run(exact_start, betas.flip(0), step_sizes.flip(0))
-    return Sandwich(log_mean_exp(forward), -log_mean_exp(reverse), _error(forward), _error(reverse), acceptance)
+    return Sandwich(
+        log_mean_exp(forward), -log_mean_exp(reverse), _error(forward), _error(reverse), acceptance
+    )
 
 
 def annealed(densities: RowDensities) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
@@ -137,11 +153,15 @@ class _Path:
     """The way from one end of the path of densities to the other, for all chains and rows."""
 
     def __init__(self, program: Program, num_steps: int) -> None:
-        self.program, self.num_steps = program, num_steps
+        self.program = program
+        self.num_steps = num_steps
 
     def pilot(self, white: Tensor, betas: Tensor) -> Tensor:
-        """The step size at each β between the ends for each row, `(T − 1, B)`: it follows what share is accepted."""
-        log_size, found = torch.full_like(white[0, :, 0], _FIRST_STEP).log(), []
+        """The step size at each β between the ends for each row, `(T − 1, B)`: it follows what
+        share is accepted.
+        """
+        log_size = torch.full_like(white[0, :, 0], _FIRST_STEP).log()
+        found = []
         for beta in betas[1:-1]:
             white, probability = self._move(white, beta, self.program(white, beta), log_size.exp())
             log_size = log_size + _RATE * (probability.mean(0) - _TARGET)
@@ -149,7 +169,9 @@ class _Path:
         return torch.stack(found) if found else log_size.new_empty(0, len(log_size))
 
     def run(self, white: Tensor, betas: Tensor, step_sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-weights Σ (β_t − β_{t−1}) (log p − log q)(w_{t−1}), `(C, B)`, and the mean acceptance, `(B,)`."""
+        """Log-weights Σ (β_t − β_{t−1}) (log p − log q)(w_{t−1}), `(C, B)`, and the mean
+        acceptance, `(B,)`.
+        """
         log_weights = torch.zeros_like(white[..., 0], dtype=torch.float64)
         acceptance = torch.zeros_like(step_sizes)
         for number, (before, beta) in enumerate(pairwise(betas)):
@@ -161,7 +183,11 @@ class _Path:
         return log_weights, acceptance.mean(0)
 
     def _move(
-        self, white: Tensor, beta: Tensor, evaluated: tuple[Tensor, Tensor, Tensor], step_size: Tensor
+        self,
+        white: Tensor,
+        beta: Tensor,
+        evaluated: tuple[Tensor, Tensor, Tensor],
+        step_size: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """A transition at β from w, where the program has been evaluated already."""
 
@@ -169,7 +195,9 @@ class _Path:
             return Point(place, *self.program(place, beta)[:2])
 
         start = Point(white, *evaluated[:2])
-        point, probability = hmc_transition(evaluate, start, step_size.unsqueeze(-1), self.num_steps)
+        point, probability = hmc_transition(
+            evaluate, start, step_size.unsqueeze(-1), self.num_steps
+        )
         return point.white, probability
 
 
@@ -186,14 +214,19 @@ def _refuse_without_density(sites: list[Site]) -> None:
 def _exact_start(densities: RowDensities, exact: dict[str, Tensor], num_chains: int) -> Tensor:
     missing = [name for name in densities.names if name not in exact]
     if missing:
-        raise ValueError(f"'exact' must have a draw of each latent, got none of {', '.join(missing)}.")
-    # From one draw all chains of a row start: their weights depend on each other, and their mean is still unbiased.
+        raise ValueError(
+            f"'exact' must have a draw of each latent, got none of {', '.join(missing)}."
+        )
+    # From one draw all chains of a row start: their weights depend on each other, and their mean is
+    # still unbiased.
     return densities.place(exact).repeat(num_chains, 1, 1)
 
 
 def _schedule(num_temperatures: int) -> Tensor:
     """β from 0 to 1 along a sigmoid, `(T + 1,)`: close together where the densities change fast."""
-    curve = torch.sigmoid(torch.linspace(-_HALF_WIDTH, _HALF_WIDTH, num_temperatures + 1, dtype=torch.float64))
+    curve = torch.sigmoid(
+        torch.linspace(-_HALF_WIDTH, _HALF_WIDTH, num_temperatures + 1, dtype=torch.float64)
+    )
     return (curve - curve[0]) / (curve[-1] - curve[0])
 
 

@@ -72,7 +72,9 @@ def _agree(trace: poutine.Trace, other: poutine.Trace) -> bool:
     first, second = _log_probs(trace), _log_probs(other)
     return first.keys() == second.keys() and all(
         first[name].shape == second[name].shape
-        and torch.allclose(first[name], second[name], rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)
+        and torch.allclose(
+            first[name], second[name], rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True
+        )
         for name in first
     )
 
@@ -97,7 +99,11 @@ def _watching() -> Iterator[dict[nn.Module, list[tuple[Tensor, Tensor]]]]:
 
     def notice(module: nn.Module, inputs: Any) -> None:
         if module.training and module not in seen:
-            seen[module] = [(buffer, buffer.clone()) for buffer in module._buffers.values() if buffer is not None]
+            seen[module] = [
+                (buffer, buffer.clone())
+                for buffer in module._buffers.values()
+                if buffer is not None
+            ]
 
     hook = register_module_forward_pre_hook(notice)
     try:

@@ -24,8 +24,8 @@ class WeightedDraws(NamedTuple):
     """Draws of all latents from q(z | x), weighted towards p(z | x); each row on its own.
 
     Arguments:
-        latents: the values of each latent site by name, `(S, B, ...)`; plates inside the rows come next, of size 1 where the
-            site lies in none.
+        latents: the values of each latent site by name, `(S, B, ...)`; plates inside the rows come
+            next, of size 1 where the site lies in none.
         log_weights: log p(x, z) − log q(z | x) of each draw, in nats, `(S, B)`.
         weights: the same normalised over the draws of a row, their largest ones smoothed, `(S, B)`.
         khat: Pareto k̂, `(B,)`: above 0.7 this row's weights are not to be trusted.
@@ -38,7 +38,9 @@ class WeightedDraws(NamedTuple):
 
     @property
     def ess(self) -> Tensor:
-        """The effective sample size 1 / Σ_s v_s² of each row, `(B,)`: how many exact draws these are worth, if k̂ is low."""
+        """The effective sample size 1 / Σ_s v_s² of each row, `(B,)`: how many exact draws these
+        are worth, if k̂ is low.
+        """
         return 1 / (self.weights**2).sum(0)
 
     @property
@@ -47,17 +49,23 @@ class WeightedDraws(NamedTuple):
         return log_mean_exp(self.log_weights)
 
     def expectation(self, values: Tensor) -> Tensor:
-        """Σ_s v_s f(z_s) for values of f, `(S, B, ...)`; approximates E[f(z) | x], `(B, ...)`, a probability for truths."""
+        """Σ_s v_s f(z_s) for values of f, `(S, B, ...)`; approximates E[f(z) | x], `(B, ...)`, a
+        probability for truths.
+        """
         weights, values = self._aligned(values)
         return (weights * values).sum(0)
 
     def standard_error(self, values: Tensor) -> Tensor:
-        """The Monte Carlo error of `expectation` by the delta method, √(Σ_s v_s² (f(z_s) − mean)²), `(B, ...)`."""
+        """The Monte Carlo error of `expectation` by the delta method, √(Σ_s v_s² (f(z_s) − mean)²),
+        `(B, ...)`.
+        """
         weights, values = self._aligned(values)
         return ((weights * (values - (weights * values).sum(0))) ** 2).sum(0).sqrt()
 
     def resample(self, num_draws: int) -> dict[str, Tensor]:
-        """Draws by weight, with replacement, each `(num_draws, B, ...)`; by torch's default generator."""
+        """Draws by weight, with replacement, each `(num_draws, B, ...)`; by torch's default
+        generator.
+        """
         whole(num_draws, "num_draws")
         index = torch.multinomial(self.weights.T, num_draws, replacement=True).T
         rows = torch.arange(index.shape[1], device=index.device)
@@ -71,21 +79,27 @@ class WeightedDraws(NamedTuple):
                 f"{tuple(values.shape)}."
             )
         values = values if values.is_floating_point() else values.to(self.log_weights.dtype)
-        return self.weights.to(values).reshape(self.weights.shape + (1,) * (values.dim() - 2)), values
+        return self.weights.to(values).reshape(
+            self.weights.shape + (1,) * (values.dim() - 2)
+        ), values
 
 
 @torch.no_grad()
-def importance_sample(model: Callable, guide: Callable, *args: Any, num_samples: int, **kwargs: Any) -> WeightedDraws:
+def importance_sample(
+    model: Callable, guide: Callable, *args: Any, num_samples: int, **kwargs: Any
+) -> WeightedDraws:
     """Draw all latents from the guide, and weigh the draws of each row by p(x, z) / q(z | x).
 
-    It takes any Pyro model and guide whose latents all lie in one row plate, whatever its name and dimension, with further
-    plates inside it or without, if they broadcast over a further dimension of draws on the left. Globals must be given, as
-    by `poutine.condition`; they are then no part of the weights. Scales (of a subsampled plate, a KL weight) do not enter;
-    masks do. Model and guide run a few times to be looked at, and then on as many draws of all rows at a time as bounded
+    It takes any Pyro model and guide whose latents all lie in one row plate, whatever its name and
+    dimension, with further plates inside it or without, if they broadcast over a further dimension
+    of draws on the left. Globals must be given, as by `poutine.condition`; they are then no part of
+    the weights. Scales (of a subsampled plate, a KL weight) do not enter; masks do. Model and guide
+    run a few times to be looked at, and then on as many draws of all rows at a time as bounded
     memory holds, at least one. Draws are of torch's default generator.
 
     References:
-        Yes, but did it work?: evaluating variational inference, Yao, Vehtari, Simpson and Gelman, 2018; here for each row.
+        Yes, but did it work?: evaluating variational inference, Yao, Vehtari, Simpson and Gelman,
+        2018; here for each row.
 
     Arguments:
         model: the Pyro model; a VAE with dropout or batch normalisation must be in evaluation mode.
@@ -93,12 +107,14 @@ def importance_sample(model: Callable, guide: Callable, *args: Any, num_samples:
         *args: passed to both.
         **kwargs: passed to both. A model with a keyword whose name is taken here, such as
             `num_samples`, is called through `functools.partial`.
-        num_samples: the number S of draws for each row; k̂ needs 25 or more, and is of use from some hundreds on.
+        num_samples: the number S of draws for each row; k̂ needs 25 or more, and is of use from
+            some hundreds on.
 
     Raises:
-        ValueError: a site lies outside the row plate; a plate takes other rows in each run; model and guide have other
-            latents; a latent is a point; weights are NaN, or 0 for all draws of a row; the densities are others in the
-            next call, in evaluation mode (dropout, batch normalisation), or beside other draws.
+        ValueError: a site lies outside the row plate; a plate takes other rows in each run; model
+            and guide have other latents; a latent is a point; weights are NaN, or 0 for all draws
+            of a row; the densities are others in the next call, in evaluation mode (dropout, batch
+            normalisation), or beside other draws.
 
     Example:
         >>> draws = importance_sample(vae.model, vae.guide, vae.sample(3), num_samples=100)

@@ -1,4 +1,6 @@
-"""Markov chain Monte Carlo that starts at a guide and moves in its scale: HMC for many rows at once, NUTS for anything."""
+"""Markov chain Monte Carlo that starts at a guide and moves in its scale: HMC for many rows at
+once, NUTS for anything.
+"""
 
 import math
 from collections.abc import Callable
@@ -37,11 +39,13 @@ _GAMMA = 0.3
 _BOLD = 2.0
 # The step size to begin with, in units of the guide's scale.
 _FIRST_STEP = 0.3
-# The windows of the warm-up, the transitions that dual averaging needs in one, and the draws that the guide's own scale
-# counts for against those of a window.
-_WINDOWS, _LEAST_WINDOW, _PRIOR_PLACES = 4, 20, 10
-# A trajectory's step size varies by this much around what was found: with more, a step that is accepted often enough on
-# average would often be too large.
+# The windows of the warm-up, the transitions that dual averaging needs in one, and the draws that
+# the guide's own scale counts for against those of a window.
+_WINDOWS = 4
+_LEAST_WINDOW = 20
+_PRIOR_PLACES = 10
+# A trajectory's step size varies by this much around what was found: with more, a step that is
+# accepted often enough on average would often be too large.
 _JITTER = 0.2
 
 
@@ -49,10 +53,12 @@ class Chains(NamedTuple):
     """Draws of Markov chains from p(z | x).
 
     Arguments:
-        latents: the values of each latent site by name, `(S, C, ...)` for S draws of C chains; of rows `(S, C, B, ...)`.
+        latents: the values of each latent site by name, `(S, C, ...)` for S draws of C chains; of
+            rows `(S, C, B, ...)`.
         acceptance: the mean probability of acceptance, of each row `(B,)` or of all.
         step_size: the leapfrog's, in units of the chains' scale, of each row `(B,)` or of all.
-        num_divergent: how many trajectories left where the density is, among those of the draws that were kept.
+        num_divergent: how many trajectories left where the density is, among those of the draws
+            that were kept.
     """
 
     latents: dict[str, Tensor]
@@ -69,25 +75,30 @@ class Chains(NamedTuple):
         return {name: split_gelman_rubin(values, 1, 0) for name, values in self.latents.items()}
 
     def ess(self) -> dict[str, Tensor]:
-        """How many independent draws the mean of each number is worth; of S C draws at most S C log10(S C).
+        """How many independent draws the mean of each number is worth; of S C draws at most S C
+        log10(S C).
 
-        The mean of draws that swing from side to side is worth more than as many independent ones, and what it is worth can
-        then no longer be told.
+        The mean of draws that swing from side to side is worth more than as many independent ones,
+        and what it is worth can then no longer be told.
 
         References:
-            Rank-normalization, folding, and localization: an improved R̂, Vehtari et al., 2021, section 3.2.
+            Rank-normalization, folding, and localization: an improved R̂, Vehtari et al., 2021,
+            section 3.2.
         """
         sizes = {name: effective_sample_size(values, 1, 0) for name, values in self.latents.items()}
         num_samples = prod(next(iter(self.latents.values())).shape[:2])
         most = num_samples * max(1.0, math.log10(num_samples))
-        return {name: size.masked_fill((size < 0) | (size > most), most) for name, size in sizes.items()}
+        return {
+            name: size.masked_fill((size < 0) | (size > most), most) for name, size in sizes.items()
+        }
 
 
 class _Steps:
     """The leapfrog's step in each dimension of each row, ε_b s_bd, found in a warm-up.
 
-    ε moves by dual averaging until trajectories are accepted as often as asked; s is the spread of the chains themselves in
-    the window before, so that a guide with the wrong scale costs a few windows and no more.
+    ε moves by dual averaging until trajectories are accepted as often as asked; s is the spread of
+    the chains themselves in the window before, so that a guide with the wrong scale costs a few
+    windows and no more.
 
     References:
         The No-U-Turn sampler, Hoffman and Gelman, 2014 (dual averaging).
@@ -116,7 +127,9 @@ class _Steps:
         places = torch.cat(self.places)
         trust = len(places) / (len(places) + _PRIOR_PLACES)
         spread = places.std(0, correction=0)
-        spread = torch.where(spread > 0, spread**trust, self.spread)  # chains that stood still say nothing of the scale
+        spread = torch.where(
+            spread > 0, spread**trust, self.spread
+        )  # chains that stood still say nothing of the scale
         change = (spread / self.spread).log().mean(-1)
         self.spread = spread
         self._begin(self.log_mean - change)
@@ -140,20 +153,22 @@ def hmc(
     target_accept: float = 0.8,
     **kwargs: Any,
 ) -> Chains:
-    """Hamiltonian Monte Carlo for the local latents of many rows at once, from q(z | x) towards p(z | x).
+    """Hamiltonian Monte Carlo for the local latents of many rows at once, from q(z | x) towards p(z
+    | x).
 
     The support of a latent may depend on the latents before it, as b ~ Uniform(0, a) does.
 
-    Chains start at draws of the guide and move in its coordinates, where it has mean 0 and variance 1. Each row has a step
-    size of its own, found in the warm-up and then kept, and accepts or rejects on its own; a row's draws do not depend on
-    which other rows there are but through the random stream, which is that of torch's default generator.
+    Chains start at draws of the guide and move in its coordinates, where it has mean 0 and variance
+    1. Each row has a step size of its own, found in the warm-up and then kept, and accepts or
+    rejects on its own; a row's draws do not depend on which other rows there are but through the
+    random stream, which is that of torch's default generator.
 
     References:
         MCMC using Hamiltonian dynamics, Neal, 2011.
 
     Arguments:
-        model: the Pyro model; any that `importance_sample` takes, with continuous latents; a VAE with dropout or batch
-            normalisation must be in evaluation mode.
+        model: the Pyro model; any that `importance_sample` takes, with continuous latents; a VAE
+            with dropout or batch normalisation must be in evaluation mode.
         guide: the Pyro guide.
         *args: passed to both.
         num_samples: the number S of draws that are kept of each chain.
@@ -165,9 +180,9 @@ def hmc(
             `num_samples`, is called through `functools.partial`.
 
     Raises:
-        ValueError: a site lies outside the row plate; a latent is discrete, or its support is of another kind in each run;
-            the guide draws outside a support; the density is another in the next call or in evaluation mode; a count or
-            probability is out of range.
+        ValueError: a site lies outside the row plate; a latent is discrete, or its support is of
+            another kind in each run; the guide draws outside a support; the density is another in
+            the next call or in evaluation mode; a count or probability is out of range.
 
     Example:
         >>> chains = hmc(vae.model, vae.guide, vae.sample(3), num_samples=5, num_warmup=5)
@@ -184,7 +199,12 @@ def hmc(
     check_deterministic(programs)
     densities = RowDensities(programs)
     calls = (num_samples + num_warmup) * num_steps
-    program = Program(with_gradient(densities.log_joint), calls=[model, guide], name="log p(x, z)", num_calls=calls)
+    program = Program(
+        with_gradient(densities.log_joint),
+        calls=[model, guide],
+        name="log p(x, z)",
+        num_calls=calls,
+    )
 
     def evaluate(white: Tensor) -> Point:
         return Point(white, *program(white))
@@ -192,13 +212,18 @@ def hmc(
     point = evaluate(densities.start(num_chains))
     steps = _Steps(point.white, num_warmup, target_accept)
     for number in range(1, num_warmup + 1):
-        point, probability = hmc_transition(evaluate, point, steps(steps.log_size), _length(num_steps))
+        point, probability = hmc_transition(
+            evaluate, point, steps(steps.log_size), _length(num_steps)
+        )
         steps.update(probability.mean(0), point.white)
         if number % steps.window == 0 and number + steps.window <= num_warmup:
             steps.end_window()
-    kept, probabilities = [], []
+    kept = []
+    probabilities = []
     for _ in range(num_samples):
-        point, probability = hmc_transition(evaluate, point, steps(steps.log_mean), _length(num_steps))
+        point, probability = hmc_transition(
+            evaluate, point, steps(steps.log_mean), _length(num_steps)
+        )
         kept.append(densities.latents(point.white))
         probabilities.append(probability)
     latents = {name: torch.stack([values[name] for values in kept]) for name in kept[0]}
@@ -207,7 +232,9 @@ def hmc(
 
 
 def _length(num_steps: int) -> int:
-    """The steps of one trajectory: many a row would come back to where it was if all were of one length."""
+    """The steps of one trajectory: many a row would come back to where it was if all were of one
+    length.
+    """
     return int(torch.randint((num_steps + 1) // 2, num_steps + 1, ()))
 
 
@@ -220,10 +247,12 @@ def nuts(
     num_chains: int = 2,
     **kwargs: Any,
 ) -> Chains:
-    """Pyro's No-U-Turn sampler for all latents together, globals included, from the guide towards p(latents | data).
+    """Pyro's No-U-Turn sampler for all latents together, globals included, from the guide towards
+    p(latents | data).
 
-    Chains start at draws of the guide, and move in coordinates in which these have mean 0 and variance 1. All latents make
-    one trajectory, so rows should be few: `hmc` treats each row on its own. One chain runs after the other.
+    Chains start at draws of the guide, and move in coordinates in which these have mean 0 and
+    variance 1. All latents make one trajectory, so rows should be few: `hmc` treats each row on its
+    own. One chain runs after the other.
 
     References:
         The No-U-Turn sampler, Hoffman and Gelman, 2014.
@@ -239,9 +268,9 @@ def nuts(
             `num_samples`, is called through `functools.partial`.
 
     Raises:
-        ValueError: a latent is discrete, or its support is of another kind in each run; the guide draws outside a support;
-            the density is another in the next call or in evaluation mode; model and guide have other latents; a count is
-            too small.
+        ValueError: a latent is discrete, or its support is of another kind in each run; the guide
+            draws outside a support; the density is another in the next call or in evaluation mode;
+            model and guide have other latents; a count is too small.
 
     Example:
         >>> chains = nuts(vae.model, vae.guide, vae.sample(1), num_samples=5, num_warmup=5, num_chains=1)
@@ -263,7 +292,10 @@ def nuts(
     def potential(state: dict[str, Tensor]) -> Tensor:
         at = ToSupport(coordinates.real(state["white"]), kinds)
         trace = poutine.trace(at(programs.bound_model)).get_trace()
-        return -(trace.log_prob_sum() + torch.stack([log_det.sum() for log_det in at.log_dets.values()]).sum())
+        return -(
+            trace.log_prob_sum()
+            + torch.stack([log_det.sum() for log_det in at.log_dets.values()]).sum()
+        )
 
     def latents(white: Tensor) -> dict[str, Tensor]:
         at = ToSupport(coordinates.real(white), kinds)
@@ -278,11 +310,14 @@ def nuts(
     with store_as_found(), torch.no_grad():
         kept = [latents(place) for place in white.flatten(0, 1)]
     acceptance, step_size, num_divergent = (
-        torch.tensor([getattr(run, name) for run in runs]) for name in ("acceptance", "step_size", "num_divergent")
+        torch.tensor([getattr(run, name) for run in runs])
+        for name in ("acceptance", "step_size", "num_divergent")
     )
     return Chains(
         {
-            name: torch.stack([values[name] for values in kept]).unflatten(0, (num_samples, num_chains))
+            name: torch.stack([values[name] for values in kept]).unflatten(
+                0, (num_samples, num_chains)
+            )
             for name in coordinates.names
         },
         acceptance.mean(),
@@ -295,8 +330,11 @@ def _guide_draws(programs: Programs, num_samples: int) -> list[dict[str, Tensor]
     draws = [programs.guide_latents() for _ in range(num_samples)]
     for latents in draws:
         if latents.keys() != draws[0].keys():
-            names, first = ", ".join(latents) or "none", ", ".join(draws[0]) or "none"
-            raise ValueError(f"'guide' must have the same latents in every run, got {names} after {first}.")
+            names = ", ".join(latents) or "none"
+            first = ", ".join(draws[0]) or "none"
+            raise ValueError(
+                f"'guide' must have the same latents in every run, got {names} after {first}."
+            )
     return draws
 
 
@@ -321,7 +359,9 @@ def _run_nuts(potential: Callable, start: Tensor, num_samples: int, num_warmup: 
     seen: list[tuple[float, float, int]] = []
 
     def look(kernel: NUTS, *_: Any) -> None:
-        seen[:] = [(kernel._mean_accept_prob, float(kernel.step_size), len(kernel._divergences))]  # Pyro resets them
+        seen[:] = [
+            (kernel._mean_accept_prob, float(kernel.step_size), len(kernel._divergences))
+        ]  # Pyro resets them
 
     chain = MCMC(
         NUTS(potential_fn=potential),

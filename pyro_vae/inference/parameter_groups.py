@@ -1,4 +1,6 @@
-"""Parameter groups of an optimiser that a function made, as parameters appear, thaw or are replaced."""
+"""Parameter groups of an optimiser that a function made, as parameters appear, thaw or are
+replaced.
+"""
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
@@ -12,9 +14,10 @@ from torch.utils.weak import WeakTensorKeyDictionary
 class GrowingGroups:
     """An optimiser made by a function, which takes in what the function would give it later on.
 
-    A parameter joins the group whose settings the function gave to it, and so follows what has become of them since, for
-    instance under a schedule; where there is none it brings a group of its own. What takes the name of another parameter
-    takes its place. A replaced parameter that comes back finds its state again, as long as somebody has kept it.
+    A parameter joins the group whose settings the function gave to it, and so follows what has
+    become of them since, for instance under a schedule; where there is none it brings a group of
+    its own. What takes the name of another parameter takes its place. A replaced parameter that
+    comes back finds its state again, as long as somebody has kept it.
 
     Arguments:
         make: a function from parameters to an optimiser.
@@ -31,26 +34,39 @@ class GrowingGroups:
         """Take in what these names stand for now; None while there has been nothing to optimise.
 
         Raises:
-            ValueError: if the function returns something else than an optimiser that takes one gradient a step.
+            ValueError: if the function returns something else than an optimiser that takes one
+                gradient a step.
         """
-        new = {name: tensor for name, tensor in named.items() if self._named.get(name) is not tensor}
+        new = {
+            name: tensor for name, tensor in named.items() if self._named.get(name) is not tensor
+        }
         if new:
             made: Any = self.make(list(dict.fromkeys(named.values())))  # type: ignore[arg-type]
             check_optimizer(made)
             if self.optimizer is None:
                 self.optimizer = made
-                self._settings = {place: _settings(group) for place, group in enumerate(made.param_groups)}
+                self._settings = {
+                    place: _settings(group) for place, group in enumerate(made.param_groups)
+                }
             else:
-                replaced = [(self._named[name], tensor) for name, tensor in new.items() if name in self._named]
+                replaced = [
+                    (self._named[name], tensor)
+                    for name, tensor in new.items()
+                    if name in self._named
+                ]
                 self._replace(self.optimizer, made, replaced)
                 self._join(self.optimizer, made)
             self._named |= named
         return self.optimizer
 
-    def _replace(self, optimizer: Optimizer, made: Optimizer, pairs: list[tuple[Tensor, Tensor]]) -> None:
+    def _replace(
+        self, optimizer: Optimizer, made: Optimizer, pairs: list[tuple[Tensor, Tensor]]
+    ) -> None:
         for old, new in pairs:
             for group in optimizer.param_groups:
-                places = [place for place, parameter in enumerate(group["params"]) if parameter is old]
+                places = [
+                    place for place, parameter in enumerate(group["params"]) if parameter is old
+                ]
                 if places:
                     self._left[old] = optimizer.state.pop(old, {})
                     is_wanted = _holds(made, new) and not _holds(optimizer, new)
@@ -89,7 +105,9 @@ def check_optimizer(optimizer: Any) -> None:
     if not isinstance(optimizer, Optimizer):
         raise ValueError(f"'optim' must return a torch optimiser, got {optimizer!r}.")
     if isinstance(optimizer, LBFGS):
-        raise ValueError("'optim' must take one gradient a step, got LBFGS, which evaluates the loss many times.")
+        raise ValueError(
+            "'optim' must take one gradient a step, got LBFGS, which evaluates the loss many times."
+        )
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:

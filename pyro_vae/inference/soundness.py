@@ -1,4 +1,6 @@
-"""Soundness of a step: is its loss finite, are its gradients, and was every value inside its support?"""
+"""Soundness of a step: is its loss finite, are its gradients, and was every value inside its
+support?
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,12 +16,14 @@ from torch.distributions import constraints
 
 from pyro_vae.distributions.densities import Concatenation
 
-# On an accelerator a read waits for all work that is under way, so it is done for so many steps at a time.
+# On an accelerator a read waits for all work that is under way, so it is done for so many steps at
+# a time.
 _READ_EVERY = 50
 
 
 class UnsoundStepError(ValueError):
-    """A step with a loss, a gradient or a value that no step may be made of; its gradients were not used.
+    """A step with a loss, a gradient or a value that no step may be made of; its gradients were not
+    used.
 
     Arguments:
         step: the number of the step, from 1.
@@ -28,17 +32,24 @@ class UnsoundStepError(ValueError):
     """
 
     def __init__(self, step: int, what: str, is_outside: bool = False) -> None:
-        advice = "look at its data" + ("" if is_outside else ", or try a lower learning rate or clipping")
-        super().__init__(f"{what} in step {step}, and the gradients of this step were not used: {advice}.")
-        self.step, self.what, self.is_outside = step, what, is_outside
+        advice = "look at its data" + (
+            "" if is_outside else ", or try a lower learning rate or clipping"
+        )
+        super().__init__(
+            f"{what} in step {step}, and the gradients of this step were not used: {advice}."
+        )
+        self.step = step
+        self.what = what
+        self.is_outside = is_outside
 
 
 class Supports(Messenger):
     """Effect handler that finds values outside the support of the distribution that scores them.
 
-    It checks what Pyro's validation has checked before: a site that was scored with validation on, as it is in the first
-    steps, and by a distribution that was not made with `validate_args=False`. Masked elements are not scored. Draws of
-    latent variables are checked number by number; rounding alone decides if a vector of them sums to one.
+    It checks what Pyro's validation has checked before: a site that was scored with validation on,
+    as it is in the first steps, and by a distribution that was not made with `validate_args=False`.
+    Masked elements are not scored. Draws of latent variables are checked number by number; rounding
+    alone decides if a vector of them sums to one.
     """
 
     def __init__(self) -> None:
@@ -52,7 +63,9 @@ class Supports(Messenger):
         return super().__enter__()
 
     def outside(self, like: Tensor) -> Tensor:
-        """Zero where each value of the last run was inside its support; with the dtype and device of `like`."""
+        """Zero where each value of the last run was inside its support; with the dtype and device
+        of `like`.
+        """
         if not self._outside:
             return like.new_zeros(())
         outside = [sign.to(like) for sign in self._outside]
@@ -66,7 +79,11 @@ class Supports(Messenger):
             part = msg["name"], number
             support = _support(fn)
             is_vector = support is not None and support.event_dim > 0
-            if support is None or not isinstance(value, Tensor) or (is_vector and not msg["is_observed"]):
+            if (
+                support is None
+                or not isinstance(value, Tensor)
+                or (is_vector and not msg["is_observed"])
+            ):
                 continue
             if fn._validate_args:
                 self._parts.add(part)
@@ -76,7 +93,9 @@ class Supports(Messenger):
 
 
 class Watch:
-    """The signs of steps, which are read at once where that costs nothing, and now and then on an accelerator."""
+    """The signs of steps, which are read at once where that costs nothing, and now and then on an
+    accelerator.
+    """
 
     def __init__(self, supports: Supports) -> None:
         self.supports = supports
@@ -103,7 +122,11 @@ class Watch:
         if not self._unread:
             return
         first = self._num_steps - len(self._unread) + 1
-        unread = [self._unread[0].tolist()] if first == self._num_steps else torch.stack(self._unread).tolist()
+        unread = (
+            [self._unread[0].tolist()]
+            if first == self._num_steps
+            else torch.stack(self._unread).tolist()
+        )
         self._unread.clear()
         for step, (loss, gradient, outside) in enumerate(unread, start=first):
             if outside != 0:
@@ -116,25 +139,34 @@ class Watch:
 
 
 def signs_of(loss: Tensor, gradients: Sequence[Tensor | None], outside: Tensor) -> Tensor:
-    """The loss, the norm of all gradients together, and `outside`: a sound step has two finite numbers and a zero.
+    """The loss, the norm of all gradients together, and `outside`: a sound step has two finite
+    numbers and a zero.
 
-    A gradient is taken for infinite too where its square is, as Adam takes it: in single precision from 2e19.
+    A gradient is taken for infinite too where its square is, as Adam takes it: in single precision
+    from 2e19.
     """
     received = [g.float() if g.dtype == torch.float16 else g for g in gradients if g is not None]
-    # One operation for all: one by one, many small gradients would take longer than a few large ones.
+    # One operation for all: one by one, many small gradients would take longer than a few large
+    # ones.
     norms = torch._foreach_norm(received, 2) if received else [outside]
     norm = torch.stack([norm.to(outside) for norm in norms]).sum()
     return torch.stack([loss if loss.dim() == 0 else loss.sum(), norm, outside])
 
 
 def harmless(gradients: Sequence[Tensor | None], signs: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients, or zeros where the signs are not those of a sound step, which no host needs to read."""
+    """The gradients, or zeros where the signs are not those of a sound step, which no host needs to
+    read.
+    """
     is_sound = signs.isfinite().all() & (signs[2] == 0)
-    return tuple(None if gradient is None else torch.where(is_sound, gradient, 0) for gradient in gradients)
+    return tuple(
+        None if gradient is None else torch.where(is_sound, gradient, 0) for gradient in gradients
+    )
 
 
 def _scored(fn: Any, value: Any, mask: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """The distributions that score the parts of a value one by one, with their part, and with the mask of its elements."""
+    """The distributions that score the parts of a value one by one, with their part, and with the
+    mask of its elements.
+    """
     if mask is False:
         return
     if mask is True:
@@ -144,7 +176,9 @@ def _scored(fn: Any, value: Any, mask: Any) -> Iterator[tuple[Any, Any, Any]]:
         both = mask if own is None else own if mask is None or own is False else mask & own
         yield from _scored(fn.base_dist, value, both)
     elif isinstance(fn, torch.distributions.Independent | Independent):
-        wide = mask if mask is None else mask.reshape(mask.shape + (1,) * fn.reinterpreted_batch_ndims)
+        wide = (
+            mask if mask is None else mask.reshape(mask.shape + (1,) * fn.reinterpreted_batch_ndims)
+        )
         yield from _scored(fn.base_dist, value, wide)
     elif isinstance(fn, ExpandedDistribution):
         yield from _scored(fn.base_dist, value, mask)

@@ -76,7 +76,9 @@ class Support(NamedTuple):
     def _to_event(self, num_dims: int) -> "Support":
         if num_dims == 0:
             return self
-        transforms = tuple(IndependentTransform(transform, num_dims) for transform in self.transforms)
+        transforms = tuple(
+            IndependentTransform(transform, num_dims) for transform in self.transforms
+        )
         return Support(constraints.independent(self.constraint, num_dims), transforms)
 
     def _of_each_component(self) -> "Support":
@@ -130,13 +132,16 @@ class Kinds:
             ValueError: if the latent is discrete, has no map from real numbers, or is of another
                 kind than before.
         """
-        name, distribution = str(site["name"]), site["fn"]
+        name = str(site["name"])
+        distribution = site["fn"]
         plates = tuple((frame.name, frame.size) for frame in site["cond_indep_stack"])
         family = _family(distribution)
         try:
             support = Support.of(distribution)
             if support.constraint.is_discrete:
-                raise ValueError(f"'guide' must have continuous latents for HMC, but '{name}' is discrete.")
+                raise ValueError(
+                    f"'guide' must have continuous latents for HMC, but '{name}' is discrete."
+                )
             kind = Kind(_steps(support.bijection()), distribution.event_shape, plates, family)
         except NotImplementedError as error:
             raise ValueError(
@@ -186,9 +191,12 @@ class _AtLatents(Messenger, ABC):
     def _pyro_sample(self, msg: Message) -> None:
         if msg["is_observed"] or site_is_subsample(msg):
             return
-        name, distribution = str(msg["name"]), msg["fn"]
+        name = str(msg["name"])
+        distribution = msg["fn"]
         if name not in self.names:
-            raise ValueError(f"'model' must have the same latents in every run, got '{name}' in one of them only.")
+            raise ValueError(
+                f"'model' must have the same latents in every run, got '{name}' in one of them only."
+            )
         self._met.add(name)
         value = self.value(name, self.kinds.support(msg))
         _check_shape(name, distribution, value)
@@ -196,16 +204,22 @@ class _AtLatents(Messenger, ABC):
         msg["is_observed"] = True
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         super().__exit__(kind, error, traceback)
         if error is None and self._met != self.names:
             missing = ", ".join(sorted(self.names - self._met))
-            raise ValueError(f"'model' must have the same latents in every run, got none of {missing} in one of them.")
+            raise ValueError(
+                f"'model' must have the same latents in every run, got none of {missing} in one of them."
+            )
 
 
 class ToSupport(_AtLatents):
-    """Gives each latent z = T(u), where T maps real numbers onto the support that it has in this run.
+    """Gives each latent z = T(u), where T maps real numbers onto the support that it has in this
+    run.
 
     The latents before it decide on T where its distribution depends on them. log |dz/du| of all
     latents is the sum over them, since no latent depends on later real numbers.
@@ -222,7 +236,8 @@ class ToSupport(_AtLatents):
         self.log_dets: dict[str, Tensor] = {}
 
     def value(self, name: str, support: Support) -> Tensor:
-        bijection, real = support.bijection(), self.real[name]
+        bijection = support.bijection()
+        real = self.real[name]
         self.values[name] = bijection(real)
         self.log_dets[name] = bijection.log_abs_det_jacobian(real, self.values[name])
         return self.values[name]
@@ -239,7 +254,8 @@ class ToReal(_AtLatents):
 
     def __init__(self, values: Mapping[str, Tensor], kinds: Kinds, source: str = "guide") -> None:
         super().__init__(values, kinds)
-        self.values, self.source = values, source
+        self.values = values
+        self.source = source
         self.real: dict[str, Tensor] = {}
 
     def value(self, name: str, support: Support) -> Tensor:
@@ -280,7 +296,8 @@ def run_to_last_latent(at: _AtLatents, program: Callable[[], Any]) -> None:
 def _check_shape(name: str, distribution: Any, value: Tensor) -> None:
     shape = distribution.shape()
     fits = len(shape) <= value.dim() and all(
-        own in (1, given) for own, given in zip(reversed(shape), reversed(value.shape), strict=False)
+        own in (1, given)
+        for own, given in zip(reversed(shape), reversed(value.shape), strict=False)
     )
     if not fits:
         raise ValueError(

@@ -29,7 +29,9 @@ class WrappedELBO(ELBO, ABC):
         self.calls = tuple(calls)
 
     @abstractmethod
-    def loss_and_surrogate(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def loss_and_surrogate(
+        self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         """Return what the function `loss_and_surrogate` returns, which calls this."""
 
     def _get_trace(self, model: Callable, guide: Callable, args: Any, kwargs: Any) -> Any:

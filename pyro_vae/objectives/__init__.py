@@ -6,7 +6,12 @@ from pyro_vae.objectives.bounds import (
     RowELBO,
     StickingTheLandingELBO,
 )
-from pyro_vae.objectives.penalties import CapacityELBO, FreeBitsELBO, RateTerms, TotalCorrelationELBO
+from pyro_vae.objectives.penalties import (
+    CapacityELBO,
+    FreeBitsELBO,
+    RateTerms,
+    TotalCorrelationELBO,
+)
 from pyro_vae.objectives.schedules import (
     ConstantKL,
     CyclicalKL,

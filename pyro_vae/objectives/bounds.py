@@ -1,4 +1,6 @@
-"""Importance-weighted bounds on log p(x): tighter than the ELBO, with estimators of their gradients."""
+"""Importance-weighted bounds on log p(x): tighter than the ELBO, with estimators of their
+gradients.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,12 +19,14 @@ from pyro_vae.support.checks import whole
 
 
 class RowELBO(ELBO, ABC):
-    """A Pyro objective that is computed row by row, from draws of all latents that cost one vectorised pass.
+    """A Pyro objective that is computed row by row, from draws of all latents that cost one
+    vectorised pass.
 
-    Its value is the negative bound, summed over rows by their weights. The weight of a row is how many rows it stands for:
-    by a subsampled row plate, and by each `poutine.scale` around all sites of the model. Other scales, such as a KL weight,
-    act on the terms of single sites. A masked row counts as none. It works with Pyro's SVI and with ours, plain and traced.
-    A subclass defines `differentiable_loss`.
+    Its value is the negative bound, summed over rows by their weights. The weight of a row is how
+    many rows it stands for: by a subsampled row plate, and by each `poutine.scale` around all sites
+    of the model. Other scales, such as a KL weight, act on the terms of single sites. A masked row
+    counts as none. It works with Pyro's SVI and with ours, plain and traced. A subclass defines
+    `differentiable_loss`.
 
     Arguments:
         num_particles: the number K of draws for each row.
@@ -34,8 +38,12 @@ class RowELBO(ELBO, ABC):
         super().__init__(num_particles, max_plate_nesting)
 
     @abstractmethod
-    def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
-        """The loss in nats, with the gradient that minimises it; the arguments go to model and guide."""
+    def differentiable_loss(
+        self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """The loss in nats, with the gradient that minimises it; the arguments go to model and
+        guide.
+        """
 
     @torch.no_grad()
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
@@ -48,7 +56,9 @@ class RowELBO(ELBO, ABC):
         loss.backward()
         return loss.item()
 
-    def draw(self, model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Draws:
+    def draw(
+        self, model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Draws:
         """K draws of the latents, which must be reparameterised."""
         programs = Programs(model, guide, args, kwargs)
         draws = programs.draw(self.num_particles, self.max_plate_nesting)
@@ -65,7 +75,8 @@ class RowELBO(ELBO, ABC):
 
 
 class ImportanceWeightedELBO(RowELBO):
-    """L_K = E[log (1/K) Σ_k w_k] with w_k = p(x, z_k) / q(z_k | x): a bound on log p(x) that rises with K from the ELBO.
+    """L_K = E[log (1/K) Σ_k w_k] with w_k = p(x, z_k) / q(z_k | x): a bound on log p(x) that rises
+    with K from the ELBO.
 
     References:
         Importance weighted autoencoders, Burda et al., 2015.
@@ -79,19 +90,24 @@ class ImportanceWeightedELBO(RowELBO):
         True
     """
 
-    def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
+    def differentiable_loss(
+        self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
+    ) -> Tensor:
         draws = self.draw(model, guide, args, kwargs)
         return -(draws.row_weight * log_mean_exp(draws.scaled_log_weights(), draws.dim)).sum()
 
 
 class StickingTheLandingELBO(RowELBO):
-    """L_K as in `ImportanceWeightedELBO`, with a gradient that vanishes where the posterior is exact.
+    """L_K as in `ImportanceWeightedELBO`, with a gradient that vanishes where the posterior is
+    exact.
 
-    The guide's parameters move through z alone, and not through the density log q(z | x) of a given z, whose gradient
-    (the score) has mean zero at K = 1 but not variance zero. At K = 1 the gradient is unbiased, for more draws it is not.
+    The guide's parameters move through z alone, and not through the density log q(z | x) of a given
+    z, whose gradient (the score) has mean zero at K = 1 but not variance zero. At K = 1 the
+    gradient is unbiased, for more draws it is not.
 
     References:
-        Sticking the landing: simple, lower-variance gradient estimators for variational inference, Roeder et al., 2017.
+        Sticking the landing: simple, lower-variance gradient estimators for variational inference,
+        Roeder et al., 2017.
 
     Arguments:
         num_particles: the number K of draws for each row.
@@ -102,17 +118,21 @@ class StickingTheLandingELBO(RowELBO):
         True
     """
 
-    def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
+    def differentiable_loss(
+        self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
+    ) -> Tensor:
         draws = self.draw(model, guide, args, kwargs)
         log_weights = draws.scaled_log_weights() + _cancel_score(draws)
         return -(draws.row_weight * log_mean_exp(log_weights, draws.dim)).sum()
 
 
 class DoublyReparameterizedELBO(RowELBO):
-    """L_K as in `ImportanceWeightedELBO`, with an unbiased gradient for the guide whose signal does not fade as K grows.
+    """L_K as in `ImportanceWeightedELBO`, with an unbiased gradient for the guide whose signal does
+    not fade as K grows.
 
-    With normalised weights v_k = w_k / Σ w, the model's gradient is Σ v_k ∇ log w_k, and the guide's is Σ v_k² ∇ log w_k
-    through z_k alone; with a KL weight β the factor v_k² becomes v_k (1 − β + β v_k), and v_k where the latent is masked.
+    With normalised weights v_k = w_k / Σ w, the model's gradient is Σ v_k ∇ log w_k, and the
+    guide's is Σ v_k² ∇ log w_k through z_k alone; with a KL weight β the factor v_k² becomes v_k (1
+    − β + β v_k), and v_k where the latent is masked.
 
     References:
         Doubly reparameterized gradient estimators for Monte Carlo objectives, Tucker et al., 2018.
@@ -126,19 +146,25 @@ class DoublyReparameterizedELBO(RowELBO):
         True
     """
 
-    def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
+    def differentiable_loss(
+        self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
+    ) -> Tensor:
         draws = self.draw(model, guide, args, kwargs)
         cancelled = _cancel_score(draws)
         (latent,) = draws.latents
         z = latent["value"]
-        latent["value"] = z.clone()  # a flow that knows its own draw would give log q(z | x) past z and the hook below
+        latent["value"] = (
+            z.clone()
+        )  # a flow that knows its own draw would give log q(z | x) past z and the hook below
         log_weights = draws.scaled_log_weights() + cancelled
         shares = log_weights.detach().softmax(draws.dim)
         if z.requires_grad:
             event_dim = latent["fn"].event_dim
             shares_of_z = by_element(shares, event_dim)
             kl_weight = scale_and_mask(
-                torch.ones_like(shares_of_z), by_element(draws.inner_scale(latent), event_dim), kept_elements(latent)
+                torch.ones_like(shares_of_z),
+                by_element(draws.inner_scale(latent), event_dim),
+                kept_elements(latent),
             )
             factor = 1 - kl_weight + kl_weight * shares_of_z
             z.register_hook(lambda gradient: factor * gradient)
@@ -148,10 +174,14 @@ class DoublyReparameterizedELBO(RowELBO):
 
 
 def _cancel_score(draws: Draws) -> Tensor:
-    """Zero, with the gradient that log q(z | x) has for a given z: added to the log-weights it takes the score out."""
+    """Zero, with the gradient that log q(z | x) has for a given z: added to the log-weights it
+    takes the score out.
+    """
     if len(draws.latents) != 1:
         names = ", ".join(site["name"] for site in draws.latents)
-        raise ValueError(f"'guide' must draw its latents at one site for this objective, got {names or 'none'}.")
+        raise ValueError(
+            f"'guide' must draw its latents at one site for this objective, got {names or 'none'}."
+        )
     (site,) = draws.latents
     log_q = site["fn"].log_prob(site["value"].detach())
     return draws.by_row([(site, draws.inner_scale(site) * (log_q - log_q.detach()))])

@@ -1,4 +1,6 @@
-"""Which elements of a latent count in an objective: those that neither `poutine.mask` nor `.mask` hides."""
+"""Which elements of a latent count in an objective: those that neither `poutine.mask` nor `.mask`
+hides.
+"""
 
 from typing import Any, TypeAlias
 
@@ -8,7 +10,8 @@ from torch.distributions import Independent
 
 from pyro_vae.inference.sites import Site
 
-# True for each element that counts, in a shape that broadcasts with the value's, or one answer for all of them.
+# True for each element that counts, in a shape that broadcasts with the value's, or one answer for
+# all of them.
 Kept: TypeAlias = Tensor | bool
 
 
@@ -36,7 +39,9 @@ def without_masks(distribution: Any) -> tuple[Any, Kept]:
         return base, by_element(distribution._mask, distribution.event_dim) & kept
     if isinstance(distribution, Independent):
         base, kept = without_masks(distribution.base_dist)
-        return distribution if kept is True else base.to_event(distribution.reinterpreted_batch_ndims), kept
+        return distribution if kept is True else base.to_event(
+            distribution.reinterpreted_batch_ndims
+        ), kept
     return distribution, True
 
 

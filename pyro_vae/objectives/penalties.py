@@ -19,11 +19,13 @@ from pyro_vae.support.checks import not_negative, positive
 
 
 class FreeBitsELBO(RowELBO):
-    """−E_q[log p(x | z)] + Σ_d max(λ, mean over rows of KL_d): a rate below λ in a dimension costs nothing.
+    """−E_q[log p(x | z)] + Σ_d max(λ, mean over rows of KL_d): a rate below λ in a dimension costs
+    nothing.
 
-    So no dimension is driven to its prior. Posterior and prior must be products over the dimensions with a KL in closed
-    form. KL_d is averaged over the rows of the batch, as in the paper, by the weights that rows have in z; a masked row or
-    element has none. With λ = 0 it is the negative ELBO.
+    So no dimension is driven to its prior. Posterior and prior must be products over the dimensions
+    with a KL in closed form. KL_d is averaged over the rows of the batch, as in the paper, by the
+    weights that rows have in z; a masked row or element has none. With λ = 0 it is the negative
+    ELBO.
 
     References:
         Improved variational inference with inverse autoregressive flow, Kingma et al., 2016.
@@ -34,19 +36,23 @@ class FreeBitsELBO(RowELBO):
         max_plate_nesting: how many plates deep model and guide go.
 
     Raises:
-        ValueError: posterior or prior are no products over the dimensions; a latent has other scales or masks in the model
-            than in the guide.
+        ValueError: posterior or prior are no products over the dimensions; a latent has other
+            scales or masks in the model than in the guide.
 
     Example:
         >>> FreeBitsELBO(free_nats=0.5).loss(vae.model, vae.guide, vae.sample(3)) > 0
         True
     """
 
-    def __init__(self, free_nats: float = 0.25, num_particles: int = 1, max_plate_nesting: int = 1) -> None:
+    def __init__(
+        self, free_nats: float = 0.25, num_particles: int = 1, max_plate_nesting: int = 1
+    ) -> None:
         super().__init__(num_particles, max_plate_nesting)
         self.free_nats = not_negative(free_nats, "free_nats")
 
-    def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
+    def differentiable_loss(
+        self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
+    ) -> Tensor:
         draws = self.draw(model, guide, args, kwargs)
         loss = _distortion(draws)
         for site in draws.latents:
@@ -62,15 +68,19 @@ class FreeBitsELBO(RowELBO):
         return loss
 
     def _sum_by_dim(self, site: Site, terms: Tensor) -> Tensor:
-        """Terms of each element of a latent, averaged over draws and summed over rows by their weights, `(D,)`."""
+        """Terms of each element of a latent, averaged over draws and summed over rows by their
+        weights, `(D,)`.
+        """
         return _weighed_elements(site, terms).flatten(0, -2).sum(0) / self.num_particles
 
 
 class CapacityELBO(RowELBO):
-    """−E_q[log p(x | z)] + γ |mean over rows of KL − C|: the rate is held at a capacity C, which training lets grow.
+    """−E_q[log p(x | z)] + γ |mean over rows of KL − C|: the rate is held at a capacity C, which
+    training lets grow.
 
-    C is the argument `kl_capacity` of a step, which `fit` passes by the schedule `LinearCapacity`. Rows are averaged by the
-    weights that they have in z, and a KL weight multiplies γ. With C = 0 and γ = 1 it is the negative ELBO.
+    C is the argument `kl_capacity` of a step, which `fit` passes by the schedule `LinearCapacity`.
+    Rows are averaged by the weights that they have in z, and a KL weight multiplies γ. With C = 0
+    and γ = 1 it is the negative ELBO.
 
     References:
         Understanding disentangling in β-VAE, Burgess et al., 2018.
@@ -90,15 +100,24 @@ class CapacityELBO(RowELBO):
 
     scheduled = "kl_capacity"
 
-    def __init__(self, gamma: float = 100.0, num_particles: int = 1, max_plate_nesting: int = 1) -> None:
+    def __init__(
+        self, gamma: float = 100.0, num_particles: int = 1, max_plate_nesting: int = 1
+    ) -> None:
         super().__init__(num_particles, max_plate_nesting)
         self.gamma = positive(gamma, "gamma")
 
     def differentiable_loss(
-        self, model: Callable, guide: Callable, *args: Any, kl_capacity: float | Tensor | None = None, **kwargs: Any
+        self,
+        model: Callable,
+        guide: Callable,
+        *args: Any,
+        kl_capacity: float | Tensor | None = None,
+        **kwargs: Any,
     ) -> Tensor:
         if kl_capacity is None:
-            raise ValueError("'kl_capacity' must be given to CapacityELBO, in nats per row, got none.")
+            raise ValueError(
+                "'kl_capacity' must be given to CapacityELBO, in nats per row, got none."
+            )
         draws = self.draw(model, guide, args, kwargs)
         rate = draws.by_row((site, site["scale"] * _kl(draws, site)) for site in draws.latents)
         # A row counts as its latents do, and as that of the highest weight where these differ.
@@ -122,22 +141,26 @@ class RateTerms(NamedTuple):
 
 
 class TotalCorrelationELBO(RowELBO):
-    """−E_q[log p(x | z)] + I(x; z) + β TC(z) + Σ_d KL(q(z_d) ‖ p(z_d)): the β-TCVAE, which asks for independent dimensions.
+    """−E_q[log p(x | z)] + I(x; z) + β TC(z) + Σ_d KL(q(z_d) ‖ p(z_d)): the β-TCVAE, which asks for
+    independent dimensions.
 
-    The aggregated posterior q(z) and its marginals are those of the batch, q(z_i) = (1 / M) Σ_j q(z_i | x_j) over M rows:
-    minibatch-weighted sampling but for a constant, which has no gradient. So I(x; z) is at most log M here, and the terms
-    of a small batch are biased. Rows of other weights in z have these in all means; a masked row has none.
+    The aggregated posterior q(z) and its marginals are those of the batch, q(z_i) = (1 / M) Σ_j
+    q(z_i | x_j) over M rows: minibatch-weighted sampling but for a constant, which has no gradient.
+    So I(x; z) is at most log M here, and the terms of a small batch are biased. Rows of other
+    weights in z have these in all means; a masked row has none.
 
     References:
-        Isolating sources of disentanglement in variational autoencoders, Chen et al., 2018 (minibatch-weighted sampling).
+        Isolating sources of disentanglement in variational autoencoders, Chen et al., 2018
+        (minibatch-weighted sampling).
 
     Arguments:
         beta: the weight β of the total correlation; 1 gives the ELBO.
         num_particles: the number of draws of z that are averaged.
 
     Raises:
-        ValueError: the posterior is no product over the dimensions; there is more than one latent site; single elements of
-            z are masked; the latent has other scales or masks in the model than in the guide.
+        ValueError: the posterior is no product over the dimensions; there is more than one latent
+            site; single elements of z are masked; the latent has other scales or masks in the model
+            than in the guide.
 
     Example:
         >>> TotalCorrelationELBO(beta=4.0).terms(vae.model, vae.guide, vae.sample(3))._fields
@@ -155,7 +178,9 @@ class TotalCorrelationELBO(RowELBO):
         shares = _row_shares(draws, _one_latent(draws))
         return RateTerms(*((shares * term.mean(draws.dim)).sum() for term in self._terms(draws)))
 
-    def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
+    def differentiable_loss(
+        self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
+    ) -> Tensor:
         draws = self.draw(model, guide, args, kwargs)
         information, correlation, dimension_kl = self._terms(draws)
         (site,) = draws.latents
@@ -166,13 +191,16 @@ class TotalCorrelationELBO(RowELBO):
         """Each of shape `(S, B)`."""
         site = _one_latent(draws)
         prior = _prior(draws, site)
-        z, log_shares = site["value"], _row_shares(draws, site).log()
+        z = site["value"]
+        log_shares = _row_shares(draws, site).log()
         q_z = site["fn"].base_dist
         # log q(z_i | x_j) in each dimension, (i, S, j, D).
         pairs = q_z.log_prob(z.movedim(1, 0).unsqueeze(2))
         log_q_z = (pairs.sum(-1) + log_shares).logsumexp(-1).T
         log_q_z_dims = (pairs + log_shares.unsqueeze(-1)).logsumexp(-2).sum(-1).T
-        return RateTerms(log_prob(site) - log_q_z, log_q_z - log_q_z_dims, log_q_z_dims - log_prob(prior))
+        return RateTerms(
+            log_prob(site) - log_q_z, log_q_z - log_q_z_dims, log_q_z_dims - log_prob(prior)
+        )
 
 
 def _one_latent(draws: Draws) -> Site:
@@ -193,7 +221,9 @@ def _row_shares(draws: Draws, site: Site) -> Tensor:
 
 
 def _prior(draws: Draws, site: Site) -> Site:
-    """The prior of a latent, where its KL has one weight: that of the guide is also that of the model."""
+    """The prior of a latent, where its KL has one weight: that of the guide is also that of the
+    model.
+    """
     prior = draws.prior(site)
     if poutine.is_validation_enabled():
         pairs = (site["scale"], prior["scale"]), (kept_elements(site), kept_elements(prior))
@@ -219,12 +249,17 @@ def _kl(draws: Draws, site: Site) -> Tensor:
 
 def _weighed_elements(site: Site, terms: Tensor) -> Tensor:
     """Terms of each element of a latent, such as its KL, times its scale, and 0 where it is masked."""
-    return scale_and_mask(terms, by_element(site["scale"], site["fn"].event_dim), kept_elements(site))
+    return scale_and_mask(
+        terms, by_element(site["scale"], site["fn"].event_dim), kept_elements(site)
+    )
 
 
 def _row_weight(draws: Draws, site: Site) -> Tensor:
-    """The weight of each row in a latent, 0 where all of it is masked; draws and rows in their dimensions."""
-    weights, event_dim = _weighed_elements(site, torch.ones_like(site["value"])), site["fn"].event_dim
+    """The weight of each row in a latent, 0 where all of it is masked; draws and rows in their
+    dimensions.
+    """
+    weights = _weighed_elements(site, torch.ones_like(site["value"]))
+    event_dim = site["fn"].event_dim
     inside = [dim for dim in range(-weights.dim(), 0) if dim + event_dim not in draws.kept_dims]
     highest = weights.amax(inside, keepdim=True) if inside else weights
     return highest.reshape(highest.shape[: highest.dim() - event_dim])
@@ -235,7 +270,9 @@ def _same(first: float | Tensor, second: float | Tensor) -> bool:
 
 
 def _is_product(q_z: Any) -> bool:
-    is_independent = isinstance(q_z, Independent) and q_z.reinterpreted_batch_ndims == len(q_z.event_shape) == 1
+    is_independent = (
+        isinstance(q_z, Independent) and q_z.reinterpreted_batch_ndims == len(q_z.event_shape) == 1
+    )
     return is_independent and not isinstance(q_z.base_dist, MaskedDistribution)
 
 

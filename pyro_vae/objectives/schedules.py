@@ -18,7 +18,9 @@ class Schedule(ABC):
 
     @abstractmethod
     def __call__(self, epoch: float) -> float:
-        """The number at a time in epochs; 0.5 is half way through the first. A weight is greater than 0."""
+        """The number at a time in epochs; 0.5 is half way through the first. A weight is greater
+        than 0.
+        """
 
 
 KLSchedule = Schedule  # its name in 0.1
@@ -36,7 +38,8 @@ class ConstantKL(Schedule):
     """One weight throughout; 1 gives the ELBO, another β the objective of the β-VAE.
 
     References:
-        β-VAE: learning basic visual concepts with a constrained variational framework, Higgins et al., 2017.
+        β-VAE: learning basic visual concepts with a constrained variational framework, Higgins et
+        al., 2017.
 
     Arguments:
         weight: the weight β, greater than 0.
@@ -54,7 +57,8 @@ class ConstantKL(Schedule):
 
 
 class LinearWarmup(Schedule):
-    """A weight that rises in a straight line to 1, so that the latent is used before it is regularised.
+    """A weight that rises in a straight line to 1, so that the latent is used before it is
+    regularised.
 
     References:
         Ladder variational autoencoders, Sønderby et al., 2016.
@@ -77,7 +81,8 @@ class LinearWarmup(Schedule):
 
 
 class CyclicalKL(Schedule):
-    """A weight that rises in a straight line to 1 again and again, so that codes which collapsed get another chance.
+    """A weight that rises in a straight line to 1 again and again, so that codes which collapsed
+    get another chance.
 
     References:
         Cyclical annealing schedule: a simple approach to mitigating KL vanishing, Fu et al., 2019.

@@ -1,4 +1,6 @@
-"""The run folder: what a run leaves on disk, written so that no file is ever half there, and read without running code."""
+"""The run folder: what a run leaves on disk, written so that no file is ever half there, and read
+without running code.
+"""
 
 import csv
 import io
@@ -58,10 +60,11 @@ class RunInfo(NamedTuple):
 
 
 class RunFolder:
-    """The files of a run: `settings.yaml`, `run.json`, `best.pt`, `last.pt`, `state.pt`, `history.csv`, `metrics.json`.
+    """The files of a run: `settings.yaml`, `run.json`, `best.pt`, `last.pt`, `state.pt`,
+    `history.csv`, `metrics.json`.
 
-    `best.pt` and `last.pt` are state dicts of the VAE; `state.pt` also has what a resumed run goes on from. A run that was
-    resumed with other settings has `changes.csv` too.
+    `best.pt` and `last.pt` are state dicts of the VAE; `state.pt` also has what a resumed run goes
+    on from. A run that was resumed with other settings has `changes.csv` too.
 
     Arguments:
         path: the folder.
@@ -81,7 +84,9 @@ class RunFolder:
                 f"'run' must be a new or empty folder, got {self.path}, which holds files: name another, or pass "
                 "--overwrite."
             )
-        existing = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
+        existing = next(
+            folder for folder in (self.path, *self.path.absolute().parents) if folder.exists()
+        )
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise ValueError(f"'run' must be a folder that can be written, got {self.path}.")
 
@@ -93,7 +98,15 @@ class RunFolder:
     ) -> None:
         """Write what is known before training, and remove what an earlier run left."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in ("state.pt", "best.pt", "last.pt", "history.csv", "changes.csv", "metrics.json", *_FIGURES):
+        for name in (
+            "state.pt",
+            "best.pt",
+            "last.pt",
+            "history.csv",
+            "changes.csv",
+            "metrics.json",
+            *_FIGURES,
+        ):
             (self.path / name).unlink(missing_ok=True)
         self.save_settings(settings, x_shape, data)
 
@@ -115,7 +128,9 @@ class RunFolder:
         self._write_text("run.json", json.dumps(fields, indent=2) + "\n")
 
     def save(self, fit: Fit, weights: dict[str, Tensor]) -> None:
-        """Write where training has got to; `weights` are the VAE's own, which an interrupted epoch may have moved on."""
+        """Write where training has got to; `weights` are the VAE's own, which an interrupted epoch
+        may have moved on.
+        """
         changes = [tuple(change) for change in fit.changes]
         state = fit._asdict() | {"history": [tuple(row) for row in fit.history], "changes": changes}
         self._write_tensors("state.pt", state)
@@ -142,7 +157,9 @@ class RunFolder:
             if not is_newer:
                 return _run_info(fields)
         except (KeyError, RecursionError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.path / 'run.json'} must describe a run, but is damaged: {error}.") from error
+            raise ValueError(
+                f"{self.path / 'run.json'} must describe a run, but is damaged: {error}."
+            ) from error
         versions = fields.get("versions")
         versions = versions if isinstance(versions, dict) else {}
         writer = versions.get("pyro_vae", "of unknown version")
@@ -171,12 +188,16 @@ class RunFolder:
         for group, value in tree.items():
             is_known = isinstance(value, dict) if group in GROUPS else group == "device"
             if not is_known:
-                raise ValueError(f"settings may hold groups of settings, but '{group}' is no setting or no group.")
+                raise ValueError(
+                    f"settings may hold groups of settings, but '{group}' is no setting or no group."
+                )
         try:
             tree = upgraded(tree, info.format)
             check_trusted(tree, trusted_packages(allow))
         except RecursionError:
-            raise ValueError(f"{self.path / name} must hold a tree of settings, got one that holds itself.") from None
+            raise ValueError(
+                f"{self.path / name} must hold a tree of settings, got one that holds itself."
+            ) from None
         self._find_data(tree, info)
         return tree
 
@@ -238,7 +259,9 @@ class RunFolder:
         try:
             return (self.path / name).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{self.path / name} must be text, but is damaged: {error}.") from error
+            raise ValueError(
+                f"{self.path / name} must be text, but is damaged: {error}."
+            ) from error
 
     def _find_data(self, tree: dict[str, Any], info: RunInfo) -> None:
         """Name the file of the data where it is now: it may have moved together with the run."""
@@ -249,9 +272,13 @@ class RunFolder:
 
     def _require(self, path: Path) -> None:
         if not self.path.is_dir():
-            raise ValueError(f"'run' must be the folder of a run, got {self.path}, which does not exist.")
+            raise ValueError(
+                f"'run' must be the folder of a run, got {self.path}, which does not exist."
+            )
         if not path.is_file():
-            raise ValueError(f"'run' must be the folder of a run, got {self.path}, which has no {path.name}.")
+            raise ValueError(
+                f"'run' must be the folder of a run, got {self.path}, which has no {path.name}."
+            )
 
     def _write_text(self, name: str, text: str) -> None:
         write_atomically(self.path / name, lambda file: file.write(text.encode()))
@@ -320,7 +347,9 @@ def _run_info(fields: dict[str, Any]) -> RunInfo:
 
 
 def write_atomically(path: Path, write: Callable[[io.BufferedWriter], Any]) -> None:
-    """Write a file beside its place and move it there: whoever reads sees the old file or the new one, whole."""
+    """Write a file beside its place and move it there: whoever reads sees the old file or the new
+    one, whole.
+    """
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         write(file)

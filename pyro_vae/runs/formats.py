@@ -60,7 +60,9 @@ def _with_execution(training: dict[str, Any]) -> dict[str, Any]:
 
 
 def _vae_of_format_1(vae: dict[str, Any]) -> dict[str, Any]:
-    """The encoder saw x as it is, and one number was the dispersion of all counts where nothing else was said."""
+    """The encoder saw x as it is, and one number was the dispersion of all counts where nothing
+    else was said.
+    """
     known = {"encoder_sees": "pyro_vae.AsIs"} | vae
     if "likelihood" in known:
         known["likelihood"] = _with_one_dispersion(known["likelihood"])
@@ -68,7 +70,9 @@ def _vae_of_format_1(vae: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_one_dispersion(likelihood: Any) -> Any:
-    """The settings of a likelihood, or of the groups of columns of a product, with the dispersion in words."""
+    """The settings of a likelihood, or of the groups of columns of a product, with the dispersion
+    in words.
+    """
     if isinstance(likelihood, str):
         return _with_one_dispersion({"class_path": likelihood, "init_args": {}})
     if not isinstance(likelihood, dict):
@@ -76,9 +80,14 @@ def _with_one_dispersion(likelihood: Any) -> Any:
     options = dict(likelihood.get("init_args") or {})
     if isinstance(options.get("columns"), list):
         options["columns"] = [
-            group | {"likelihood": _with_one_dispersion(group.get("likelihood"))} if isinstance(group, dict) else group
+            group | {"likelihood": _with_one_dispersion(group.get("likelihood"))}
+            if isinstance(group, dict)
+            else group
             for group in options["columns"]
         ]
-    if str(likelihood.get("class_path")).endswith("NegativeBinomialLikelihood") and options.get("dispersion") is None:
+    if (
+        str(likelihood.get("class_path")).endswith("NegativeBinomialLikelihood")
+        and options.get("dispersion") is None
+    ):
         options["dispersion"] = {"class_path": "pyro_vae.LearnedScale"}
     return likelihood | {"init_args": options}

@@ -19,11 +19,13 @@ from pyro_vae.support.checks import nearest, one_line
 
 
 class SentenceParser(ArgumentParser):
-    """A jsonargparse parser whose errors are one sentence: the setting, what it accepts, and what it got.
+    """A jsonargparse parser whose errors are one sentence: the setting, what it accepts, and what
+    it got.
 
     A file of settings that lies in a run folder comes through the door of that folder.
 
-    `swaps` holds the classes that its last command line put in the place of others, where arguments were dropped.
+    `swaps` holds the classes that its last command line put in the place of others, where arguments
+    were dropped.
 
     Raises:
         ValueError: in place of printing its usage and leaving the process.
@@ -38,7 +40,9 @@ class SentenceParser(ArgumentParser):
         self._said: list[swaps.Said] = []
 
     def start_new_classes_afresh(self) -> None:
-        """Let a class that takes the place of another, by an option or a file, keep none of its arguments."""
+        """Let a class that takes the place of another, by an option or a file, keep none of its
+        arguments.
+        """
         swaps.record(self, self._said)
 
     def parse_args(self, args: Any = None, *more: Any, **kwargs: Any) -> Any:
@@ -67,7 +71,9 @@ class SentenceParser(ArgumentParser):
         return parsed
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """Leave the process, once settings or help are printed; standard error says what was dropped."""
+        """Leave the process, once settings or help are printed; standard error says what was
+        dropped.
+        """
         for swap in self.swaps:
             print(swap, file=sys.stderr)
         super().exit(status, message)
@@ -76,7 +82,9 @@ class SentenceParser(ArgumentParser):
         """Defaults from a tree of settings, which help then shows."""
         known = {action.dest for action in self._actions}
         for name, value in tree.items():
-            if prefix + name not in known or (isinstance(value, dict) and "class_path" not in value):
+            if prefix + name not in known or (
+                isinstance(value, dict) and "class_path" not in value
+            ):
                 self.set_nested_defaults(value, f"{prefix}{name}.")
             else:
                 self.set_defaults({prefix + name: value})
@@ -84,8 +92,14 @@ class SentenceParser(ArgumentParser):
     def format_help(self, formatter: Any = None) -> str:
         """The help of every setting; where a class is wanted, with the names that are known."""
         for action in self._actions:
-            bases = [base for base in _class_types(getattr(action, "_typehint", None)) if base.__module__ != "typing"]
-            names = ", ".join(sorted(cls.__name__ for base in bases for cls in _known_subclasses(base)))
+            bases = [
+                base
+                for base in _class_types(getattr(action, "_typehint", None))
+                if base.__module__ != "typing"
+            ]
+            names = ", ".join(
+                sorted(cls.__name__ for base in bases for cls in _known_subclasses(base))
+            )
             if names and names not in (action.help or ""):
                 action.help = f"{action.help} Known: {names}; or the import path of another."
         return super().format_help(formatter)
@@ -97,10 +111,14 @@ class SentenceParser(ArgumentParser):
         """One sentence for what jsonargparse has to say."""
         if match := re.search(r"unrecognized arguments: ([^\s=]+)", message):
             return f"'{match[1]}' is no setting{nearest(match[1], self._options())}."
-        if match := re.search(r"^(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", message):
+        if match := re.search(
+            r"^(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", message
+        ):
             name = ".".join(filter(None, match.groups()))
             return f"'{name}' is no setting{nearest(name, [option.removeprefix('--') for option in self._options()])}."
-        if match := re.search(r"^argument (?:--)?([\w.]+): invalid choice: '?(.*?)'? \(choose from (.*)\)$", message):
+        if match := re.search(
+            r"^argument (?:--)?([\w.]+): invalid choice: '?(.*?)'? \(choose from (.*)\)$", message
+        ):
             choices = [choice.strip(" '") for choice in match[3].split(",")]
             return f"'{match[1]}' accepts {' or '.join(choices)}, got {match[2]}{nearest(match[2], choices)}."
         if match := re.search(r'^Parser key "([\w.]+)": (.*)$', message):
@@ -109,20 +127,30 @@ class SentenceParser(ArgumentParser):
 
     def _explain_value(self, key: str, reason: str) -> str:
         if match := re.search(
-            r"'([\w.]+)' ((?:accepts|is no setting|must be)\b.*?)(?: Got value: Namespace.*)?$", reason
+            r"'([\w.]+)' ((?:accepts|is no setting|must be)\b.*?)(?: Got value: Namespace.*)?$",
+            reason,
         ):
             return f"'{key}.{match[1]}' {match[2]}"  # an argument of the class, already explained
-        hint = next((getattr(action, "_typehint", None) for action in self._actions if action.dest == key), None)
-        known = {cls.__name__: cls for base in _class_types(hint) for cls in _known_subclasses(base)}
+        hint = next(
+            (getattr(action, "_typehint", None) for action in self._actions if action.dest == key),
+            None,
+        )
+        known = {
+            cls.__name__: cls for base in _class_types(hint) for cls in _known_subclasses(base)
+        }
         if match := re.search(r"Option '(\w+)' is not accepted", reason):
-            parameters = [name for cls in known.values() for name in inspect.signature(cls).parameters]
+            parameters = [
+                name for cls in known.values() for name in inspect.signature(cls).parameters
+            ]
             return f"'{key}.{match[1]}' is no setting{nearest(match[1], parameters)}."
         received = re.split(r"[Vv]alue: |string: ", reason)[-1]
         if known and (" class" in reason or "import path" in reason):
             return f"'{key}' accepts {_accepted(hint, sorted(known))}, got {received}{nearest(received, known)}."
         types = re.findall(r"Expected .*?<class '([\w.]+)'>", reason)
         literals = _literals(hint)
-        types = [name for name in types if not literals or name != "str"]  # of the listed values themselves
+        types = [
+            name for name in types if not literals or name != "str"
+        ]  # of the listed values themselves
         accepted = " or ".join(dict.fromkeys([*literals, *types])).replace("NoneType", "null")
         if not accepted:
             return f"'{key}' must be valid: {reason}"
@@ -133,27 +161,39 @@ class SentenceParser(ArgumentParser):
 
 
 def run_parser(description: str | None) -> SentenceParser:
-    """A parser for a script that reads a run: its folder, which weights, the random stream, and whom to trust."""
+    """A parser for a script that reads a run: its folder, which weights, the random stream, and
+    whom to trust.
+    """
     parser = SentenceParser(description=description)
     parser.add_argument("run", type=str, help="the run folder")
-    parser.add_argument("--weights", type=Literal["best", "last"], default="best", help="which weights of the run")
+    parser.add_argument(
+        "--weights", type=Literal["best", "last"], default="best", help="which weights of the run"
+    )
     parser.add_argument("--seed", type=int, default=0, help="names the random stream")
-    parser.add_argument("--allow", nargs="*", default=[], help="packages of your own whose classes the run may name")
+    parser.add_argument(
+        "--allow", nargs="*", default=[], help="packages of your own whose classes the run may name"
+    )
     return parser
 
 
 @contextmanager
 def _own_words() -> Iterator[None]:
-    """jsonargparse warns in many lines of what it is going to refuse; here it is refused already, in one sentence."""
+    """jsonargparse warns in many lines of what it is going to refuse; here it is refused already,
+    in one sentence.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Run a script; a user's mistake ends it with one sentence on standard error, and warnings are sentences too."""
+    """Run a script; a user's mistake ends it with one sentence on standard error, and warnings are
+    sentences too.
+    """
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: print(f"warning: {one_line(message)}", file=sys.stderr)
+        warnings.showwarning = lambda message, *_: print(
+            f"warning: {one_line(message)}", file=sys.stderr
+        )
         try:
             sys.exit(main() or 0)
         except (ValueError, OSError) as error:
@@ -173,7 +213,11 @@ def _class_types(annotation: Any) -> Iterator[type]:
     for argument in arguments or (annotation,):
         if argument is not annotation and getattr(argument, "_is_protocol", False):  # or null
             yield from _class_types(argument)
-        elif inspect.isclass(argument) and argument is not type(None) and argument.__module__ != "builtins":
+        elif (
+            inspect.isclass(argument)
+            and argument is not type(None)
+            and argument.__module__ != "builtins"
+        ):
             yield argument
         elif get_args(argument):
             yield from _class_types(argument)
@@ -194,10 +238,18 @@ def _accepted(hint: Any, names: list[str]) -> str:
 
 
 def _known_subclasses(base: type) -> list[type]:
-    """The final classes to name for a base: torch's own modules are too many, the package's networks will do."""
-    packages = ("pyro_vae.parts.networks",) if base is nn.Module else (base.__module__.split(".")[0] + ".", "pyro_vae.")
+    """The final classes to name for a base: torch's own modules are too many, the package's
+    networks will do.
+    """
+    packages = (
+        ("pyro_vae.parts.networks",)
+        if base is nn.Module
+        else (base.__module__.split(".")[0] + ".", "pyro_vae.")
+    )
     found = (
-        cls for cls in _subclasses(base) if cls.__module__.startswith(packages) and not cls.__name__.startswith("_")
+        cls
+        for cls in _subclasses(base)
+        if cls.__module__.startswith(packages) and not cls.__name__.startswith("_")
     )
     return [cls for cls in found if not inspect.isabstract(cls)]
 

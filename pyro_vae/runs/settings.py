@@ -1,4 +1,6 @@
-"""Settings: one typed tree that YAML files and command lines fill in, and the VAE that it describes."""
+"""Settings: one typed tree that YAML files and command lines fill in, and the VAE that it
+describes.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -96,10 +98,11 @@ class DataSettings:
     Arguments:
         source: where they come from, a Source class.
         transform: what makes x from the stored levels, binarisation included, a Transform class.
-        validation_fraction: the share of the training rows that is set apart, to stop early and to choose by.
+        validation_fraction: the share of the training rows that is set apart, to stop early and to
+            choose by.
         seed: the draw of those rows.
-        max_level: the highest level there can be, such as 255 for 8-bit levels that are stored as real
-            numbers; what the source says when null.
+        max_level: the highest level there can be, such as 255 for 8-bit levels that are stored as
+            real numbers; what the source says when null.
     """
 
     source: sources.Source
@@ -110,7 +113,9 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.validation_fraction < 1:
-            raise ValueError(f"'validation_fraction' must lie in [0, 1), got {self.validation_fraction}.")
+            raise ValueError(
+                f"'validation_fraction' must lie in [0, 1), got {self.validation_fraction}."
+            )
         whole(self.seed, "seed", least=0)
         if self.max_level is not None:
             check_max_level(self.max_level)
@@ -159,10 +164,13 @@ def build_vae(model: ModelSettings, x_shape: Shape) -> VAE:
     latent_dim = model.latent_dim
     prior = model.prior(latent_dim=latent_dim)
     likelihood = model.likelihood(
-        network=lambda out_shape: model.decoder(in_shape=(latent_dim,), out_shape=out_shape), x_shape=x_shape
+        network=lambda out_shape: model.decoder(in_shape=(latent_dim,), out_shape=out_shape),
+        x_shape=x_shape,
     )
     posterior = model.posterior(
-        network=lambda out_shape: _encoder(model, likelihood, out_shape), x_shape=x_shape, latent_dim=latent_dim
+        network=lambda out_shape: _encoder(model, likelihood, out_shape),
+        x_shape=x_shape,
+        latent_dim=latent_dim,
     )
     return VAE(prior, likelihood, posterior, missing=model.missing)
 
@@ -177,7 +185,9 @@ def _encoder(model: ModelSettings, likelihood: Likelihood, out_shape: torch.Size
         return WithMask(network, x_shape)
 
     sees = model.encoder_sees or likelihood.encoder_input or Standardized
-    encoder = sees(network=with_mask if model.encoder_sees_mask else network, x_shape=likelihood.x_shape)
+    encoder = sees(
+        network=with_mask if model.encoder_sees_mask else network, x_shape=likelihood.x_shape
+    )
     # x as it is needs no module in front: the weights keep the names that they have always had.
     return encoder.network if isinstance(encoder, AsIs) else encoder
 
@@ -222,9 +232,13 @@ def check_settings(settings: Settings) -> None:
 def device(name: str) -> torch.device:
     """The device of this name; auto is cuda where there is one."""
     try:
-        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        return torch.device(
+            ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+        )
     except RuntimeError as error:
-        raise ValueError(f"'device' must be auto, or a device of torch's such as cpu or cuda, got {name}.") from error
+        raise ValueError(
+            f"'device' must be auto, or a device of torch's such as cpu or cuda, got {name}."
+        ) from error
 
 
 def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> VAE:
@@ -238,12 +252,15 @@ def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> V
         allow: further packages whose classes the settings may name.
 
     Raises:
-        ValueError: a file is missing, damaged, of a newer format, or names a class that is not allowed.
+        ValueError: a file is missing, damaged, of a newer format, or names a class that is not
+            allowed.
     """
     folder = RunFolder(run)
     settings = load_settings(run, allow)
     x_shape = folder.info().x_shape
-    with stream(0):  # fresh weights are drawn and then replaced: the caller's random state has no part in it
+    with stream(
+        0
+    ):  # fresh weights are drawn and then replaced: the caller's random state has no part in it
         vae = build_vae(settings.vae, x_shape)
     try:
         vae.load_state_dict(folder.weights(weights))
@@ -294,7 +311,9 @@ def rows_like(run: str | Path, data: str | Path | Data, allow: Sequence[str] = (
     settings = load_settings(run, allow)
     rows = _as_stored(data, settings.data.source.channels_last)
     if not isinstance(rows.transform, transforms.Identity):
-        raise ValueError(f"'data' must hold levels as they are stored, got rows with the transform {rows.transform!r}.")
+        raise ValueError(
+            f"'data' must hold levels as they are stored, got rows with the transform {rows.transform!r}."
+        )
     levels = replace(rows, max_level=_max_level(RunFolder(run), settings.data))
     return sources.transformed(levels, settings.data.transform, 2)
 
@@ -325,12 +344,18 @@ def read_preset(preset: str, allow: Sequence[str] = ()) -> tuple[dict[str, Any],
     Raises:
         ValueError: no such preset and no such file.
     """
-    names = sorted(file.name.removesuffix(".yaml") for file in _PRESETS.iterdir() if file.name.endswith(".yaml"))
+    names = sorted(
+        file.name.removesuffix(".yaml")
+        for file in _PRESETS.iterdir()
+        if file.name.endswith(".yaml")
+    )
     if preset in names:
         return _read_own(preset), []
     if not Path(preset).is_file():
         known = ", ".join(names)
-        raise ValueError(f"'preset' must be one of {known}, or a YAML file, got {preset}{nearest(preset, names)}.")
+        raise ValueError(
+            f"'preset' must be one of {known}, or a YAML file, got {preset}{nearest(preset, names)}."
+        )
     stored = settings_of_run(preset, allow)
     if stored is not None:
         return stored, []
@@ -349,7 +374,8 @@ def settings_parser(
     """Return a parser for `Settings`; its option `--config` reads YAML.
 
     Arguments:
-        defaults: the settings where nothing else is said, as `read_preset` gives them; none by default.
+        defaults: the settings where nothing else is said, as `read_preset` gives them; none by
+            default.
         allow: packages of the user's own that the settings of a run may name.
     """
     from pyro_vae.runs.parser import SentenceParser
@@ -357,7 +383,9 @@ def settings_parser(
     parser = SentenceParser()
     parser.allow = allow
     parser.add_argument(
-        "--config", action="config", help="a YAML file, or YAML itself, with some or all of the settings"
+        "--config",
+        action="config",
+        help="a YAML file, or YAML itself, with some or all of the settings",
     )
     parser.add_class_arguments(Settings)
     parser.start_new_classes_afresh()

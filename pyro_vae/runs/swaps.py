@@ -1,4 +1,6 @@
-"""Classes that are swapped on a command line or in a file of settings: each starts from its own defaults."""
+"""Classes that are swapped on a command line or in a file of settings: each starts from its own
+defaults.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +14,8 @@ from jsonargparse._typehints import ActionTypeHint
 
 from pyro_vae.runs.formats import with_public_paths
 
-# The place of a setting in the tree, without the levels that stand between a class and its arguments.
+# The place of a setting in the tree, without the levels that stand between a class and its
+# arguments.
 Place: TypeAlias = tuple[str, ...]
 _LEVELS = ("class_path", "init_args", "dict_kwargs")
 
@@ -62,13 +65,16 @@ def record(parser: ArgumentParser, said: list[Said]) -> None:
 
 
 def apply(parser: ArgumentParser, said: Sequence[Said], namespace: Namespace) -> list[Swap]:
-    """Lay options over a namespace of defaults, so that a class that is swapped keeps nothing of the old one.
+    """Lay options over a namespace of defaults, so that a class that is swapped keeps nothing of
+    the old one.
 
-    What is said of a setting before its class is named holds for the class named next; what is said after a class was
-    named goes when another is named. Naming the same class again keeps its arguments.
+    What is said of a setting before its class is named holds for the class named next; what is said
+    after a class was named goes when another is named. Naming the same class again keeps its
+    arguments.
 
     Arguments:
-        parser: what has read the options; its defaults tell which arguments of a default's class were said.
+        parser: what has read the options; its defaults tell which arguments of a default's class
+            were said.
         said: the options in their order.
         namespace: the defaults as the parser completes them; changed in place.
 
@@ -104,15 +110,20 @@ def _recorded(kind: Any) -> Any:
             call = super().__call__
             if kind is _ActionConfigLoad:  # the file of a group, which the parser reads by itself
                 value = with_public_paths(_contents(value))
-            tree, place = _loaded(value, kind), _place(option.lstrip("-").rstrip("+"))
+            tree = _loaded(value, kind)
+            place = _place(option.lstrip("-").rstrip("+"))
             places = dict(_places(tree, () if issubclass(kind, ActionConfigFile) else place))
             classes = frozenset(place for place, is_name in places.items() if is_name)
-            self.said.append(Said(lambda target: call(parser, target, value, option), frozenset(places), classes))
+            self.said.append(
+                Said(lambda target: call(parser, target, value, option), frozenset(places), classes)
+            )
 
     return Recorded
 
 
-_RECORDED: dict[type, Any] = {kind: _recorded(kind) for kind in (ActionTypeHint, ActionConfigFile, _ActionConfigLoad)}
+_RECORDED: dict[type, Any] = {
+    kind: _recorded(kind) for kind in (ActionTypeHint, ActionConfigFile, _ActionConfigLoad)
+}
 
 
 def _loaded(value: str, kind: type) -> Any:
@@ -171,18 +182,33 @@ def _said_part(tree: Any, said: Any) -> Any:
     if not isinstance(tree, Namespace):
         return tree
     known = {"class_path": said} if isinstance(said, str) else _branches(said)
-    return Namespace(**{name: _said_part(value, known[name]) for name, value in vars(tree).items() if name in known})
+    return Namespace(
+        **{
+            name: _said_part(value, known[name])
+            for name, value in vars(tree).items()
+            if name in known
+        }
+    )
 
 
 def _swaps(old: Any, new: Any, place: Place = ()) -> Iterator[tuple[Swap, dict[str, Any]]]:
-    """The classes that are others in a new tree than in the old one, each with its branch of the old tree."""
+    """The classes that are others in a new tree than in the old one, each with its branch of the
+    old tree.
+    """
     if isinstance(old, list) and isinstance(new, list):
         for before, after in zip(old, new, strict=False):
             yield from _swaps(before, after, place)
     before, after = _branches(old), _branches(new)
-    if "class_path" in before and "class_path" in after and not _is_same(before["class_path"], after["class_path"]):
+    if (
+        "class_path" in before
+        and "class_path" in after
+        and not _is_same(before["class_path"], after["class_path"])
+    ):
         dropped = _branches(before.get("init_args")) | _branches(before.get("dict_kwargs"))
-        yield Swap(".".join(place), after["class_path"], before["class_path"], dict(dropped)), before
+        yield (
+            Swap(".".join(place), after["class_path"], before["class_path"], dict(dropped)),
+            before,
+        )
         return
     for name in before:
         if name in after:

@@ -10,14 +10,15 @@ from pyro_vae.evaluation.vae_rows import VAERows
 from pyro_vae.inference.divergences import monte_carlo_sites
 from pyro_vae.vae import VAE
 
-# Beyond such numbers a network with weights of the usual start gives a scale whose exponential is out of all proportion.
+# Beyond such numbers a network with weights of the usual start gives a scale whose exponential is
+# out of all proportion.
 _LARGE = 300.0
 
 
 @torch.no_grad()
 def advice(rows: VAERows, batch: Batch, objective: ELBO) -> list[str]:
-    """Sentences on a KL that is not taken in closed form as asked, on whole numbers that are scored by a density, and on an
-    encoder that sees large numbers.
+    """Sentences on a KL that is not taken in closed form as asked, on whole numbers that are scored
+    by a density, and on an encoder that sees large numbers.
 
     Arguments:
         rows: all rows to train on, with their VAE.

@@ -30,7 +30,8 @@ from pyro_vae.training.resuming import asked_for, changes, go_on, step_scheduler
 from pyro_vae.training.settings import Change, Training
 from pyro_vae.vae import VAE
 
-# Losses are read from the device this many steps at a time: a read waits for all work that is under way.
+# Losses are read from the device this many steps at a time: a read waits for all work that is under
+# way.
 _READ_EVERY = 50
 
 
@@ -52,27 +53,32 @@ def fit(
 ) -> Fit:
     """Train a VAE in place; at the end it has the weights that were reached.
 
-    The caller's random state, Pyro's param store and its validation flags stay as they are. Interrupted with Ctrl-C, it
-    returns what was reached. The same seed gives the same losses, and a resumed run those of an uninterrupted one.
+    The caller's random state, Pyro's param store and its validation flags stay as they are.
+    Interrupted with Ctrl-C, it returns what was reached. The same seed gives the same losses, and a
+    resumed run those of an uninterrupted one.
 
     Arguments:
         vae: the VAE; trained on the device where its parameters are.
-        data: the rows to train on, `(N, *x_shape)`; for a conditional VAE a pair (x, y), or rows with labels.
+        data: the rows to train on, `(N, *x_shape)`; for a conditional VAE a pair (x, y), or rows
+            with labels.
         training: how to train; by default as `Training()` says.
         validation: rows for early stopping and for the choice of the best weights.
         test: rows whose −ELBO goes into the history, and decides nothing.
-        resume: what an earlier `fit` returned, to go on from; it stays as it is. What `training` asks for as before goes
-            on as if the run had never stopped. A change of the optimiser's settings, the scheduler, the KL schedule, the
-            clipping or the patience holds from the next epoch on, and `Fit.changes` notes it. A learning rate is the one
-            at the start of the schedule: asked for 5e-4 in place of 1e-3, a rate that has decayed to 2e-4 becomes 1e-4.
-            A scheduler that is new or has other settings starts at the next epoch, at the learning rate asked for.
+        resume: what an earlier `fit` returned, to go on from; it stays as it is. What `training`
+            asks for as before goes on as if the run had never stopped. A change of the optimiser's
+            settings, the scheduler, the KL schedule, the clipping or the patience holds from the
+            next epoch on, and `Fit.changes` notes it. A learning rate is the one at the start of
+            the schedule: asked for 5e-4 in place of 1e-3, a rate that has decayed to 2e-4 becomes
+            1e-4. A scheduler that is new or has other settings starts at the next epoch, at the
+            learning rate asked for.
         on_epoch: called before the first and after each epoch, for instance to save a checkpoint.
-        on_step: called after each step with the number of steps taken since training began, for instance `Snapshots`.
+        on_step: called after each step with the number of steps taken since training began, for
+            instance `Snapshots`.
         progress: show a progress bar.
 
     Raises:
-        ValueError: unusable data or settings, before any work is done; a resumed run with another class of optimiser,
-            another objective, other batches or another seed.
+        ValueError: unusable data or settings, before any work is done; a resumed run with another
+            class of optimiser, another objective, other batches or another seed.
         NonFiniteLossError: the loss became NaN or infinite.
     """
     run = _Run(
@@ -83,7 +89,9 @@ def fit(
         resume=resume,
     )
     run.on_step = on_step
-    report = (lambda reached: None) if on_epoch is None else (lambda reached: on_epoch(reached.copy()))
+    report = (
+        (lambda reached: None) if on_epoch is None else (lambda reached: on_epoch(reached.copy()))
+    )
     try:
         with modes_restored(vae), run.progress_bar(progress) as bar:
             if not vae.training:
@@ -164,17 +172,24 @@ class _Run:
 
     def goes_on(self) -> bool:
         """Whether there is another epoch to run: neither all are done nor patience has run out."""
-        history, patience = self.reached.history, self.training.patience
+        history = self.reached.history
+        patience = self.training.patience
         has_patience = patience is None or len(history) - _best_epoch(history) < patience
         return has_patience and not self.is_complete()
 
     def progress_bar(self, is_shown: bool) -> tqdm:
         """One bar over the rows of all epochs; it starts where a resumed run goes on."""
         size = self.training.batches.num_dealt(len(self.train))
-        total, initial = size * self.training.epochs, size * len(self.reached.history)
+        total = size * self.training.epochs
+        initial = size * len(self.reached.history)
         seconds = 0.5 if sys.stderr.isatty() else 30.0  # a log file keeps every line
         return tqdm(
-            total=total, initial=initial, unit=" rows", unit_scale=True, disable=not is_shown, mininterval=seconds
+            total=total,
+            initial=initial,
+            unit=" rows",
+            unit_scale=True,
+            disable=not is_shown,
+            mininterval=seconds,
         )
 
     def epoch(self, bar: tqdm) -> None:
@@ -183,7 +198,9 @@ class _Run:
         number = len(self.reached.history) + 1
         learning_rate = self.optimizer.param_groups[0]["lr"]
         with stream(self.training.seed, number, device=self.like.device), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Encountered ")  # Pyro's word on NaN, which is raised here
+            warnings.filterwarnings(
+                "ignore", message="Encountered "
+            )  # Pyro's word on NaN, which is raised here
             train_loss, value = self._train(number, bar)
         validation_loss, test_loss = (
             None if part is None else self._finite(negative_elbo(self.vae, part), number)
@@ -196,29 +213,41 @@ class _Run:
 
     def _train(self, number: int, bar: tqdm) -> tuple[float, float]:
         """The mean loss of the epoch's rows, and the scheduled number of its last batch."""
-        batches, size = self.training.batches, len(self.train)
+        batches = self.training.batches
+        size = len(self.train)
         num_batches = batches.num_batches(size)
         unread: list[Tensor] = []
-        loss_sum, rows_seen, value = 0.0, 0, 1.0
+        loss_sum = 0.0
+        rows_seen = 0
+        value = 1.0
         for step, index in enumerate(self._indices(), start=1):
             value = self.training.kl_schedule(number - 1 + (step - 1) / num_batches)
             unread.append(self._step(index, value))
             if self.on_step is not None:
-                with stream(self.training.seed, number, step, device=self.like.device):  # what it draws is its own
+                with stream(
+                    self.training.seed, number, step, device=self.like.device
+                ):  # what it draws is its own
                     self.on_step((number - 1) * num_batches + step)
             rows_seen += len(index)
             bar.update(len(index))
             if len(unread) == _READ_EVERY or step == num_batches:
                 loss_sum += self._read(unread, number, step)
                 unread.clear()
-                postfix = {"epoch": f"{number}/{self.training.epochs}", "loss": f"{loss_sum / rows_seen:.2f}"}
+                postfix = {
+                    "epoch": f"{number}/{self.training.epochs}",
+                    "loss": f"{loss_sum / rows_seen:.2f}",
+                }
                 bar.set_postfix(postfix, refresh=False)
         return loss_sum / rows_seen, value
 
     def _indices(self) -> Iterable[Tensor]:
         """The row numbers of each batch, on the device of the rows: they go there once an epoch."""
         indices = list(self.training.batches.indices(len(self.train)))
-        return torch.cat(indices).to(self.train.rows.levels.device).split([len(index) for index in indices])
+        return (
+            torch.cat(indices)
+            .to(self.train.rows.levels.device)
+            .split([len(index) for index in indices])
+        )
 
     def _scheduled(self, value: float) -> dict[str, Tensor]:
         """The scheduled number as the objective takes it.
@@ -236,7 +265,8 @@ class _Run:
         scheduled = self._scheduled(value)
         self.optimizer.zero_grad()
         try:
-            # Validation costs a tenth of a step or more: the first one tells, and shows SVI what to check from then on.
+            # Validation costs a tenth of a step or more: the first one tells, and shows SVI what to
+            # check from then on.
             with pyro.validation_enabled(not self.is_validated):
                 loss = self.svi.backward(levels, *y, **scheduled)
         except UnsoundStepError as error:
@@ -248,18 +278,24 @@ class _Run:
         return loss
 
     def _read(self, losses: list[Tensor], number: int, step: int) -> float:
-        """The sum of losses; at a step that was not sound, or with weights that overflow at last, the run ends here."""
+        """The sum of losses; at a step that was not sound, or with weights that overflow at last,
+        the run ends here.
+        """
         try:
             self.svi.check()
         except UnsoundStepError as error:
             raise self._unsound(error) from None
         is_last = step == self.training.batches.num_batches(len(self.train))
-        if is_last and not all(bool(torch.isfinite(parameter).all()) for parameter in self.vae.parameters()):
+        if is_last and not all(
+            bool(torch.isfinite(parameter).all()) for parameter in self.vae.parameters()
+        ):
             raise self._non_finite(number, f"at step {step}")
         return torch.stack(losses).double().sum().item()
 
     def _unsound(self, error: UnsoundStepError) -> NonFiniteLossError:
-        """The same error in terms of epochs: all steps of an epoch are read before the next one begins."""
+        """The same error in terms of epochs: all steps of an epoch are read before the next one
+        begins.
+        """
         step = (error.step - 1) % self.training.batches.num_batches(len(self.train)) + 1
         return self._non_finite(len(self.reached.history) + 1, f"at step {step}", error)
 
@@ -269,7 +305,9 @@ class _Run:
             return loss
         raise self._non_finite(number, "on validation or test rows")
 
-    def _non_finite(self, number: int, place: str, error: UnsoundStepError | None = None) -> NonFiniteLossError:
+    def _non_finite(
+        self, number: int, place: str, error: UnsoundStepError | None = None
+    ) -> NonFiniteLossError:
         self.vae.load_state_dict(self.reached.weights)
         what = "The loss became NaN or infinite" if error is None else error.what
         is_outside = error is not None and error.is_outside
@@ -311,7 +349,9 @@ class _Run:
             go_on(self.optimizer, self.scheduler, fit, changed)
         except (KeyError, RuntimeError, ValueError) as error:
             self.vae.load_state_dict(start)
-            raise ValueError(f"'resume' must come from a run of this VAE: {one_line(error)}") from error
+            raise ValueError(
+                f"'resume' must come from a run of this VAE: {one_line(error)}"
+            ) from error
         self.changes = (*fit.changes, *changed)
         now = self._snapshot(fit.history, fit.best_weights)
         return fit.copy()._replace(
@@ -319,9 +359,12 @@ class _Run:
         )
 
     def _check(self) -> None:
-        training, num_rows = self.training, len(self.train)
+        training = self.training
+        num_rows = len(self.train)
         if training.patience is not None and self.validation is None:
-            raise ValueError(f"'patience' needs validation rows, got {training.patience} without any.")
+            raise ValueError(
+                f"'patience' needs validation rows, got {training.patience} without any."
+            )
         if not any(parameter.requires_grad for parameter in self.vae.parameters()):
             raise ValueError("'vae' must have parameters to train, got only frozen ones.")
         if num_rows < training.batches.size:
@@ -335,13 +378,19 @@ class _Run:
 
 
 def _placed(rows: Rows, device: torch.device) -> Rows:
-    """The rows on the device, where half of its free memory holds them; else where they are, to be moved batch by batch."""
+    """The rows on the device, where half of its free memory holds them; else where they are, to be
+    moved batch by batch.
+    """
     if device.type == "cuda" and rows.levels.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
         return rows
     return rows.to(device)
 
 
 def _best_epoch(history: list[Epoch]) -> int:
-    """The number of the epoch with the lowest validation loss; the last one without validation rows, and 0 before any."""
-    validated = [(row.validation_loss, row.epoch) for row in history if row.validation_loss is not None]
+    """The number of the epoch with the lowest validation loss; the last one without validation
+    rows, and 0 before any.
+    """
+    validated = [
+        (row.validation_loss, row.epoch) for row in history if row.validation_loss is not None
+    ]
     return min(validated)[1] if validated else len(history)

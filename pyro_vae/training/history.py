@@ -9,7 +9,8 @@ from pyro_vae.training.settings import Change
 
 
 class Epoch(NamedTuple):
-    """One row of the history; the losses are in nats per row, and None where nothing was there to measure them on.
+    """One row of the history; the losses are in nats per row, and None where nothing was there to
+    measure them on.
 
     Arguments:
         epoch: its number, from 1.
@@ -32,18 +33,22 @@ class Epoch(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """Where training has got to; handed to `on_epoch` after each epoch, returned at the end, and enough to resume from.
+    """Where training has got to; handed to `on_epoch` after each epoch, returned at the end, and
+    enough to resume from.
 
     Arguments:
         history: the epochs so far.
         weights: the VAE's state dict after the last whole epoch.
-        best_weights: the state dict of the epoch with the best validation ELBO; that of `weights` without validation rows.
+        best_weights: the state dict of the epoch with the best validation ELBO; that of `weights`
+            without validation rows.
         optimizer: the optimiser's state dict.
         scheduler: the scheduler's state dict, or None.
         outcome: "finished", "stopped early" or "interrupted"; "running" between epochs.
-        how: how the last step was run: "plain", "traced" or "compiled", with the reason where it is not as asked.
-        asked: the settings that the run was asked for last, in plain numbers and names: an optimiser's before a scheduler
-            changed them. None in a run that was saved before they were kept.
+        how: how the last step was run: "plain", "traced" or "compiled", with the reason where it is
+            not as asked.
+        asked: the settings that the run was asked for last, in plain numbers and names: an
+            optimiser's before a scheduler changed them. None in a run that was saved before they
+            were kept.
         changes: the settings that changed when the run was resumed.
     """
 

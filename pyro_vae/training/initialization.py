@@ -16,9 +16,9 @@ from pyro_vae.vae import VAE
 def initialize(vae: VAE, data: Data) -> None:
     """Start what depends on the units of x from the training rows, before a VAE is trained.
 
-    These are the scale of the likelihood (or its dispersion), where it is learned, with the location and the unit that its
-    network's numbers are in, and the constants of what the encoder sees, such as those of `Standardized`. The caller's
-    random state stays as it is.
+    These are the scale of the likelihood (or its dispersion), where it is learned, with the
+    location and the unit that its network's numbers are in, and the constants of what the encoder
+    sees, such as those of `Standardized`. The caller's random state stays as it is.
 
     Arguments:
         vae: the VAE.
@@ -37,7 +37,9 @@ def initialize(vae: VAE, data: Data) -> None:
     """
     rows = as_rows(data, vae.context_dim, vae.missing)
     if rows.x_shape != vae.x_shape:
-        raise ValueError(f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}.")
+        raise ValueError(
+            f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}."
+        )
     like = tensor_like(vae)
     vae.likelihood.initialize(rows.mean().to(like), rows.std().to(like))
     vae.posterior.initialize(_Blocks(rows, like.dtype, like.device))

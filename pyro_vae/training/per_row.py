@@ -33,11 +33,15 @@ class PerRow(WrappedELBO):
         tensor(True)
     """
 
-    def __init__(self, objective: ELBO, transform: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(
+        self, objective: ELBO, transform: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         super().__init__(objective, calls=() if transform is None else (transform,))
         self.transform = transform
 
-    def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
+    def differentiable_loss(
+        self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
+    ) -> Tensor:
         """The loss in nats, summed over rows; its gradient is that of the mean over rows."""
         x, *others = self._with_x(args)
         loss = self.objective.differentiable_loss(model, guide, x, *others, **kwargs)
@@ -45,7 +49,9 @@ class PerRow(WrappedELBO):
             loss.register_hook(lambda gradient: gradient / len(x))
         return loss
 
-    def loss_and_surrogate(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def loss_and_surrogate(
+        self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         x, *others = self._with_x(args)
         loss, surrogate = loss_and_surrogate(self.objective, model, guide, x, *others, **kwargs)
         return loss, surrogate / len(x)
@@ -68,7 +74,9 @@ class PerRow(WrappedELBO):
                 parameter.grad = parameter.grad / len(x)
         return loss
 
-    def _guess_max_plate_nesting(self, model: Callable, guide: Callable, args: Any, kwargs: Any) -> None:
+    def _guess_max_plate_nesting(
+        self, model: Callable, guide: Callable, args: Any, kwargs: Any
+    ) -> None:
         self.objective._guess_max_plate_nesting(model, guide, self._with_x(args), kwargs)
 
     def _with_x(self, args: tuple[Any, ...]) -> tuple[Any, ...]:

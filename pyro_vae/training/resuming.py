@@ -1,4 +1,6 @@
-"""Going on with a training run: what was asked at its start, what is asked now, and what that changes."""
+"""Going on with a training run: what was asked at its start, what is asked now, and what that
+changes.
+"""
 
 import copy
 import inspect
@@ -13,7 +15,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from pyro_vae.training.history import Epoch, Fit
 from pyro_vae.training.settings import Change, Training
 
-# Part of what a run is: the moments of its optimiser, what its losses are of, and the draws and steps of an epoch.
+# Part of what a run is: the moments of its optimiser, what its losses are of, and the draws and
+# steps of an epoch.
 _FIXED = ("optimizer", "objective", "batches", "seed")
 # Pyro writes its guess there.
 _GUESSED = "max_plate_nesting"
@@ -60,25 +63,37 @@ def changes(fit: Fit, asked: dict[str, Any], scheduler: LRScheduler | None) -> l
     return [Change(epoch, name, _text(before[name]), _text(asked[name])) for name in differing]
 
 
-def go_on(optimizer: Optimizer, scheduler: LRScheduler | None, fit: Fit, changed: list[Change]) -> None:
+def go_on(
+    optimizer: Optimizer, scheduler: LRScheduler | None, fit: Fit, changed: list[Change]
+) -> None:
     """Bring a fresh optimiser and scheduler to where a run has got to; the Fit stays as it is.
 
-    Where nothing has changed that concerns them, both get their states back. Else the optimiser keeps the settings that
-    are asked for now, and the scheduler goes through the epochs of the run again: the learning rate is what it would be
-    now, had it started as asked now. A scheduler that is new or has changed starts at the next epoch.
+    Where nothing has changed that concerns them, both get their states back. Else the optimiser
+    keeps the settings that are asked for now, and the scheduler goes through the epochs of the run
+    again: the learning rate is what it would be now, had it started as asked now. A scheduler that
+    is new or has changed starts at the next epoch.
     """
     state = copy.deepcopy(fit.optimizer)  # torch keeps the tensors that it is given
-    if not any(change.setting == "scheduler" or change.setting.startswith("optimizer.") for change in changed):
+    if not any(
+        change.setting == "scheduler" or change.setting.startswith("optimizer.")
+        for change in changed
+    ):
         optimizer.load_state_dict(state)
         if scheduler is not None:
             scheduler.load_state_dict(copy.deepcopy(fit.scheduler or {}))
         return
-    begun = max([change.epoch for change in [*fit.changes, *changed] if change.setting == "scheduler"], default=1)
+    begun = max(
+        [change.epoch for change in [*fit.changes, *changed] if change.setting == "scheduler"],
+        default=1,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch misses the steps of the optimiser
         for row in fit.history[begun - 1 :]:
             step_scheduler(scheduler, row)
-    settings = [{name: group[name] for name in group if name != "params"} for group in optimizer.param_groups]
+    settings = [
+        {name: group[name] for name in group if name != "params"}
+        for group in optimizer.param_groups
+    ]
     optimizer.load_state_dict(state)
     for group, now in zip(optimizer.param_groups, settings, strict=True):
         parameters = group["params"]
@@ -87,7 +102,9 @@ def go_on(optimizer: Optimizer, scheduler: LRScheduler | None, fit: Fit, changed
 
 
 def step_scheduler(scheduler: LRScheduler | None, row: Epoch) -> None:
-    """Step a scheduler at the end of an epoch; one that watches a loss gets that of validation rows, where there are any."""
+    """Step a scheduler at the end of an epoch; one that watches a loss gets that of validation
+    rows, where there are any.
+    """
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.step(row.train_loss if row.validation_loss is None else row.validation_loss)
     elif scheduler is not None:
@@ -98,11 +115,15 @@ def _settings(groups: list[dict[str, Any]]) -> dict[str, Any]:
     """The settings of an optimiser by name; in a list where it has several groups of parameters."""
     names = [name for name in groups[0] if name not in ("params", "initial_lr")]
     values = {name: [_plain(group.get(name)) for group in groups] for name in names}
-    return {f"optimizer.{name}": each if len(each) > 1 else each[0] for name, each in values.items()}
+    return {
+        f"optimizer.{name}": each if len(each) > 1 else each[0] for name, each in values.items()
+    }
 
 
 def _scheduler(training: Training, optimizer: Optimizer) -> dict[str, Any] | None:
-    """A scheduler by its class and its state at the start, for a learning rate of 1; the optimiser stays as it is."""
+    """A scheduler by its class and its state at the start, for a learning rate of 1; the optimiser
+    stays as it is.
+    """
     if training.scheduler is None:
         return None
     asked = [dict(group) for group in optimizer.param_groups]
@@ -125,14 +146,22 @@ def _shown(fit: Fit, asked: dict[str, Any], scheduler: LRScheduler | None) -> di
         return shown | {"scheduler": None if fit.scheduler is None else "another"}
     if set(fit.scheduler) != set(scheduler.state_dict()):
         return shown | {"scheduler": "another"}
-    constants = inspect.signature(type(scheduler)).parameters.keys() & fit.scheduler.keys() - {"last_epoch"}
-    return shown | {"scheduler": asked["scheduler"] | {name: _plain(fit.scheduler[name]) for name in constants}}
+    constants = inspect.signature(type(scheduler)).parameters.keys() & fit.scheduler.keys() - {
+        "last_epoch"
+    }
+    return shown | {
+        "scheduler": asked["scheduler"] | {name: _plain(fit.scheduler[name]) for name in constants}
+    }
 
 
 def _part(part: Any) -> dict[str, Any]:
     """A part by its class and by those of its arguments that it keeps under their names."""
     names = inspect.signature(type(part)).parameters.keys() - {_GUESSED}
-    kept = {name: _plain(value) for name, value in getattr(part, "__dict__", {}).items() if name in names}
+    kept = {
+        name: _plain(value)
+        for name, value in getattr(part, "__dict__", {}).items()
+        if name in names
+    }
     return {"class": _class_name(part)} | kept
 
 
@@ -144,7 +173,9 @@ def _class_name(value: object) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Plain numbers, strings, lists and dicts, equal for equal values; a name in place of anything else."""
+    """Plain numbers, strings, lists and dicts, equal for equal values; a name in place of anything
+    else.
+    """
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, Integral):
@@ -164,5 +195,7 @@ def _text(value: Any) -> str:
     """A plain value as a sentence shows it."""
     if not isinstance(value, dict) or "class" not in value:
         return str(value)
-    arguments = [f"{name}={each}" for name, each in value.items() if name[0] != "_" and name not in _COMMON]
+    arguments = [
+        f"{name}={each}" for name, each in value.items() if name[0] != "_" and name not in _COMMON
+    ]
     return f"{value['class'].rpartition('.')[2]}({', '.join(arguments)})"

@@ -26,14 +26,16 @@ class Training:
     Arguments:
         epochs: how many epochs in all.
         batches: how rows are dealt into batches.
-        optimizer: makes a torch optimiser from parameters; the loss is the mean over the rows of a batch.
+        optimizer: makes a torch optimiser from parameters; the loss is the mean over the rows of a
+            batch.
         scheduler: makes a learning-rate scheduler, stepped once an epoch; none by default.
         objective: the Pyro ELBO that is minimised.
         kl_schedule: the weight of the KL term as a function of time, or the number that the
             objective takes in its place, such as the capacity of `CapacityELBO`.
         clip_norm: the largest norm of all gradients together, in nats per row; none by default.
         patience: stop after this many epochs without a better validation ELBO; never by default.
-        seed: names the random streams of batches, binarisation and draws of z; each epoch has one of its own.
+        seed: names the random streams of batches, binarisation and draws of z; each epoch has one
+            of its own.
         execution: plain, traced or compiled, and the precision of the matrix products in training.
             −ELBOs of validation and test rows are always in the precision of the parameters.
     """
@@ -63,7 +65,9 @@ class Training:
         if self.clip_norm is not None:
             positive(self.clip_norm, "clip_norm")
         if not callable(self.optimizer) or isinstance(self.optimizer, Optimizer):
-            raise ValueError("'optimizer' must be a function from parameters to a torch optimiser, got an optimiser.")
+            raise ValueError(
+                "'optimizer' must be a function from parameters to a torch optimiser, got an optimiser."
+            )
 
 
 class Change(NamedTuple):

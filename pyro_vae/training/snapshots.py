@@ -24,7 +24,9 @@ class Snapshots:
     """
 
     def __init__(self, vae: VAE, steps: Collection[int], look: Callable[[VAE], Tensor]) -> None:
-        self.vae, self.steps, self.look = vae, frozenset(steps), look
+        self.vae = vae
+        self.steps = frozenset(steps)
+        self.look = look
         self.taken: list[int] = []
         self.frames: list[Tensor] = []
         self(0)

@@ -21,9 +21,21 @@ def saved(tmp_path, array):
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(
     ("kind", "max_level"),
-    [("u1", 255), ("u2", 65_535), ("u4", 97), ("u8", 97), ("i1", 97), ("i2", 97), ("i8", 97), ("f2", 1), ("f8", 1)],
+    [
+        ("u1", 255),
+        ("u2", 65_535),
+        ("u4", 97),
+        ("u8", 97),
+        ("i1", 97),
+        ("i2", 97),
+        ("i8", 97),
+        ("f2", 1),
+        ("f8", 1),
+    ],
 )
-def test_the_highest_level_depends_on_the_numbers_and_not_on_their_byte_order(tmp_path, order, kind, max_level):
+def test_the_highest_level_depends_on_the_numbers_and_not_on_their_byte_order(
+    tmp_path, order, kind, max_level
+):
     array = (np.arange(60).reshape(20, 3) % 98 + 38).astype(order + kind)
     read, by_hand = read_array(saved(tmp_path, array)), Rows(array, Identity())
     assert read.max_level == by_hand.max_level == as_rows(array).max_level == max_level
@@ -31,9 +43,13 @@ def test_the_highest_level_depends_on_the_numbers_and_not_on_their_byte_order(tm
         assert torch.equal(rows.batch(slice(None)), torch.from_numpy(array.astype(np.float32)))
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64", "int16", "int32", "bool", "float32"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "uint16", "uint32", "uint64", "int16", "int32", "bool", "float32"]
+)
 def test_torch_and_numpy_give_the_same_rows(dtype):
-    array = (np.arange(12).reshape(4, 3) % (2 if dtype in ("bool", "float32") else 12)).astype(dtype)
+    array = (np.arange(12).reshape(4, 3) % (2 if dtype in ("bool", "float32") else 12)).astype(
+        dtype
+    )
     theirs, ours = Rows(torch.from_numpy(array), UnitInterval()), Rows(array, UnitInterval())
     assert theirs.max_level == ours.max_level
     assert torch.equal(theirs.batch(slice(None)), ours.batch(slice(None)))
@@ -50,11 +66,15 @@ def test_what_numpy_makes_an_array_of_is_read():
 
 
 @pytest.mark.parametrize("place", ["x", "y"])
-@pytest.mark.parametrize("make", [lambda array: array, lambda array: array.astype(">u8"), torch.from_numpy])
+@pytest.mark.parametrize(
+    "make", [lambda array: array, lambda array: array.astype(">u8"), torch.from_numpy]
+)
 @pytest.mark.parametrize("number", [2**63, 2**64 - 1])
 def test_whole_numbers_from_two_to_the_63rd_are_refused(place, make, number):
     wide = make(np.array([[number, 1], [3, 4]], dtype=np.uint64))
-    with pytest.raises(ValueError, match=rf"'data' must hold whole numbers below 2\^63, got {number}") as caught:
+    with pytest.raises(
+        ValueError, match=rf"'data' must hold whole numbers below 2\^63, got {number}"
+    ) as caught:
         as_rows(wide if place == "x" else (torch.eye(2), wide))
     assert "\n" not in str(caught.value)
 
@@ -74,7 +94,10 @@ def test_a_mask_takes_nothing_from_the_highest_level(kind):
 
 
 MERGED = {
-    "time stamps": (np.array([[1_700_000_000], [1_700_000_001], [1_700_000_300]]), "1700000001 and 1700000000"),
+    "time stamps": (
+        np.array([[1_700_000_000], [1_700_000_001], [1_700_000_300]]),
+        "1700000001 and 1700000000",
+    ),
     "counts": (np.array([[2**24], [2**24 + 1]]), "16777217 and 16777216"),
     "negative": (np.array([[-(2**24) - 1], [0]]), "-16777217 and -16777216"),
     "int32": (np.array([[2**31 - 1], [5]], dtype=np.int32), "2147483647 and 2147483648"),
@@ -82,7 +105,10 @@ MERGED = {
     "whole numbers in float64": (np.array([[123_456_789.0], [np.nan]]), "123456789 and 123456792"),
     "masked": (np.ma.array([[2**24 + 1], [7]], mask=[[False], [True]]), "16777217 and 16777216"),
     "tiny spread": (1 + 1e-9 * np.arange(30.0).reshape(-1, 1), "1.0 and 1.000000001"),
-    "fractions of seconds": (1.7e9 + 0.25 * np.arange(40.0).reshape(-1, 1), "1700000000.0 and 1700000000.25"),
+    "fractions of seconds": (
+        1.7e9 + 0.25 * np.arange(40.0).reshape(-1, 1),
+        "1700000000.0 and 1700000000.25",
+    ),
     "two rows": (np.array([[1.0], [1 + 2.0**-30]]), "1.0 and 1.0000000009313226"),
 }
 
@@ -103,7 +129,8 @@ def test_float64_tells_them_apart(name):
     rows = Rows(array, Identity())
     known = rows.batch(slice(None), torch.float64)
     assert torch.equal(
-        known[~known.isnan()], torch.from_numpy(np.ma.filled(array.astype(float), np.nan))[~known.isnan()]
+        known[~known.isnan()],
+        torch.from_numpy(np.ma.filled(array.astype(float), np.nan))[~known.isnan()],
     )
 
 
@@ -159,21 +186,32 @@ def test_a_level_above_the_highest_is_refused(tmp_path):
         lambda: load_splits(ArrayFile(path), Identity(), max_level=38),
     ]
     for read in reads:
-        with pytest.raises(ValueError, match="'max_level' must be at least the highest level of the data, 39, got 38"):
+        with pytest.raises(
+            ValueError,
+            match="'max_level' must be at least the highest level of the data, 39, got 38",
+        ):
             read()
-    with pytest.raises(ValueError, match="'data' must lie in 0 ... 38 for the transform UnitInterval"):
+    with pytest.raises(
+        ValueError, match="'data' must lie in 0 ... 38 for the transform UnitInterval"
+    ):
         Rows(np.arange(40).reshape(20, 2), UnitInterval(), max_level=38)
 
 
 @pytest.mark.parametrize("max_level", [0, -1.0, float("nan"), float("inf")])
 def test_a_highest_level_is_above_zero(tmp_path, max_level):
-    for make in (lambda: Rows(torch.eye(2), Identity(), max_level), lambda: ArrayFile("x.npy", max_level=max_level)):
+    for make in (
+        lambda: Rows(torch.eye(2), Identity(), max_level),
+        lambda: ArrayFile("x.npy", max_level=max_level),
+    ):
         with pytest.raises(ValueError, match="'max_level' must be a finite number above 0, got"):
             make()
 
 
 def test_levels_stored_as_real_numbers_are_told_of_the_setting():
-    with pytest.raises(ValueError, match=r"from 0 to 255, which look like whole levels .* 'max_level', 255 for 8 bits"):
+    with pytest.raises(
+        ValueError,
+        match=r"from 0 to 255, which look like whole levels .* 'max_level', 255 for 8 bits",
+    ):
         Rows(torch.arange(256.0).reshape(-1, 2), UnitInterval())
     with pytest.raises(ValueError, match=r"got values from -1 to 255\.$"):
         Rows(torch.tensor([[-1.0, 255.0]]), UnitInterval())

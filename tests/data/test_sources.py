@@ -9,9 +9,24 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_vae import KMNIST, MNIST, ArrayFile, Digits, FashionMNIST, Identity, OneHot, UnitInterval, load_splits
+from pyro_vae import (
+    KMNIST,
+    MNIST,
+    ArrayFile,
+    Digits,
+    FashionMNIST,
+    Identity,
+    OneHot,
+    UnitInterval,
+    load_splits,
+)
 
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 
 
 def test_digits_are_split_into_1500_and_297_rows():
@@ -63,7 +78,14 @@ def numbered(num_rows, dtype=np.float64):
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 @pytest.mark.parametrize(
     ("dtype", "max_level"),
-    [(np.uint8, 255.0), (np.uint16, 65535.0), (np.int64, 39.0), (np.float32, 1.0), (np.float64, 1.0), (np.bool_, 1.0)],
+    [
+        (np.uint8, 255.0),
+        (np.uint16, 65535.0),
+        (np.int64, 39.0),
+        (np.float32, 1.0),
+        (np.float64, 1.0),
+        (np.bool_, 1.0),
+    ],
 )
 def test_an_array_file_knows_its_highest_level_by_its_dtype(tmp_path, suffix, dtype, max_level):
     array = numbered(20, dtype)
@@ -87,25 +109,37 @@ def test_an_array_file_is_split_by_its_seed_and_labels_stay_with_their_rows(tmp_
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.99, 1.0, -0.5, 1.5])
 @pytest.mark.parametrize("name", ["test_fraction", "validation_fraction"])
 def test_a_fraction_must_leave_rows_on_both_sides(tmp_path, fraction, name):
-    source = ArrayFile(save(tmp_path / "x.npy", numbered(20)), fraction if name == "test_fraction" else 0.5)
+    source = ArrayFile(
+        save(tmp_path / "x.npy", numbered(20)), fraction if name == "test_fraction" else 0.5
+    )
     if (name, fraction) == ("validation_fraction", 0.0):
         assert load_splits(source, Identity(), fraction).validation is None
         return
-    with pytest.raises(ValueError, match=rf"'{name}' must leave rows on both sides of a split of \d+, got {fraction}"):
+    with pytest.raises(
+        ValueError,
+        match=rf"'{name}' must leave rows on both sides of a split of \d+, got {fraction}",
+    ):
         load_splits(source, Identity(), fraction if name == "validation_fraction" else 0.0)
 
 
 def test_a_missing_file_is_named(tmp_path):
     path = tmp_path / "none.npy"
-    with pytest.raises(ValueError, match=rf"'path' must be a .npy or .npz file of numbers, got {re.escape(str(path))}"):
+    with pytest.raises(
+        ValueError,
+        match=rf"'path' must be a .npy or .npz file of numbers, got {re.escape(str(path))}",
+    ):
         ArrayFile(str(path)).read()
 
 
-@pytest.mark.parametrize("content", [b"", b"1,2\n3,4\n", b"\x93NUMPY\x01\x00", b"PK\x03\x04 no archive"])
+@pytest.mark.parametrize(
+    "content", [b"", b"1,2\n3,4\n", b"\x93NUMPY\x01\x00", b"PK\x03\x04 no archive"]
+)
 def test_what_is_no_array_file_is_refused(tmp_path, content):
     path = tmp_path / "x.npy"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"'path' must be a .npy or .npz file of numbers, got") as caught:
+    with pytest.raises(
+        ValueError, match=r"'path' must be a .npy or .npz file of numbers, got"
+    ) as caught:
         ArrayFile(str(path)).read()
     assert "\n" not in str(caught.value)
     del caught
@@ -119,7 +153,9 @@ def test_an_array_of_objects_is_refused_unread(tmp_path, suffix):
         ArrayFile(path).read()
 
 
-@pytest.mark.parametrize("array", [np.array([["a"], ["b"]]), np.ones((2, 2), dtype=complex)], ids=["text", "complex"])
+@pytest.mark.parametrize(
+    "array", [np.array([["a"], ["b"]]), np.ones((2, 2), dtype=complex)], ids=["text", "complex"]
+)
 def test_an_array_of_other_than_real_numbers_is_refused(tmp_path, array):
     with pytest.raises(ValueError, match=r"'path' must hold an array of real numbers, got"):
         ArrayFile(save(tmp_path / "x.npy", array)).read()
@@ -127,14 +163,18 @@ def test_an_array_of_other_than_real_numbers_is_refused(tmp_path, array):
 
 def test_an_archive_without_x_is_refused_and_says_what_it_holds(tmp_path):
     np.savez(tmp_path / "x.npz", images=numbered(3), names=np.arange(3))
-    with pytest.raises(ValueError, match=r"'path' must hold an array named x, got images, names in"):
+    with pytest.raises(
+        ValueError, match=r"'path' must hold an array named x, got images, names in"
+    ):
         ArrayFile(str(tmp_path / "x.npz")).read()
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", ">f8", "i2", "u2"])
 def test_labels_may_be_vectors_which_stay_with_their_rows(tmp_path, dtype):
     vectors = np.arange(60).reshape(20, 3).astype(dtype)
-    splits = load_splits(ArrayFile(save(tmp_path / "x.npz", numbered(20), vectors), 0.3), Identity(), 0.2)
+    splits = load_splits(
+        ArrayFile(save(tmp_path / "x.npz", numbered(20), vectors), 0.3), Identity(), 0.2
+    )
     for rows in splits:
         assert rows.labels.shape == (len(rows), 3)
         assert torch.equal(1.5 * rows.levels[:, 0], rows.labels[:, 0].double())
@@ -143,11 +183,20 @@ def test_labels_may_be_vectors_which_stay_with_their_rows(tmp_path, dtype):
 
 @pytest.mark.parametrize(
     "labels",
-    [np.arange(19), np.zeros((19, 2)), np.zeros((20, 2, 2)), np.array(3), np.zeros(20), np.zeros((20, 2), dtype="c8")],
+    [
+        np.arange(19),
+        np.zeros((19, 2)),
+        np.zeros((20, 2, 2)),
+        np.array(3),
+        np.zeros(20),
+        np.zeros((20, 2), dtype="c8"),
+    ],
     ids=["short", "short vectors", "3-D", "0-D", "real", "complex vectors"],
 )
 def test_labels_must_be_a_whole_number_or_a_vector_for_each_row(tmp_path, labels):
-    sentence = r"'path' must hold a whole number y for each row of x, or a vector of real numbers, got"
+    sentence = (
+        r"'path' must hold a whole number y for each row of x, or a vector of real numbers, got"
+    )
     with pytest.raises(ValueError, match=sentence):
         ArrayFile(save(tmp_path / "x.npz", numbered(20), labels)).read()
 
@@ -205,8 +254,12 @@ def write_idx(folder, num_train=6, num_test=3):
     folder.mkdir(parents=True)
     for part, count in (("train", num_train), ("t10k", num_test)):
         images = np.arange(count, dtype=np.uint8).repeat(28 * 28).tobytes()
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, count, 28, 28) + images)
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, count) + bytes(range(count)))
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(
+            struct.pack(">4I", 0x803, count, 28, 28) + images
+        )
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">2I", 0x801, count) + bytes(range(count))
+        )
 
 
 @pytest.fixture
@@ -222,7 +275,9 @@ def data_folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("source", [MNIST(), FashionMNIST(), KMNIST()], ids=lambda source: source.name)
+@pytest.mark.parametrize(
+    "source", [MNIST(), FashionMNIST(), KMNIST()], ids=lambda source: source.name
+)
 def test_files_that_are_there_are_read_without_a_download(data_folder, source):
     write_idx(data_folder / source.name / "raw")
     train, test = source.read()
@@ -237,14 +292,18 @@ def test_a_truncated_file_is_refused_with_the_folder(data_folder, name):
     raw = data_folder / "MNIST" / "raw"
     write_idx(raw)
     (raw / name).write_bytes((raw / name).read_bytes()[:-2])
-    with pytest.raises(ValueError, match=rf"MNIST files are truncated .*belong in {re.escape(str(raw))}") as caught:
+    with pytest.raises(
+        ValueError, match=rf"MNIST files are truncated .*belong in {re.escape(str(raw))}"
+    ) as caught:
         MNIST().read()
     assert "\n" not in str(caught.value)
     assert sorted(file.name for file in raw.iterdir()) == sorted(FILES)
 
 
 def test_absent_files_without_a_network_are_named_and_nothing_is_left_behind(data_folder):
-    with pytest.raises(ValueError, match="MNIST files are absent and cannot be downloaded") as caught:
+    with pytest.raises(
+        ValueError, match="MNIST files are absent and cannot be downloaded"
+    ) as caught:
         MNIST().read()
     for name in (*FILES, str(data_folder / "MNIST" / "raw"), "PYRO_VAE_DATA"):
         assert name in str(caught.value)

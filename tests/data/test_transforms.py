@@ -67,7 +67,9 @@ def test_the_open_unit_interval_has_each_level_in_the_middle_of_its_own_share(ma
         (0.25, 1.0, [0, 0.25, 0.26, 1], [0, 0, 1, 1]),
     ],
 )
-def test_threshold_is_one_strictly_above_its_share_of_the_highest_level(threshold, max_level, levels, expected):
+def test_threshold_is_one_strictly_above_its_share_of_the_highest_level(
+    threshold, max_level, levels, expected
+):
     x = Threshold(threshold)(torch.tensor([levels], dtype=torch.float32), max_level)
     assert torch.equal(x, torch.tensor([expected], dtype=torch.float32))
 
@@ -79,23 +81,33 @@ def test_threshold_refuses_what_lies_outside_the_unit_interval(threshold):
 
 
 @pytest.mark.parametrize(
-    "transform", [UnitInterval(), OpenUnitInterval(), Threshold(), FixedDraw(), DynamicDraw()], ids=repr
+    "transform",
+    [UnitInterval(), OpenUnitInterval(), Threshold(), FixedDraw(), DynamicDraw()],
+    ids=repr,
 )
 @pytest.mark.parametrize("levels", [[-1.0, 1.0], [0.0, 17.0]])
 def test_levels_outside_their_range_are_refused(transform, levels):
-    with pytest.raises(ValueError, match=r"'data' must lie in 0 ... 16 for the transform .*\(.*\), got values from"):
+    with pytest.raises(
+        ValueError, match=r"'data' must lie in 0 ... 16 for the transform .*\(.*\), got values from"
+    ):
         transform.check(torch.tensor([levels]), 16.0)
 
 
 @pytest.mark.parametrize(
     ("transform", "text"),
-    [(Threshold(0.3), "Threshold(threshold=0.3)"), (FixedDraw(7), "FixedDraw(seed=7)"), (Identity(), "Identity()")],
+    [
+        (Threshold(0.3), "Threshold(threshold=0.3)"),
+        (FixedDraw(7), "FixedDraw(seed=7)"),
+        (Identity(), "Identity()"),
+    ],
 )
 def test_a_transform_shows_its_settings(transform, text):
     assert repr(transform) == text
 
 
-@pytest.mark.parametrize("transform", [Identity(), UnitInterval(), OpenUnitInterval(), Threshold()], ids=repr)
+@pytest.mark.parametrize(
+    "transform", [Identity(), UnitInterval(), OpenUnitInterval(), Threshold()], ids=repr
+)
 def test_a_transform_without_chance_is_its_own_mean(transform):
     assert torch.equal(transform.mean(GREY, 255.0), transform(GREY, 255.0))
 
@@ -177,5 +189,7 @@ def test_a_dynamic_draw_leaves_the_edges_alone():
 
 
 def test_fractions_are_no_levels_to_move_off_the_ends():
-    with pytest.raises(ValueError, match="'data' must hold whole levels for the transform OpenUnitInterval"):
+    with pytest.raises(
+        ValueError, match="'data' must hold whole levels for the transform OpenUnitInterval"
+    ):
         OpenUnitInterval().check(torch.tensor([[0.25]]), 1.0)

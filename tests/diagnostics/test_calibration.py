@@ -37,7 +37,9 @@ class Guide(ExactPosterior):
         self.shift = shift
 
     def forward(self, x, y=None):
-        return dist.MultivariateNormal(self.reference.posterior_loc(x) + self.shift, self.covariance)
+        return dist.MultivariateNormal(
+            self.reference.posterior_loc(x) + self.shift, self.covariance
+        )
 
 
 @pytest.fixture
@@ -57,13 +59,18 @@ def calibrated(reference, covariance=None, shift=0.0, **options):
 def test_the_exact_posterior_is_rejected_no_more_often_than_is_said(reference):
     # Failure rate: less than 1e-3 (22 or more of 200 at 5 % each).
     vae = linear_gaussian_vae(reference)
-    results = [calibrate(vae, num_rows=200, num_draws=19, failure_rate=0.05, seed=seed) for seed in range(200)]
+    results = [
+        calibrate(vae, num_rows=200, num_draws=19, failure_rate=0.05, seed=seed)
+        for seed in range(200)
+    ]
     assert sum(not result.is_calibrated for result in results) < 22
     assert all(result.verdict().startswith("uniform") is result.is_calibrated for result in results)
 
 
 @pytest.mark.parametrize(("num_rows", "num_draws"), [(200, 19), (1000, 99)])
-def test_p_values_of_uniform_ranks_are_small_as_seldom_as_they_say_and_not_much_more_seldom(num_rows, num_draws):
+def test_p_values_of_uniform_ranks_are_small_as_seldom_as_they_say_and_not_much_more_seldom(
+    num_rows, num_draws
+):
     # Failure rate: 1e-4 (4 standard errors of a share of 1 % among 10,000, at a fixed seed).
     ranks = torch.randint(num_draws + 1, (num_rows, 10_000))
     p_values = Calibration.from_ranks(ranks, num_draws).p_values
@@ -79,7 +86,9 @@ def test_contrasts_of_uniform_ranks_have_mean_0_and_variance_1_and_no_correlatio
 
 def test_the_tail_of_chi_squared_is_the_closed_one():
     statistic = torch.tensor([0.5, 3.0, 20.0])
-    assert calibration._chi_squared_tail(statistic, 2).tolist() == pytest.approx((-statistic / 2).exp().tolist())
+    assert calibration._chi_squared_tail(statistic, 2).tolist() == pytest.approx(
+        (-statistic / 2).exp().tolist()
+    )
     four = (1 + statistic / 2) * (-statistic / 2).exp()
     assert calibration._chi_squared_tail(statistic, 4).tolist() == pytest.approx(four.tolist())
 
@@ -101,15 +110,21 @@ def test_ranks_that_favour_single_bins_are_rejected_though_mean_and_variance_are
     assert result.verdict() == "rejected at 1 %: ranks not uniform in z_1, log p(x, z)"
 
 
-@pytest.mark.parametrize("excess", [[8, -8] * 5 + [-8, 8] * 5, [*range(10, 0, -1), *range(-1, -11, -1)]])
-def test_a_p_value_is_twice_the_smaller_of_that_of_the_histogram_and_that_of_mean_and_variance(excess):
+@pytest.mark.parametrize(
+    "excess", [[8, -8] * 5 + [-8, 8] * 5, [*range(10, 0, -1), *range(-1, -11, -1)]]
+)
+def test_a_p_value_is_twice_the_smaller_of_that_of_the_histogram_and_that_of_mean_and_variance(
+    excess,
+):
     """A zigzag, which only the histogram sees, and a slope, which the mean sees first."""
     counts = 50 + torch.tensor(excess)
     ranks = (5 * torch.arange(20) + 2).repeat_interleave(counts)[:, None].expand(-1, 2)
     by_bin = mpmath.gammainc(19 / 2, ((counts - 50) ** 2).sum().item() / 50 / 2, regularized=True)
     location, spread = ((ranks[:, 0] - 49.5) ** power for power in (1, 2))
     uniform = (torch.arange(100) - 49.5) ** 2
-    squares = location.mean() ** 2 / uniform.mean() + (spread.mean() - uniform.mean()) ** 2 / uniform.var(correction=0)
+    squares = location.mean() ** 2 / uniform.mean() + (
+        spread.mean() - uniform.mean()
+    ) ** 2 / uniform.var(correction=0)
     smooth = math.exp(-1000 * squares / 2)
     p_values = Calibration.from_ranks(ranks, 99).p_values
     assert p_values.tolist() == pytest.approx([min(1, 2 * float(min(by_bin, smooth)))] * 2)
@@ -150,8 +165,16 @@ def test_only_the_joint_density_sees_a_guide_with_the_exact_marginals_and_no_cor
 @pytest.mark.parametrize(
     ("factor", "shift", "words"),
     [
-        (0.6, 0.0, "intervals too narrow (U-shaped ranks) in z_1, z_2; shifted (draws too high) in log p(x, z)"),
-        (1.5, 0.0, "intervals too wide (hump-shaped ranks) in z_1, z_2; shifted (draws too low) in log p(x, z)"),
+        (
+            0.6,
+            0.0,
+            "intervals too narrow (U-shaped ranks) in z_1, z_2; shifted (draws too high) in log p(x, z)",
+        ),
+        (
+            1.5,
+            0.0,
+            "intervals too wide (hump-shaped ranks) in z_1, z_2; shifted (draws too low) in log p(x, z)",
+        ),
         (1.0, 0.5, "shifted (draws too high) in z_1"),
         (1.0, -0.5, "shifted (draws too low) in z_1"),
     ],
@@ -191,9 +214,13 @@ def attained(factor, num_draws, outside):
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.6])
 def test_coverage_is_that_of_the_closed_form(factor):
     # Failure rate: 4e-4 for each factor (4 standard errors, six numbers, at a fixed seed).
-    reference = LinearGaussian(torch.tensor([[1.0, 0.0], [0.0, 0.7], [0.0, 0.0]]), torch.zeros(3), 0.5)
+    reference = LinearGaussian(
+        torch.tensor([[1.0, 0.0], [0.0, 0.7], [0.0, 0.0]]), torch.zeros(3), 0.5
+    )
     scales = reference.posterior_covariance().diagonal() * torch.tensor([factor**2, 1.0])
-    results = calibrated(reference, scales.diag(), num_rows=4000, num_draws=39).coverage([0.5, 0.8, 0.9])
+    results = calibrated(reference, scales.diag(), num_rows=4000, num_draws=39).coverage(
+        [0.5, 0.8, 0.9]
+    )
     for result, outside in zip(results, [10, 4, 2], strict=True):
         for dim, expected in enumerate([attained(factor, 39, outside), result.nominal]):
             error = (expected * (1 - expected) / 4000) ** 0.5
@@ -231,7 +258,10 @@ def test_the_rank_of_the_joint_density_does_not_count_as_a_dimension():
 @pytest.mark.parametrize("level", [0.99, 0.0, 1.0, 0.01])
 def test_a_level_for_which_there_are_too_few_draws_is_refused(level):
     result = Calibration.from_ranks(torch.zeros(200, 2).long(), 19)
-    with pytest.raises(ValueError, match=f"'levels' must leave a draw .* 19 draws do from 0.05 to 0.95, got {level}"):
+    with pytest.raises(
+        ValueError,
+        match=f"'levels' must leave a draw .* 19 draws do from 0.05 to 0.95, got {level}",
+    ):
         result.coverage([level])
 
 
@@ -255,16 +285,23 @@ def test_ranks_count_the_draws_that_are_lower(reference):
     assert torch.equal(x, seen[1][0])
     z = torch.cat([truth[None], seen[1][1]])
     joint = dist.Normal(0.0, 1.0).log_prob(z).sum(-1)
-    joint = joint + dist.Normal(z @ reference.weight.T + reference.bias, reference.scale).log_prob(x).sum(-1)
+    joint = joint + dist.Normal(z @ reference.weight.T + reference.bias, reference.scale).log_prob(
+        x
+    ).sum(-1)
     quantities = torch.cat([z, joint[..., None]], -1)
     assert torch.equal(ranks[BLOCK_ROWS:], (quantities[1:] < quantities[0]).sum(0))
 
 
-def test_ranks_do_not_depend_on_the_order_of_draws_the_rows_that_follow_or_the_chunks(reference, monkeypatch):
+def test_ranks_do_not_depend_on_the_order_of_draws_the_rows_that_follow_or_the_chunks(
+    reference, monkeypatch
+):
     vae = linear_gaussian_vae(reference)
     ranks = calibrate(vae, num_rows=400, num_draws=19).ranks
     reversed_draws = calibrate(
-        vae, num_rows=400, num_draws=19, draw=lambda x, y, count: vae.posterior(x).sample((count,)).flip(0)
+        vae,
+        num_rows=400,
+        num_draws=19,
+        draw=lambda x, y, count: vae.posterior(x).sample((count,)).flip(0),
     )
     assert torch.equal(reversed_draws.ranks, ranks)
     assert torch.equal(calibrate(vae, num_rows=200, num_draws=19).ranks, ranks[:200])
@@ -277,7 +314,9 @@ def test_no_more_than_a_chunk_passes_through_the_decoder(reference, monkeypatch)
     monkeypatch.setattr(calibration, "_CHUNK", 500)
     vae = linear_gaussian_vae(reference)
     sizes = []
-    vae.likelihood.register_forward_hook(lambda module, inputs, output: sizes.append(inputs[0].shape[:-1].numel()))
+    vae.likelihood.register_forward_hook(
+        lambda module, inputs, output: sizes.append(inputs[0].shape[:-1].numel())
+    )
     calibrate(vae, num_rows=200, num_draws=19)
     assert max(sizes) <= 500
 
@@ -296,14 +335,18 @@ def test_equal_values_are_ranked_at_random():
         return dist.Bernoulli(logits=x - 0.5).sample((count,))
 
     assert calibrate(vae, num_draws=4, draw=draw).is_calibrated
-    assert not calibrate(vae, num_draws=4, draw=lambda x, y, count: draw(0 * x + 0.5, y, count)).is_calibrated
+    assert not calibrate(
+        vae, num_draws=4, draw=lambda x, y, count: draw(0 * x + 0.5, y, count)
+    ).is_calibrated
 
 
 # What is left as it was, and what is refused
 
 
 def test_modes_buffers_and_random_state_stay():
-    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 4))
+    network = nn.Sequential(
+        nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 4)
+    )
     posterior = DiagNormalPosterior(network, (1, 4, 4), 2)
     vae = VAE(StandardNormalPrior(2), BernoulliLikelihood(MLP(2, [8], 16), (1, 4, 4)), posterior)
     network[3].eval()
@@ -333,7 +376,11 @@ class Shifted(nn.Module):
 class ExactGivenContext(Posterior):
     def __init__(self, reference, context_weight):
         super().__init__(nn.Identity(), 3, 2)
-        self.exact, self.context_weight, self.context_dim = ExactPosterior(reference), context_weight, 2
+        self.exact, self.context_weight, self.context_dim = (
+            ExactPosterior(reference),
+            context_weight,
+            2,
+        )
 
     def forward(self, x, y=None):
         return self.exact(x - y @ self.context_weight.T)
@@ -351,7 +398,9 @@ def test_each_row_of_a_conditional_vae_has_its_own_context(reference, monkeypatc
     assert torch.equal(torch.cat(contexts), y)
     assert calibrate(vae, y=y.float()).is_calibrated
     unconditional = ExactPosterior(reference)
-    assert not calibrate(vae, y=y, draw=lambda x, y, count: unconditional(x).sample((count,))).is_calibrated
+    assert not calibrate(
+        vae, y=y, draw=lambda x, y, count: unconditional(x).sample((count,))
+    ).is_calibrated
     monkeypatch.setattr(calibration, "_CHUNK", 700)
     assert torch.equal(calibrate(vae, y=y).ranks, result.ranks)
 
@@ -380,7 +429,10 @@ def test_the_prior_may_depend_on_the_context():
             "'num_draws' plus 1 must be divisible by a number from 5 to 20, as 99 + 1 is, for 1000 rows",
         ),
         ({"failure_rate": 0.0}, "'failure_rate' must lie in (0, 1), got 0.0."),
-        ({"y": torch.zeros(1000, 2)}, "'y' must be omitted for a VAE without a context, got the shape (1000, 2)."),
+        (
+            {"y": torch.zeros(1000, 2)},
+            "'y' must be omitted for a VAE without a context, got the shape (1000, 2).",
+        ),
         (
             {"draw": lambda x, y, count: torch.zeros(3, 2)},
             "'draw' must give draws of the shape (99, 200, 2), got (3, 2).",
@@ -397,11 +449,18 @@ def test_what_cannot_be_calibrated_is_refused_in_one_sentence(options, message):
 
 
 @pytest.mark.parametrize(
-    "ranks", [torch.full((200, 2), 20), torch.full((200, 2), -1), torch.zeros(200, 2), torch.zeros(200).long()]
+    "ranks",
+    [
+        torch.full((200, 2), 20),
+        torch.full((200, 2), -1),
+        torch.zeros(200, 2),
+        torch.zeros(200).long(),
+    ],
 )
 def test_what_are_no_ranks_is_refused(ranks):
     with pytest.raises(
-        ValueError, match="'ranks' must be whole numbers from 0 to 19 of the shape \\(200, D \\+ 1\\), got"
+        ValueError,
+        match="'ranks' must be whole numbers from 0 to 19 of the shape \\(200, D \\+ 1\\), got",
     ):
         Calibration.from_ranks(ranks, 19)
 

@@ -23,7 +23,9 @@ def evaluation(variances, rates, rate=None):
 
 
 def test_dimensions_are_told_apart_by_their_mean_and_their_kl():
-    report = collapse_report(evaluation([0.9, 0.001, 0.0, 0.02, 0.0], [2.0, 0.0001, 0.5, 0.0, 0.0099]))
+    report = collapse_report(
+        evaluation([0.9, 0.001, 0.0, 0.02, 0.0], [2.0, 0.0001, 0.5, 0.0, 0.0099])
+    )
     assert (report.active, report.mixed, report.collapsed) == ([0, 3], [2], [1, 4])
     assert report.rate == pytest.approx(2.51)
     assert report.active_share == pytest.approx(2.0 / 2.51)
@@ -33,7 +35,9 @@ def test_dimensions_are_told_apart_by_their_mean_and_their_kl():
     )
 
 
-@pytest.mark.parametrize(("num_active", "degree"), [(0, "full"), (1, "partial"), (2, "no"), (4, "no")])
+@pytest.mark.parametrize(
+    ("num_active", "degree"), [(0, "full"), (1, "partial"), (2, "no"), (4, "no")]
+)
 def test_the_degree_goes_by_the_share_of_active_dimensions(num_active, degree):
     flags = [float(dim < num_active) for dim in range(4)]
     verdict = collapse_report(evaluation(flags, flags)).verdict()
@@ -42,7 +46,12 @@ def test_the_degree_goes_by_the_share_of_active_dimensions(num_active, degree):
 
 def test_without_a_kl_by_dimension_the_means_alone_decide():
     report = collapse_report(evaluation([0.9, 0.0, 0.3], None, rate=3.0))
-    assert (report.active, report.mixed, report.collapsed, report.active_share) == ([0, 2], [], [1], None)
+    assert (report.active, report.mixed, report.collapsed, report.active_share) == (
+        [0, 2],
+        [],
+        [1],
+        None,
+    )
     assert report.verdict() == (
         "no collapse: 2 of 3 latent dimensions are active, the rate is 3.00 nats; a constant mean, KL unknown: z_2"
     )
@@ -68,14 +77,20 @@ class Elsewhere(Posterior):
 
 
 def test_a_constant_posterior_off_the_prior_wastes_its_rate():
-    vae = VAE(StandardNormalPrior(2), BernoulliLikelihood(nn.Linear(2, 4), 4), Elsewhere(nn.Identity(), 4, 2))
+    vae = VAE(
+        StandardNormalPrior(2),
+        BernoulliLikelihood(nn.Linear(2, 4), 4),
+        Elsewhere(nn.Identity(), 4, 2),
+    )
     report = collapse_report(evaluate(vae, vae.sample(50), num_importance_samples=0))
     assert (report.mixed, report.active_share) == ([0, 1], 0)
     assert report.rate > 1
 
 
 def test_the_latent_that_the_decoder_does_not_read_has_collapsed_in_the_exact_posterior():
-    reference = LinearGaussian(torch.tensor([[2.0, 0.0], [0.0, 0.0], [1.0, 0.0]]), torch.zeros(3), 0.3)
+    reference = LinearGaussian(
+        torch.tensor([[2.0, 0.0], [0.0, 0.0], [1.0, 0.0]]), torch.zeros(3), 0.3
+    )
     vae = linear_gaussian_vae(reference)
     report = collapse_report(evaluate(vae, vae.sample(200), num_importance_samples=0))
     assert (report.active, report.collapsed, report.active_share) == ([0], [1], None)

@@ -54,8 +54,12 @@ def test_an_exact_posterior_has_nothing_against_it(exact):
     assert found.calibration.is_calibrated
     assert (found.weights.khat == 0).all()
     torch.testing.assert_close(found.weights.ess, torch.full((200,), 200.0), rtol=1e-6, atol=0)
-    torch.testing.assert_close(found.weights.log_marginal, reference.log_marginal(found.x), rtol=0, atol=1e-6)
-    torch.testing.assert_close(found.real.lower, reference.log_marginal(found.x[:30]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        found.weights.log_marginal, reference.log_marginal(found.x), rtol=0, atol=1e-6
+    )
+    torch.testing.assert_close(
+        found.real.lower, reference.log_marginal(found.x[:30]), rtol=0, atol=1e-6
+    )
     assert found.simulated.width.abs().max() < 1e-6
     assert found.gaps.approximation.mean().abs() < 0.02
     assert found.gaps.amortisation.mean().abs() < 0.02
@@ -88,7 +92,9 @@ def test_the_report_is_json_with_every_number_by_name(exact):
     assert report["calibration"]["p_values"].keys() == {"z_1", "z_2", "log p(x, z)"}
     assert report["khat"]["0.5"] == 0
     assert report["simulated"]["width"]["num_rows"] == 30
-    assert report["gaps"]["amortisation"]["mean"] == pytest.approx(found.gaps.amortisation.mean().item())
+    assert report["gaps"]["amortisation"]["mean"] == pytest.approx(
+        found.gaps.amortisation.mean().item()
+    )
     assert set(found.seconds) == set(report["seconds"])
 
 
@@ -120,7 +126,8 @@ def test_a_conditional_vae_is_diagnosed_in_its_contexts():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("num_rows", 199), ("num_samples", 24), ("num_annealed", 0), ("num_temperatures", 0)]
+    ("name", "value"),
+    [("num_rows", 199), ("num_samples", 24), ("num_annealed", 0), ("num_temperatures", 0)],
 )
 def test_a_count_that_is_too_small_is_refused_before_any_work(name, value, monkeypatch):
     vae = binary_vae()
@@ -153,5 +160,7 @@ def test_a_posterior_that_is_not_reparameterised_is_refused_before_any_work(monk
 
     vae = binary_vae(DrawnPosterior)
     monkeypatch.setattr(diagnosis, "evaluate", None)
-    with pytest.raises(ValueError, match=r"^'vae' must have a posterior with rsample .*, got DrawnPosterior\.$"):
+    with pytest.raises(
+        ValueError, match=r"^'vae' must have a posterior with rsample .*, got DrawnPosterior\.$"
+    ):
         diagnose(vae, vae.sample(20), **SMALL)

@@ -44,7 +44,9 @@ def best_diagonal(reference, shift=0.0):
     loc_weight = reference.precision.inverse() @ reference.weight.T
     log_scale = (posterior_precision(reference).diagonal() ** -0.5 - 1e-6).log()
     bias = torch.cat([shift - loc_weight @ reference.bias, log_scale])
-    return DiagNormalPosterior(linear(torch.cat([loc_weight, torch.zeros_like(loc_weight)]), bias), 4, 3)
+    return DiagNormalPosterior(
+        linear(torch.cat([loc_weight, torch.zeros_like(loc_weight)]), bias), 4, 3
+    )
 
 
 def mean_field_gap(reference):
@@ -73,7 +75,9 @@ def test_a_shifted_guide_has_the_amortisation_gap_of_its_shift(reference, x):
     """½ δᵀ P δ nats."""
     shift = torch.tensor([0.5, 0.0, -0.3])
     vae = linear_gaussian_vae(reference, best_diagonal(reference, shift))
-    gaps = inference_gaps(vae, x, log_marginal=reference.log_marginal(x), num_steps=250, learning_rate=0.04)
+    gaps = inference_gaps(
+        vae, x, log_marginal=reference.log_marginal(x), num_steps=250, learning_rate=0.04
+    )
     expected = 0.5 * shift @ posterior_precision(reference) @ shift
     assert_mean(gaps.amortisation, expected)
     assert_mean(gaps.approximation, mean_field_gap(reference))
@@ -102,14 +106,19 @@ def test_each_row_is_on_its_own(reference, x):
     posterior = best_diagonal(reference)
     posterior.network = torch.nn.Sequential(torch.nn.Hardtanh(-6.0, 6.0), posterior.network)
     gaps = inference_gaps(
-        linear_gaussian_vae(reference, posterior), far, log_marginal=reference.log_marginal(far), num_steps=200
+        linear_gaussian_vae(reference, posterior),
+        far,
+        log_marginal=reference.log_marginal(far),
+        num_steps=200,
     )
     assert gaps.amortisation[0] > 10
     assert gaps.amortisation[1:].mean().abs() < 0.05
 
 
 def gaps_of(vae, x, y=None, num_steps=3):
-    return inference_gaps(vae, x, y, log_marginal=vae.elbo(x, y).detach(), num_steps=num_steps, num_samples=2)
+    return inference_gaps(
+        vae, x, y, log_marginal=vae.elbo(x, y).detach(), num_steps=num_steps, num_samples=2
+    )
 
 
 def test_the_vae_stays_as_it_was():
@@ -157,7 +166,8 @@ def test_contexts_missing_entries_and_flows():
         DiagNormalPosterior(MLP(4, [], (2, 2), context_dim=3), 4, 2),
     )
     flow = linear_gaussian_vae(
-        LinearGaussian(torch.randn(4, 2), torch.randn(4), 0.7), FlowPosterior(lambda shape: MLP(4, [8], shape), 4, 2)
+        LinearGaussian(torch.randn(4, 2), torch.randn(4), 0.7),
+        FlowPosterior(lambda shape: MLP(4, [8], shape), 4, 2),
     )
     missing = VAE(
         StandardNormalPrior(2),
@@ -194,7 +204,8 @@ def test_a_posterior_without_outputs_to_set_free_is_refused(reference, x):
     for posterior in (ExactPosterior(reference), PriorAsPosterior(torch.nn.Identity(), 4, 3)):
         vae = linear_gaussian_vae(reference, posterior)
         with pytest.raises(
-            ValueError, match="'vae' must have a posterior with rsample that calls its network once, got"
+            ValueError,
+            match="'vae' must have a posterior with rsample that calls its network once, got",
         ):
             inference_gaps(vae, x, log_marginal=reference.log_marginal(x))
 

@@ -18,9 +18,15 @@ def test_continuous_bernoulli_value_and_gradient_are_right_for_every_logit(x, dt
     log_prob = ContinuousBernoulli(logits).log_prob(x)
     (gradient,) = torch.autograd.grad(log_prob.sum(), logits)
     exact = [float(logit) for logit in logits.detach()]
-    expected = torch.tensor([references.continuous_bernoulli(float(x), logit) for logit in exact], dtype=dtype)
-    slope = torch.tensor([float(x) - references.continuous_bernoulli_mean(logit) for logit in exact], dtype=dtype)
-    torch.testing.assert_close(log_prob.detach(), expected, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
+    expected = torch.tensor(
+        [references.continuous_bernoulli(float(x), logit) for logit in exact], dtype=dtype
+    )
+    slope = torch.tensor(
+        [float(x) - references.continuous_bernoulli_mean(logit) for logit in exact], dtype=dtype
+    )
+    torch.testing.assert_close(
+        log_prob.detach(), expected, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype]
+    )
     torch.testing.assert_close(gradient, slope, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
 
 
@@ -32,7 +38,9 @@ def test_continuous_bernoulli_integrates_to_one_and_has_its_mean_and_variance(lo
     mean = torch.trapezoid(x * density, x)
     assert torch.trapezoid(density, x).item() == pytest.approx(1, abs=1e-6)
     assert p_x.mean.item() == pytest.approx(mean.item(), abs=1e-6)
-    assert p_x.variance.item() == pytest.approx(torch.trapezoid((x - mean) ** 2 * density, x).item(), abs=1e-6)
+    assert p_x.variance.item() == pytest.approx(
+        torch.trapezoid((x - mean) ** 2 * density, x).item(), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("logit", [0.0, 1e-6, 0.3, -2.0, 30.0, -200.0])
@@ -40,7 +48,11 @@ def test_continuous_bernoulli_draws_have_its_distribution(logit):
     # Kolmogorov-Smirnov at 2.2 / sqrt(n): fails for one seed in 8,000.
     p_x = ContinuousBernoulli(torch.tensor(logit, dtype=torch.float64))
     draws = p_x.sample((20_000,)).sort().values
-    exact = draws if logit == 0 else torch.expm1(draws * -abs(logit)) / torch.expm1(torch.tensor(-abs(logit)))
+    exact = (
+        draws
+        if logit == 0
+        else torch.expm1(draws * -abs(logit)) / torch.expm1(torch.tensor(-abs(logit)))
+    )
     if logit > 0:
         exact = 1 - torch.expm1((1 - draws) * -logit) / torch.expm1(torch.tensor(-logit))
     ranks = torch.arange(1, 20_001, dtype=torch.float64) / 20_000
@@ -50,10 +62,14 @@ def test_continuous_bernoulli_draws_have_its_distribution(logit):
 
 def test_continuous_bernoulli_draws_are_differentiable():
     logits = torch.tensor([-3.0, 0.0, 3.0], requires_grad=True)
-    (gradient,) = torch.autograd.grad(ContinuousBernoulli(logits).rsample((1000,)).mean(0).sum(), logits)
+    (gradient,) = torch.autograd.grad(
+        ContinuousBernoulli(logits).rsample((1000,)).mean(0).sum(), logits
+    )
     assert torch.isfinite(gradient).all()
     # d E[x] / dl is the variance: 1/12 at 0. Five standard errors of 1,000 draws.
-    torch.testing.assert_close(gradient, ContinuousBernoulli(logits.detach()).variance, atol=0.02, rtol=0)
+    torch.testing.assert_close(
+        gradient, ContinuousBernoulli(logits.detach()).variance, atol=0.02, rtol=0
+    )
 
 
 def test_continuous_bernoulli_refuses_values_outside_the_unit_interval():
@@ -70,9 +86,17 @@ SCALES = [0.05, 0.3, 2.0, 50.0]
 
 def discretized_logistics(dtype=torch.float64, num_levels=NUM_LEVELS, locs=LOCS, scales=SCALES):
     """One distribution for each pair of a loc and a scale, `(L, S)`, and the levels, `(num_levels, 1, 1)`."""
-    loc = torch.tensor(locs, dtype=dtype).unsqueeze(1).expand(-1, len(scales)).clone().requires_grad_()
+    loc = (
+        torch.tensor(locs, dtype=dtype)
+        .unsqueeze(1)
+        .expand(-1, len(scales))
+        .clone()
+        .requires_grad_()
+    )
     scale = torch.tensor(scales, dtype=dtype).expand(len(locs), -1).clone().requires_grad_()
-    return DiscretizedLogistic(loc, scale, num_levels), torch.arange(num_levels, dtype=dtype).reshape(-1, 1, 1)
+    return DiscretizedLogistic(loc, scale, num_levels), torch.arange(
+        num_levels, dtype=dtype
+    ).reshape(-1, 1, 1)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -83,7 +107,9 @@ def test_a_discretized_logistic_is_the_difference_of_two_distribution_functions(
         for pair in zip(p_x.loc.flatten().tolist(), p_x.scale.flatten().tolist(), strict=True)
     ]
     expected = torch.tensor(expected, dtype=dtype).T.reshape(NUM_LEVELS, *p_x.batch_shape)
-    torch.testing.assert_close(p_x.log_prob(levels).detach(), expected, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
+    torch.testing.assert_close(
+        p_x.log_prob(levels).detach(), expected, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype]
+    )
 
 
 @pytest.mark.parametrize("num_levels", [1, 2, 7, 256])
@@ -106,7 +132,8 @@ def test_a_discretized_logistic_has_finite_values_and_gradients_far_out():
 def test_the_gradients_of_a_discretized_logistic_are_those_of_its_values():
     p_x, levels = discretized_logistics(locs=[-3.0, 7.2, 16.0])
     assert torch.autograd.gradcheck(
-        lambda loc, scale: DiscretizedLogistic(loc, scale, NUM_LEVELS).log_prob(levels), (p_x.loc, p_x.scale)
+        lambda loc, scale: DiscretizedLogistic(loc, scale, NUM_LEVELS).log_prob(levels),
+        (p_x.loc, p_x.scale),
     )
 
 
@@ -133,7 +160,9 @@ def test_the_draws_of_a_discretized_logistic_have_its_probabilities(loc, scale):
 
 
 def test_a_discretized_logistic_expands_and_knows_its_support():
-    p_x = DiscretizedLogistic(torch.tensor([0.0, 3.0]), torch.tensor(1.0), 4, validate_args=True).expand([3, 2])
+    p_x = DiscretizedLogistic(
+        torch.tensor([0.0, 3.0]), torch.tensor(1.0), 4, validate_args=True
+    ).expand([3, 2])
     assert p_x.log_prob(torch.zeros(3, 2)).shape == (3, 2)
     assert p_x.sample((5,)).shape == (5, 3, 2)
     assert (p_x.has_rsample, p_x.support.is_discrete) == (False, True)
@@ -161,7 +190,9 @@ def test_a_concatenation_is_its_parts_side_by_side(batch_shape):
     x = p_x.sample((4,))
     slices = x[..., :2], x[..., 2:3], x[..., 3:]
     assert x.shape == (4, *batch_shape, 6)
-    torch.testing.assert_close(p_x.log_prob(x), sum(part.log_prob(s) for part, s in zip(parts, slices, strict=True)))
+    torch.testing.assert_close(
+        p_x.log_prob(x), sum(part.log_prob(s) for part, s in zip(parts, slices, strict=True))
+    )
     assert torch.equal(p_x.mean, torch.cat([part.mean for part in parts], -1))
     assert torch.equal(p_x.variance, torch.cat([part.variance for part in parts], -1))
     assert p_x.support.check(x).shape == (4, *batch_shape)
@@ -195,7 +226,11 @@ def test_the_support_of_a_concatenation_is_that_of_every_part():
     assert Concatenation(parts_of_three_kinds()[1:]).support.is_discrete
 
 
-@pytest.mark.parametrize("second", [dist.Normal(torch.zeros(4, 2), 1.0).to_event(1), dist.Normal(torch.zeros(5), 1.0)])
+@pytest.mark.parametrize(
+    "second", [dist.Normal(torch.zeros(4, 2), 1.0).to_event(1), dist.Normal(torch.zeros(5), 1.0)]
+)
 def test_parts_of_other_shapes_cannot_be_concatenated(second):
-    with pytest.raises(ValueError, match="'parts' must have one batch shape and event shapes of one number"):
+    with pytest.raises(
+        ValueError, match="'parts' must have one batch shape and event shapes of one number"
+    ):
         Concatenation([dist.Normal(torch.zeros(5, 2), 1.0).to_event(1), second])

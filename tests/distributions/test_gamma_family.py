@@ -37,19 +37,35 @@ def negative_binomial(x, log_mean, dispersion):
 
 
 def student_t(x, df, scale):
-    constant = mp.loggamma((df + 1) / 2) - mp.loggamma(df / 2) - mp.log(mp.pi * df) / 2 - mp.log(scale)
+    constant = (
+        mp.loggamma((df + 1) / 2) - mp.loggamma(df / 2) - mp.log(mp.pi * df) / 2 - mp.log(scale)
+    )
     return constant - (df + 1) / 2 * mp.log1p((x / scale) ** 2 / df)
 
 
 def beta(x, a, b):
-    return (a - 1) * mp.log(x) + (b - 1) * mp.log1p(-x) + mp.loggamma(a + b) - mp.loggamma(a) - mp.loggamma(b)
+    return (
+        (a - 1) * mp.log(x)
+        + (b - 1) * mp.log1p(-x)
+        + mp.loggamma(a + b)
+        - mp.loggamma(a)
+        - mp.loggamma(b)
+    )
 
 
 # What is compared: the exact density, ours and Pyro's, points, and which of their numbers have a gradient.
 DENSITIES = {
     "Poisson": (poisson, lambda x, rate: Poisson(rate).log_prob(x), [1]),
-    "Binomial": (binomial, lambda x, count, logits: Binomial(count, logits=logits).log_prob(x), [2]),
-    "NegativeBinomial": (negative_binomial, lambda x, *numbers: NegativeBinomial(*numbers).log_prob(x), [1, 2]),
+    "Binomial": (
+        binomial,
+        lambda x, count, logits: Binomial(count, logits=logits).log_prob(x),
+        [2],
+    ),
+    "NegativeBinomial": (
+        negative_binomial,
+        lambda x, *numbers: NegativeBinomial(*numbers).log_prob(x),
+        [1, 2],
+    ),
     "StudentT": (student_t, lambda x, df, scale: StudentT(df, 0.0, scale).log_prob(x), [0, 1, 2]),
     "Beta": (beta, lambda x, a, b: Beta(a, b).log_prob(x), [0, 1, 2]),
 }
@@ -86,22 +102,33 @@ def exact(name, columns):
     """The density at each point with 50 digits, and its derivatives."""
     density, _, differentiated = DENSITIES[name]
     with mpmath.workdps(50):
-        points = [tuple(map(mp.mpf, point)) for point in zip(*(column.tolist() for column in columns), strict=True)]
+        points = [
+            tuple(map(mp.mpf, point))
+            for point in zip(*(column.tolist() for column in columns), strict=True)
+        ]
         values = [float(density(*point)) for point in points]
         slopes = []
         for place in differentiated:
             step = mp.mpf(10) ** -20
             pairs = (
-                [(*point[:place], point[place] + sign * step, *point[place + 1 :]) for sign in (1, -1)]
+                [
+                    (*point[:place], point[place] + sign * step, *point[place + 1 :])
+                    for sign in (1, -1)
+                ]
                 for point in points
             )
-            slopes.append([float((density(*above) - density(*below)) / (2 * step)) for above, below in pairs])
+            slopes.append(
+                [float((density(*above) - density(*below)) / (2 * step)) for above, below in pairs]
+            )
     return torch.tensor(values, dtype=torch.float64), torch.tensor(slopes, dtype=torch.float64)
 
 
 def received(name, columns):
     _, log_prob, differentiated = DENSITIES[name]
-    columns = [column.clone().requires_grad_(place in differentiated) for place, column in enumerate(columns)]
+    columns = [
+        column.clone().requires_grad_(place in differentiated)
+        for place, column in enumerate(columns)
+    ]
     values = log_prob(*columns)
     slopes = torch.autograd.grad(values.sum(), [columns[place] for place in differentiated])
     return values.detach().double(), torch.stack(slopes).double()
@@ -127,14 +154,22 @@ def rows_of(name):
     """1,000 elements as the distribution draws them, at high counts, many degrees of freedom or a high precision."""
     cases = {
         "Poisson": [(Poisson(torch.full((1000,), rate)), (rate,)) for rate in (1e5, 1e6, 1e7)],
-        "Binomial": [(Binomial(count, logits=torch.full((1000,), 0.3)), (count, 0.3)) for count in (16, 255, 65535)],
+        "Binomial": [
+            (Binomial(count, logits=torch.full((1000,), 0.3)), (count, 0.3))
+            for count in (16, 255, 65535)
+        ],
         "NegativeBinomial": [
             (NegativeBinomial(torch.full((1000,), log_mean), dispersion), (log_mean, dispersion))
             for log_mean in (0.0, 7.0, 13.0)
             for dispersion in (1e-6, 1e-3, 1.0)
         ],
-        "StudentT": [(StudentT(df, torch.zeros(1000), 0.5), (df, 0.5)) for df in (4.0, 1e4, 1e6, 1e7)],
-        "Beta": [(Beta(torch.full((1000,), 0.3 * s), 0.7 * s), (0.3 * s, 0.7 * s)) for s in (10.0, 1e4, 1e5)],
+        "StudentT": [
+            (StudentT(df, torch.zeros(1000), 0.5), (df, 0.5)) for df in (4.0, 1e4, 1e6, 1e7)
+        ],
+        "Beta": [
+            (Beta(torch.full((1000,), 0.3 * s), 0.7 * s), (0.3 * s, 0.7 * s))
+            for s in (10.0, 1e4, 1e5)
+        ],
     }
     return cases[name]
 
@@ -152,7 +187,10 @@ def test_a_row_of_a_thousand_elements_is_right_to_a_thousandth_nat_or_to_its_rou
 def test_the_steps_of_log_gamma_by_a_half_are_those_of_log_gamma():
     a = torch.tensor([1e-3, 0.5, 3.0, 9.99, 10.0, 40.0, 1e4], dtype=torch.float64)
     with mpmath.workdps(50):
-        expected = [float(mp.loggamma(x + 0.5) - mp.loggamma(x) - mp.log(x) / 2) for x in map(mp.mpf, a.tolist())]
+        expected = [
+            float(mp.loggamma(x + 0.5) - mp.loggamma(x) - mp.log(x) / 2)
+            for x in map(mp.mpf, a.tolist())
+        ]
     torch.testing.assert_close(
         log_gamma_half_step(a), torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-15
     )
@@ -186,14 +224,18 @@ def test_draws_moments_shapes_and_masks_are_those_of_pyro(name):
         torch.testing.assert_close((first.mean, first.variance), (second.mean, second.variance))
         torch.testing.assert_close(first.log_prob(x), second.log_prob(x))
         mask = torch.tensor([True, False, True])
-        torch.testing.assert_close(first.mask(mask).to_event(1).log_prob(x), second.mask(mask).to_event(1).log_prob(x))
+        torch.testing.assert_close(
+            first.mask(mask).to_event(1).log_prob(x), second.mask(mask).to_event(1).log_prob(x)
+        )
     assert isinstance(ours.expand([5, 3]), type(ours))
 
 
 def test_divergences_and_enumeration_are_those_of_pyro():
     for name in ("Poisson", "Binomial", "Beta"):
         ours, pyros = PAIRS[name]
-        assert torch.equal(kl_divergence(ours, ours.expand([3])), kl_divergence(pyros, pyros.expand([3])))
+        assert torch.equal(
+            kl_divergence(ours, ours.expand([3])), kl_divergence(pyros, pyros.expand([3]))
+        )
     ours, pyros = PAIRS["Binomial"]
     assert torch.equal(ours.enumerate_support(), pyros.enumerate_support())
 
@@ -241,9 +283,14 @@ def test_a_recorded_graph_gives_the_same_value_and_gradients(name):
     columns = [torch.tensor(column) for column in SMALL[name]]
 
     def value_and_gradients(*columns):
-        columns = [column.detach().requires_grad_(place in differentiated) for place, column in enumerate(columns)]
+        columns = [
+            column.detach().requires_grad_(place in differentiated)
+            for place, column in enumerate(columns)
+        ]
         value = log_prob(*columns)
-        return value, *torch.autograd.grad(value.sum(), [columns[place] for place in differentiated])
+        return value, *torch.autograd.grad(
+            value.sum(), [columns[place] for place in differentiated]
+        )
 
     with dist.validation_enabled(False):
         graph = make_fx(value_and_gradients)(*(column / 2 for column in columns))
@@ -264,7 +311,10 @@ def test_a_negative_binomial_without_dispersion_is_a_poisson():
     x, rate = torch.tensor([0.0, 1.0, 30.0, 1e5]), torch.tensor([2.0, 2.0, 25.0, 1e5])
     for dispersion in (1e-12, 1e-20):
         torch.testing.assert_close(
-            NegativeBinomial(rate.log(), dispersion).log_prob(x), Poisson(rate).log_prob(x), rtol=1e-5, atol=1e-5
+            NegativeBinomial(rate.log(), dispersion).log_prob(x),
+            Poisson(rate).log_prob(x),
+            rtol=1e-5,
+            atol=1e-5,
         )
 
 
@@ -272,6 +322,8 @@ def test_a_negative_binomial_without_dispersion_is_a_poisson():
 def test_a_binomial_is_finite_where_its_probability_rounds_to_one(logit):
     logits = torch.tensor([logit, -logit, logit, -logit], requires_grad=True)
     log_prob = Binomial(16, logits=logits).log_prob(torch.tensor([16.0, 0.0, 0.0, 3.0]))
-    torch.testing.assert_close(log_prob, dist.Binomial(16, logits=logits).log_prob(torch.tensor([16.0, 0.0, 0.0, 3.0])))
+    torch.testing.assert_close(
+        log_prob, dist.Binomial(16, logits=logits).log_prob(torch.tensor([16.0, 0.0, 0.0, 3.0]))
+    )
     (slopes,) = torch.autograd.grad(log_prob.sum(), logits)
     torch.testing.assert_close(slopes, torch.tensor([0.0, 0.0, -16.0, 3.0]))

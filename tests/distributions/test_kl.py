@@ -31,7 +31,9 @@ DIM = 3
 
 
 def full_normal(loc, raw_scale, factor):
-    return dist.MultivariateNormal(loc, scale_tril=factor.tril(-1) + torch.diag_embed(raw_scale.exp()))
+    return dist.MultivariateNormal(
+        loc, scale_tril=factor.tril(-1) + torch.diag_embed(raw_scale.exp())
+    )
 
 
 def low_rank_normal(loc, raw_scale, factor):
@@ -40,7 +42,11 @@ def low_rank_normal(loc, raw_scale, factor):
 
 def numbers(*batch_shape):
     """loc, raw_scale and factor."""
-    return torch.randn(*batch_shape, DIM), torch.randn(*batch_shape, DIM) / 2, torch.randn(*batch_shape, DIM, DIM)
+    return (
+        torch.randn(*batch_shape, DIM),
+        torch.randn(*batch_shape, DIM) / 2,
+        torch.randn(*batch_shape, DIM, DIM),
+    )
 
 
 def product(family, *batch_shape):
@@ -59,7 +65,9 @@ BATCHES = pytest.mark.parametrize(
 
 @CORRELATED
 @BATCHES
-def test_the_kl_from_a_product_of_normals_is_that_from_the_same_normal_in_full(correlated, q_shape, p_shape):
+def test_the_kl_from_a_product_of_normals_is_that_from_the_same_normal_in_full(
+    correlated, q_shape, p_shape
+):
     q_z, p_z = correlated(*numbers(*q_shape)), product(dist.Normal, *p_shape)
     received, expected = closed_kl(q_z, p_z), kl_divergence(q_z, with_full_covariance(p_z))
     assert received.shape == torch.broadcast_shapes(q_shape, p_shape)
@@ -176,7 +184,9 @@ def one_epoch(objective):
 
 def mixture_vae():
     likelihood = BernoulliLikelihood(MLP(2, [4], 16), (1, 4, 4))
-    return VAE(MixtureNormalPrior(2), likelihood, DiagNormalPosterior(MLP(16, [4], 4), (1, 4, 4), 2))
+    return VAE(
+        MixtureNormalPrior(2), likelihood, DiagNormalPosterior(MLP(16, [4], 4), (1, 4, 4), 2)
+    )
 
 
 def test_fit_says_where_the_kl_is_drawn():
@@ -193,12 +203,18 @@ def test_fit_says_where_the_kl_is_drawn():
 
 def full_normal_vae():
     likelihood = BernoulliLikelihood(MLP(2, [4], 16), (1, 4, 4))
-    return VAE(StandardNormalPrior(2), likelihood, FullNormalPosterior(MLP(16, [4], 5), (1, 4, 4), 2))
+    return VAE(
+        StandardNormalPrior(2), likelihood, FullNormalPosterior(MLP(16, [4], 5), (1, 4, 4), 2)
+    )
 
 
 @pytest.mark.parametrize(
     ("make", "objective"),
-    [(mixture_vae, Trace_ELBO), (binary_vae, TraceMeanField_ELBO), (full_normal_vae, TraceMeanField_ELBO)],
+    [
+        (mixture_vae, Trace_ELBO),
+        (binary_vae, TraceMeanField_ELBO),
+        (full_normal_vae, TraceMeanField_ELBO),
+    ],
 )
 def test_fit_says_nothing_where_it_is_not(make, objective):
     vae = make()

@@ -140,14 +140,18 @@ CASES = {
     "a list": lambda: case([0.0, 1.0], *item(1)),
     "a deque": lambda: case(deque([0.0, 1.0]), *item(1)),
     "a set": lambda: case({1.0}, max, lambda settings: settings.add(2.0)),
-    "an array": lambda: case(np.ones(3), lambda settings: float(settings[0]), lambda settings: settings.fill(2.0)),
+    "an array": lambda: case(
+        np.ones(3), lambda settings: float(settings[0]), lambda settings: settings.fill(2.0)
+    ),
     "a number of NumPy": lambda: case(
         {"beta": np.float64(1)},
         lambda settings: float(settings["beta"]),
         lambda settings: settings.update(beta=np.float64(2)),
     ),
     "a tuple in a dict": lambda: case(
-        {"betas": (0.0, 1.0)}, lambda settings: settings["betas"][1], lambda settings: settings.update(betas=(0.0, 2.0))
+        {"betas": (0.0, 1.0)},
+        lambda settings: settings["betas"][1],
+        lambda settings: settings.update(betas=(0.0, 2.0)),
     ),
     "four levels": lambda: case(
         {"a": [{"b": [1.0]}]},
@@ -170,12 +174,16 @@ CASES = {
         Plain(), lambda settings: settings.shared, lambda settings: setattr(settings, "shared", 2.0)
     ),
     "an attribute that was not there": lambda: case(
-        Plain(), lambda settings: getattr(settings, "other", 1.0), lambda settings: setattr(settings, "other", 2.0)
+        Plain(),
+        lambda settings: getattr(settings, "other", 1.0),
+        lambda settings: setattr(settings, "other", 2.0),
     ),
     "a method": lambda: case(Config(), lambda settings: settings.weight(), attribute("beta")[1]),
     "vars": lambda: case(Config(), lambda settings: vars(settings)["beta"], attribute("beta")[1]),
     "a function in a dict": lambda: case(
-        {"f": lambda: 1.0}, lambda settings: settings["f"](), lambda settings: settings.update(f=lambda: 2.0)
+        {"f": lambda: 1.0},
+        lambda settings: settings["f"](),
+        lambda settings: settings.update(f=lambda: 2.0),
     ),
     "the object of a method": of_owner,
     "an argument given beforehand": of_partial,
@@ -251,7 +259,8 @@ def test_functions_that_take_each_others_place_are_told_apart():
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [(1, 1.0), (1, True), (0.0, -0.0), ([1, 2], (1, 2)), ([], {}), ("1", 1), (None, 0)]
+    ("one", "other"),
+    [(1, 1.0), (1, True), (0.0, -0.0), ([1, 2], (1, 2)), ([], {}), ("1", 1), (None, 0)],
 )
 def test_values_that_are_equal_and_act_otherwise_are_told_apart(one, other):
     settings, containers = [one], Containers()

@@ -62,7 +62,9 @@ def surroundings(*functions):
     return Surroundings(functions, tuple)
 
 
-@pytest.mark.parametrize("function", [objective, through_a_helper, inside, decorated(objective), partial(objective)])
+@pytest.mark.parametrize(
+    "function", [objective, through_a_helper, inside, decorated(objective), partial(objective)]
+)
 def test_a_global_number_that_changes_is_noticed(function, monkeypatch):
     seen = surroundings(function)
     before = seen.signature()
@@ -101,7 +103,9 @@ MODULE_CHANGES = {
     "an attribute": lambda module: setattr(module, "beta", 2.0),
     "a mode": lambda module: module.layer[1].eval(),
     "a frozen parameter": lambda module: module.layer[0].bias.requires_grad_(False),
-    "a replaced parameter": lambda module: setattr(module.layer[0], "bias", nn.Parameter(torch.zeros(2))),
+    "a replaced parameter": lambda module: setattr(
+        module.layer[0], "bias", nn.Parameter(torch.zeros(2))
+    ),
     "a submodule": lambda module: module.layer.__setitem__(1, nn.Identity()),
     "a method of one object": lambda module: setattr(module.layer[0], "forward", torch.relu),
     "a hook on a parameter": lambda module: module.layer[0].weight.register_hook(torch.neg),

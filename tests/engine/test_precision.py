@@ -30,7 +30,10 @@ class Batched(nn.Module):
 
 NETWORKS = {
     "linear": lambda: (nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)), image(5, 6)),
-    "without bias": lambda: (nn.Sequential(nn.Linear(6, 8, bias=False), nn.Linear(8, 3)), image(5, 6)),
+    "without bias": lambda: (
+        nn.Sequential(nn.Linear(6, 8, bias=False), nn.Linear(8, 3)),
+        image(5, 6),
+    ),
     "batched": lambda: (Batched(), image(5, 2, 3)),
     "convolution": lambda: (
         nn.Sequential(nn.Conv2d(2, 4, 3), nn.Tanh(), nn.ConvTranspose2d(4, 2, 3)),
@@ -53,7 +56,11 @@ def test_values_and_gradients_agree_to_eight_bits_and_are_float32(name):
 
 
 def products(graph):
-    return [node for node in graph.graph.nodes if str(node.target) in ("aten.mm.default", "aten.convolution.default")]
+    return [
+        node
+        for node in graph.graph.nodes
+        if str(node.target) in ("aten.mm.default", "aten.convolution.default")
+    ]
 
 
 @pytest.mark.usefixtures("every_product_counts")
@@ -71,8 +78,12 @@ def test_every_product_has_bfloat16_factors_and_the_original_keeps_its_own():
             return super().call_function(target, args, kwargs)
 
     Watch(rounded).run(*inputs)
-    assert seen == [[torch.bfloat16] * 2] * 5  # two layers forward, two weights and one input backward
-    assert all(str(node.args[0].target) != "prims.convert_element_type.default" for node in products(graph))
+    assert (
+        seen == [[torch.bfloat16] * 2] * 5
+    )  # two layers forward, two weights and one input backward
+    assert all(
+        str(node.args[0].target) != "prims.convert_element_type.default" for node in products(graph)
+    )
 
 
 @pytest.mark.usefixtures("every_product_counts")
@@ -80,7 +91,9 @@ def test_double_precision_is_left_alone():
     network, x = NETWORKS["linear"]()
     inputs = [x.double(), *network.double().parameters()]
     graph = trace(loss_and_gradients(network), inputs)
-    torch.testing.assert_close(with_bfloat16_products(graph)(*inputs), graph(*inputs), rtol=0, atol=0)
+    torch.testing.assert_close(
+        with_bfloat16_products(graph)(*inputs), graph(*inputs), rtol=0, atol=0
+    )
 
 
 def test_no_global_setting_of_torch_is_touched():

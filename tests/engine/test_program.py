@@ -40,7 +40,10 @@ def repeated(program, *calls):
 
 
 def test_every_call_gives_what_the_function_gives_whatever_the_order_of_signatures():
-    calls = [((X + step, 2.0), {}) if step % 3 else ((X[:2],), {"scale": torch.tensor(step)}) for step in range(9)]
+    calls = [
+        ((X + step, 2.0), {}) if step % 3 else ((X[:2],), {"scale": torch.tensor(step)})
+        for step in range(9)
+    ]
     program = Program(noisy)
     torch.testing.assert_close(repeated(program, *calls), repeated(noisy, *calls), rtol=0, atol=0)
     assert program.how == "traced"
@@ -52,7 +55,20 @@ def test_python_runs_ever_more_rarely():
     for _ in range(12):
         program(X)
         runs.append(function.runs)
-    assert runs == [1, 3, 4, 5, 5, 6, 6, 6, 6, 7, 7, 7]  # as it is; traced and checked; checked at replay 2, 3, 5, 9
+    assert runs == [
+        1,
+        3,
+        4,
+        5,
+        5,
+        6,
+        6,
+        6,
+        6,
+        7,
+        7,
+        7,
+    ]  # as it is; traced and checked; checked at replay 2, 3, 5, 9
 
 
 OTHER_SIGNATURES = {
@@ -73,7 +89,9 @@ def test_each_signature_has_a_trace_of_its_own(name):
         program(X, 1.0)
     before = function.runs
     args = OTHER_SIGNATURES[name]
-    torch.testing.assert_close(repeated(program, (args, {})), repeated(noisy, (args, {})), rtol=0, atol=0)
+    torch.testing.assert_close(
+        repeated(program, (args, {})), repeated(noisy, (args, {})), rtol=0, atol=0
+    )
     assert function.runs == before + 1
 
 
@@ -150,7 +168,9 @@ def test_a_function_with_a_state_of_its_own_is_found_out():
         count[0] += 1
         return (x * count[0],)
 
-    plain_with_warning(counting, (X,), (X,), (X,), match="its trace gives other values than the program itself")
+    plain_with_warning(
+        counting, (X,), (X,), (X,), match="its trace gives other values than the program itself"
+    )
 
 
 def test_a_constant_that_depends_on_the_data_is_found_out_on_other_data():
@@ -162,14 +182,20 @@ def test_a_constant_that_depends_on_the_data_is_found_out_on_other_data():
 
     batches = [X.clone(), X.clone(), X + 1]
     signs |= {batch.data_ptr(): sign for batch, sign in zip(batches, (1.0, 1.0, -1.0), strict=True)}
-    results = plain_with_warning(peeking, *[(batch,) for batch in batches], match="its trace gives other values")
+    results = plain_with_warning(
+        peeking, *[(batch,) for batch in batches], match="its trace gives other values"
+    )
     assert torch.equal(results[2][0], -batches[2])
 
 
 TOUCHING = {
     "changes its arguments in place": lambda x: (x.add_(0),),
-    "draws random numbers with Python's or NumPy's": lambda x: (x if random.random() > 0.01 else -x,),
-    "draws random numbers with Python's or NumPy's generator": lambda x: (x if np.random.rand() > 0.01 else -x,),
+    "draws random numbers with Python's or NumPy's": lambda x: (
+        x if random.random() > 0.01 else -x,
+    ),
+    "draws random numbers with Python's or NumPy's generator": lambda x: (
+        x if np.random.rand() > 0.01 else -x,
+    ),
 }
 
 
@@ -204,7 +230,9 @@ class Rebinding(Counting):
         return x * self.steps
 
 
-@pytest.mark.parametrize(("kind", "reason"), [(Counting, "numbers that it reads"), (Rebinding, "replaces its buffers")])
+@pytest.mark.parametrize(
+    ("kind", "reason"), [(Counting, "numbers that it reads"), (Rebinding, "replaces its buffers")]
+)
 def test_a_module_that_counts_its_calls_counts_them_once(kind, reason):
     module = kind()
     program = Program(lambda x: (module(x),), calls=[module])
@@ -242,7 +270,9 @@ def test_module_hooks_are_called_at_every_call():
     layer, calls = nn.Linear(3, 2), []
     layer.register_forward_hook(lambda *_: calls.append(1))
     plain_with_warning(
-        lambda x: (layer(x).detach(),), *[(X,)] * 5, match="a Linear has hooks, which a replay would not call"
+        lambda x: (layer(x).detach(),),
+        *[(X,)] * 5,
+        match="a Linear has hooks, which a replay would not call",
     )
     assert len(calls) == 5
 
@@ -251,13 +281,17 @@ def test_an_argument_that_is_neither_tensor_nor_plain_value_is_passed_as_it_is()
     class Weight:
         value = 2.0
 
-    (result,) = plain_with_warning(lambda x, weight: (weight.value * x,), (X, Weight()), match="is of type Weight")
+    (result,) = plain_with_warning(
+        lambda x, weight: (weight.value * x,), (X, Weight()), match="is of type Weight"
+    )
     assert torch.equal(result[0], 2 * X)
 
 
 def test_numbers_that_change_all_the_time_stop_being_traced_with_one_warning():
     program = Program(noisy, name="SVI")
-    with pytest.warns(UserWarning, match="the first 32 signatures.* pass numbers that change .* as tensors") as caught:
+    with pytest.warns(
+        UserWarning, match="the first 32 signatures.* pass numbers that change .* as tensors"
+    ) as caught:
         repeated(program, *[((X, float(step)), {}) for step in range(100)])
     assert len(caught) == 1
     for _ in range(4):
@@ -286,7 +320,9 @@ def test_flags_and_warnings_are_left_as_found():
 def test_compiled_it_draws_the_same_numbers_and_rounds_alike():
     calls = [((X + step,), {}) for step in range(4)]
     program = Program(noisy, execution=Execution(compile=True))
-    torch.testing.assert_close(repeated(program, *calls), repeated(noisy, *calls), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        repeated(program, *calls), repeated(noisy, *calls), rtol=1e-6, atol=1e-6
+    )
     assert program.how == "compiled"
 
 
@@ -299,7 +335,9 @@ def test_only_the_first_signature_is_compiled_at_once():
 
 
 def test_auto_compiles_what_is_called_often(monkeypatch):
-    monkeypatch.setattr(engine_program, "_seconds_saved", lambda graph: engine_program._COMPILE_SECONDS / 5)
+    monkeypatch.setattr(
+        engine_program, "_seconds_saved", lambda graph: engine_program._COMPILE_SECONDS / 5
+    )
     program, how = Program(noisy), []
     for _ in range(8):
         program(X)
@@ -321,13 +359,17 @@ def test_what_fails_to_compile_is_replayed_with_a_warning(monkeypatch):
 
     monkeypatch.setattr(_inductor, "compile", fail)
     program = Program(noisy, execution=Execution(compile=True))
-    with pytest.warns(UserWarning, match="is not compiled but replayed from its trace: out of order"):
+    with pytest.warns(
+        UserWarning, match="is not compiled but replayed from its trace: out of order"
+    ):
         program(X)
     assert program.how == "traced"
 
 
 def test_what_compiles_to_other_values_is_replayed_with_a_warning(monkeypatch):
-    monkeypatch.setattr(_inductor, "compile", lambda run, *_: lambda *inputs: (run(*inputs)[0] * 1.01, None))
+    monkeypatch.setattr(
+        _inductor, "compile", lambda run, *_: lambda *inputs: (run(*inputs)[0] * 1.01, None)
+    )
     program = Program(noisy, execution=Execution(compile=True))
     with pytest.warns(UserWarning, match="compiled it gives other values"):
         result = program(X)
@@ -348,7 +390,10 @@ SETTINGS = {
     "'compile' must be True, False or 'auto', got 'always'": {"compile": "always"},
     "'precision' must be 'float32' or 'bfloat16', got 'half'": {"precision": "half"},
     "'trace' must be True for compile=True, got False": {"trace": False, "compile": True},
-    "'trace' must be True for precision='bfloat16', got False": {"trace": False, "precision": "bfloat16"},
+    "'trace' must be True for precision='bfloat16', got False": {
+        "trace": False,
+        "precision": "bfloat16",
+    },
 }
 
 

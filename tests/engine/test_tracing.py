@@ -63,7 +63,9 @@ DIFFERENTIATED = {
     "the draw of a Gamma": lambda x: dist.Gamma(x.exp(), 2.0).rsample().log().sum(),
     "the draw of a Beta": lambda x: dist.Beta(x.exp(), 2.0).rsample().log().sum(),
     "the draw of a Dirichlet": lambda x: dist.Dirichlet(x.exp()).rsample().log().sum(),
-    "a Cholesky factor": lambda x: torch.linalg.cholesky(x.T @ x + torch.eye(3)).log_softmax(0).sum(),
+    "a Cholesky factor": lambda x: (
+        torch.linalg.cholesky(x.T @ x + torch.eye(3)).log_softmax(0).sum()
+    ),
 }
 
 
@@ -113,7 +115,10 @@ MEMORY = {
 def test_memory_is_used_again_only_where_nobody_can_tell(name):
     function, num_reused = MEMORY[name]
     graph = trace(function, [X])
-    before, after = (sum("_." in str(node.target) for node in g.graph.nodes) for g in (make_fx(function)(X), graph))
+    before, after = (
+        sum("_." in str(node.target) for node in g.graph.nodes)
+        for g in (make_fx(function)(X), graph)
+    )
     assert after - before == num_reused
     for x in (X, X + 1):
         before = x.clone()
@@ -146,7 +151,9 @@ def test_a_parameter_is_read_when_the_graph_is_replayed():
 
 UNTRACEABLE = {
     "depends on the value of a tensor": lambda x: (x if x.sum() > 0 else -x,),
-    r"depends on the value of a tensor \(test_tracing.py, line \d+\)": lambda x: (x * x.sum().item(),),
+    r"depends on the value of a tensor \(test_tracing.py, line \d+\)": lambda x: (
+        x * x.sum().item(),
+    ),
     "depends on the value of a tensor.": lambda x: (x if torch.randn(()) > 0 else -x,),
     r"with \.numpy\(\)": lambda x: (x * float(x.numpy().sum()),),
     r"with \.__array__\(\)": lambda x: (x * float(np.asarray(x).sum()),),

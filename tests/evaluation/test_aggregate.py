@@ -31,7 +31,11 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 
 def vae_with(posterior):
-    return VAE(StandardNormalPrior(LATENT_DIM), BernoulliLikelihood(nn.Linear(LATENT_DIM, 6), X_SHAPE), posterior)
+    return VAE(
+        StandardNormalPrior(LATENT_DIM),
+        BernoulliLikelihood(nn.Linear(LATENT_DIM, 6), X_SHAPE),
+        posterior,
+    )
 
 
 def sharp_posterior(context_dim=0):
@@ -80,7 +84,9 @@ def test_each_row_of_a_conditional_vae_has_its_own_context(family, x, z, has_vec
     labels = torch.tensor([0, 1, 1, 0, 1, 0, 0])
     y = torch.randn(NUM_ROWS, CONTEXT_DIM) if has_vectors else torch.eye(CONTEXT_DIM)[labels]
     q_z = AggregatedPosterior(vae, (x, y if has_vectors else labels))
-    expected = log_mean([vae.posterior(row, context).log_prob(z).exp() for row, context in zip(x, y, strict=True)])
+    expected = log_mean(
+        [vae.posterior(row, context).log_prob(z).exp() for row, context in zip(x, y, strict=True)]
+    )
     torch.testing.assert_close(q_z.log_prob(z), expected.detach())
 
 
@@ -101,7 +107,9 @@ def test_a_draw_encodes_a_row_and_every_row_alike(x, context_dim):
 @pytest.mark.parametrize("family", POSTERIORS)
 def test_draws_follow_the_density_and_the_density_is_normalised(family, x):
     # Failure rate: 6e-5 (4 standard errors), at a fixed seed.
-    mean, error = references.mean_ratio(AggregatedPosterior(vae_with(make_posterior(family)), x), 10_000)
+    mean, error = references.mean_ratio(
+        AggregatedPosterior(vae_with(make_posterior(family)), x), 10_000
+    )
     assert abs(mean - 1) < 4 * error
     assert error < 0.05
 
@@ -120,7 +128,9 @@ def test_draws_have_the_mean_and_the_covariance_of_the_mixture(x):
     posterior, num_draws = make_posterior("diagonal normal"), 5_000
     q_z = AggregatedPosterior(vae_with(posterior), x)
     loc, variance = posterior(x).mean.detach(), posterior(x).variance.detach()
-    covariance = torch.diag(variance.mean(0)) + (loc - loc.mean(0)).T @ (loc - loc.mean(0)) / NUM_ROWS
+    covariance = (
+        torch.diag(variance.mean(0)) + (loc - loc.mean(0)).T @ (loc - loc.mean(0)) / NUM_ROWS
+    )
     torch.testing.assert_close(q_z.mean, loc.mean(0))
     centred = q_z.sample((num_draws,)) - loc.mean(0)
     assert (centred.mean(0).abs() < 4 * centred.std(0) / num_draws**0.5).all()
@@ -149,13 +159,17 @@ def test_rows_are_decoded_from_the_latent_that_is_given(x):
     vae = vae_with(sharp_posterior())
     vae.likelihood.network.weight.data *= 100.0  # every pixel is sure
     x_of_first_row = (vae.decode(vae.encode(x[:1]).mean).mean > 0.5).double()
-    assert torch.equal(vae.sample(6, latent=AggregatedPosterior(vae, x[:1])), x_of_first_row.expand(6, *X_SHAPE))
+    assert torch.equal(
+        vae.sample(6, latent=AggregatedPosterior(vae, x[:1])), x_of_first_row.expand(6, *X_SHAPE)
+    )
     assert not torch.equal(vae.sample(6), x_of_first_row.expand(6, *X_SHAPE))
 
 
 def test_a_conditional_vae_decodes_the_latent_that_is_given_at_its_context(x):
     likelihood = BernoulliLikelihood(MLP(LATENT_DIM, [], X_SHAPE, context_dim=CONTEXT_DIM), X_SHAPE)
-    vae = VAE(StandardNormalPrior(LATENT_DIM), likelihood, make_posterior("diagonal normal", CONTEXT_DIM))
+    vae = VAE(
+        StandardNormalPrior(LATENT_DIM), likelihood, make_posterior("diagonal normal", CONTEXT_DIM)
+    )
     latent = AggregatedPosterior(vae, (x, torch.randn(NUM_ROWS, CONTEXT_DIM)))
     assert vae.sample(4, torch.randn(4, CONTEXT_DIM), latent=latent).shape == (4, *X_SHAPE)
     with pytest.raises(ValueError, match="'y' must have 2 real numbers a row"):
@@ -164,9 +178,13 @@ def test_a_conditional_vae_decodes_the_latent_that_is_given_at_its_context(x):
 
 @pytest.mark.parametrize("make", [AggregatedPosterior, gaussian_mixture])
 def test_rows_that_do_not_fit_are_refused(make, x):
-    with pytest.raises(ValueError, match=r"'data' must have rows of the shape \(2, 3\), got \(6,\)"):
+    with pytest.raises(
+        ValueError, match=r"'data' must have rows of the shape \(2, 3\), got \(6,\)"
+    ):
         make(vae_with(make_posterior("diagonal normal")), x.flatten(1))
-    with pytest.raises(ValueError, match="'data' must have labels for a VAE with a context y of 2, got none"):
+    with pytest.raises(
+        ValueError, match="'data' must have labels for a VAE with a context y of 2, got none"
+    ):
         make(vae_with(make_posterior("diagonal normal", CONTEXT_DIM)), x)
 
 
@@ -188,7 +206,9 @@ def test_a_mixture_finds_clusters_with_their_weights_means_and_covariances(clust
     vae, x = clusters
     mixture = gaussian_mixture(vae, x, num_components=2)
     order = mixture.component_distribution.loc[:, 0].argsort(descending=True)
-    torch.testing.assert_close(mixture.mixture_distribution.probs[order], torch.tensor([0.3, 0.7]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        mixture.mixture_distribution.probs[order], torch.tensor([0.3, 0.7]), atol=1e-6, rtol=0
+    )
     components = mixture.component_distribution
     for component, rows in zip(order, (x[:120], x[120:]), strict=True):
         # Draws of z add 0.5 ε to each row, so that cov(z) = cov(x) + ¼ I with the errors of cov(x, ε) and cov(ε).
@@ -209,9 +229,14 @@ def test_a_mixture_is_fitted_to_draws_with_their_context(clusters):
     context.layers[0].bias.data = vae.posterior.network.bias.data
     conditional = VAE(vae.prior, vae.likelihood, DiagNormalPosterior(context, 2, 2))
     mixture = gaussian_mixture(conditional, (x, torch.ones(400, 1)), num_components=1)
-    error = 4 * 0.5 / 400**0.5  # failure rate 6e-5 for each number (4 standard errors), at a fixed seed
+    error = (
+        4 * 0.5 / 400**0.5
+    )  # failure rate 6e-5 for each number (4 standard errors), at a fixed seed
     torch.testing.assert_close(
-        mixture.component_distribution.loc[0], x.mean(0) + torch.tensor([3.0, 0.0]), atol=error, rtol=0
+        mixture.component_distribution.loc[0],
+        x.mean(0) + torch.tensor([3.0, 0.0]),
+        atol=error,
+        rtol=0,
     )
 
 
@@ -225,12 +250,16 @@ def test_the_seed_decides_the_mixture_and_the_callers_random_state_does_not(clus
     vae, x = clusters
     first = parts_of(gaussian_mixture(vae, x, num_components=3))
     torch.randn(5), np.random.rand(5), random.random()
-    again, other = (parts_of(gaussian_mixture(vae, x, num_components=3, seed=seed)) for seed in (0, 1))
+    again, other = (
+        parts_of(gaussian_mixture(vae, x, num_components=3, seed=seed)) for seed in (0, 1)
+    )
     assert all(map(torch.equal, first, again))
     assert not torch.equal(first[1], other[1])
 
 
-@pytest.mark.parametrize("use", [gaussian_mixture, lambda vae, x: AggregatedPosterior(vae, x).log_prob(torch.zeros(2))])
+@pytest.mark.parametrize(
+    "use", [gaussian_mixture, lambda vae, x: AggregatedPosterior(vae, x).log_prob(torch.zeros(2))]
+)
 def test_the_callers_random_state_and_the_vae_stay_as_they_are(clusters, use):
     vae, x = clusters
     weights = copy.deepcopy(vae.state_dict())
@@ -250,9 +279,13 @@ def test_a_mixture_has_the_dtype_of_the_vae(clusters):
 def test_there_can_be_no_more_components_than_rows(clusters):
     vae, x = clusters
     assert len(gaussian_mixture(vae, x[:3], num_components=3).mixture_distribution.probs) == 3
-    with pytest.raises(ValueError, match="'data' must have at least 4 rows for 4 components, got 3"):
+    with pytest.raises(
+        ValueError, match="'data' must have at least 4 rows for 4 components, got 3"
+    ):
         gaussian_mixture(vae, x[:3], num_components=4)
-    with pytest.raises(ValueError, match="'num_components' must be a whole number of at least 1, got 0"):
+    with pytest.raises(
+        ValueError, match="'num_components' must be a whole number of at least 1, got 0"
+    ):
         gaussian_mixture(vae, x, num_components=0)
 
 

@@ -20,7 +20,9 @@ def test_scores_stand_in_the_order_of_the_rows_and_average_to_the_evaluation():
     rows, whole = evaluate_rows(vae, x), evaluate(vae, x)
     assert rows.negative_elbo.mean().item() == pytest.approx(whole.negative_elbo.mean)
     assert rows.log_marginal.mean().item() == pytest.approx(whole.log_marginal.mean)
-    torch.testing.assert_close(rows.rate.float(), torch.distributions.kl_divergence(vae.encode(x), vae.prior()))
+    torch.testing.assert_close(
+        rows.rate.float(), torch.distributions.kl_divergence(vae.encode(x), vae.prior())
+    )
 
 
 def test_scores_of_an_exact_model_are_its_log_marginal_and_its_residual():
@@ -32,7 +34,9 @@ def test_scores_of_an_exact_model_are_its_log_marginal_and_its_residual():
         expected = reference.posterior_loc(x) @ reference.weight.T + reference.bias
     finally:
         torch.set_default_dtype(torch.float32)
-    torch.testing.assert_close(scores.negative_log_marginal, -reference.log_marginal(x), atol=1e-9, rtol=0)
+    torch.testing.assert_close(
+        scores.negative_log_marginal, -reference.log_marginal(x), atol=1e-9, rtol=0
+    )
     # Its KL is taken in closed form, the distortion is drawn: 300 standard errors of 0.03 or less, 6 of them allowed for.
     torch.testing.assert_close(scores.negative_elbo, -reference.log_marginal(x), atol=0.2, rtol=0)
     torch.testing.assert_close(scores.squared_error, ((x - expected) ** 2).sum(1))
@@ -47,7 +51,9 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order():
 def test_a_threshold_keeps_its_false_positive_rate():
     # The expected rate is at most 0.1 and at least 0.1 - 1/100; 4,000 repetitions, 4 standard errors at a fixed seed.
     scores = torch.randn(4000, 100)
-    exceeded = [new > threshold(row[:99], 0.1) for row, new in zip(scores, scores[:, 99], strict=True)]
+    exceeded = [
+        new > threshold(row[:99], 0.1) for row, new in zip(scores, scores[:, 99], strict=True)
+    ]
     rate = sum(exceeded).item() / 4000
     assert 0.09 - 4 * 0.0047 < rate < 0.1 + 4 * 0.0047
 
@@ -64,7 +70,9 @@ def test_snapshots_are_taken_at_their_steps_and_change_nothing():
     for looking in (False, True):
         torch.manual_seed(0)
         vae = binary_vae()
-        snapshots = Snapshots(vae, {0, 3, 5, 12}, lambda vae: vae.likelihood.network.layers[-1].bias)
+        snapshots = Snapshots(
+            vae, {0, 3, 5, 12}, lambda vae: vae.likelihood.network.layers[-1].bias
+        )
         settings = Training(epochs=2, batches=Shuffled(10))
         fit(vae, x, settings, on_step=snapshots if looking else None)
         weights.append(list(vae.parameters()))

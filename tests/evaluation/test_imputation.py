@@ -32,7 +32,9 @@ def reference(float64):
 @pytest.fixture
 def x(reference):
     x = torch.randn(5, 2) @ reference.weight.T + reference.bias + 0.6 * torch.randn(5, 4)
-    observed = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]]).bool()
+    observed = torch.tensor(
+        [[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]]
+    ).bool()
     return torch.where(observed, x, NAN)
 
 
@@ -46,16 +48,22 @@ def conditional(reference, row):
 
 
 @pytest.mark.parametrize(
-    "make", [ObservedPosterior, lambda reference: PriorAsPosterior(nn.Identity(), 4, 2)], ids=["exact", "prior"]
+    "make",
+    [ObservedPosterior, lambda reference: PriorAsPosterior(nn.Identity(), 4, 2)],
+    ids=["exact", "prior"],
 )
-def test_the_imputed_mean_is_the_conditional_mean_and_draws_spread_like_the_conditional(reference, x, make):
+def test_the_imputed_mean_is_the_conditional_mean_and_draws_spread_like_the_conditional(
+    reference, x, make
+):
     imputed = impute(linear_vae(reference, make(reference)), x, num_samples=20_000, num_draws=4_000)
     for number, row in list(enumerate(x))[1:]:
         missing = row.isnan()
         mean, covariance = conditional(reference, row)
         # Five standard errors, which the missing entries of all rows fail with probability 6e-7 each.
         bound = 5 * covariance.diagonal().sqrt()
-        assert ((imputed.mean[number][missing] - mean).abs() < bound / imputed.ess[number] ** 0.5).all()
+        assert (
+            (imputed.mean[number][missing] - mean).abs() < bound / imputed.ess[number] ** 0.5
+        ).all()
         draws = imputed.draws[:, number, missing]
         error = bound * (1 / 4_000 + 1 / imputed.ess[number]) ** 0.5
         assert ((draws.mean(0) - mean).abs() < error).all()
@@ -73,7 +81,9 @@ def test_with_the_exact_posterior_all_draws_count_alike(reference, x):
 
 
 def test_with_another_posterior_they_do_not(reference, x):
-    imputed = impute(linear_vae(reference, PriorAsPosterior(nn.Identity(), 4, 2)), x, num_samples=2_000)
+    imputed = impute(
+        linear_vae(reference, PriorAsPosterior(nn.Identity(), 4, 2)), x, num_samples=2_000
+    )
     assert (imputed.ess[:3] < 1_000).all()
     assert imputed.ess[4] == pytest.approx(2_000)  # where nothing is observed, the prior is exact
 
@@ -134,8 +144,14 @@ def test_an_imputation_that_cannot_be_is_refused():
             lambda: impute(binary_vae(), x),
             "'vae' must be made with missing=\"nan\" to impute, got one that takes no NaN",
         ),
-        (lambda: impute(vae, x, num_samples=0), "'num_samples' must be a whole number of at least 1, got 0"),
-        (lambda: impute(vae, x, num_draws=-1), "'num_draws' must be a whole number of at least 0, got -1"),
+        (
+            lambda: impute(vae, x, num_samples=0),
+            "'num_samples' must be a whole number of at least 1, got 0",
+        ),
+        (
+            lambda: impute(vae, x, num_draws=-1),
+            "'num_draws' must be a whole number of at least 0, got -1",
+        ),
         (lambda: impute(vae, x[:, :2]), r"'data' must have rows of the shape \(3,\), got \(2,\)"),
     ):
         with pytest.raises(ValueError, match=sentence):
@@ -145,7 +161,10 @@ def test_an_imputation_that_cannot_be_is_refused():
 def correlated_gaussians(num_rows, seed):
     """Rows of N(0, I + 11ᵀ), feature 0 missing in half of them."""
     generator = torch.Generator().manual_seed(seed)
-    noise, common = torch.randn(num_rows, 2, generator=generator), torch.randn(num_rows, 1, generator=generator)
+    noise, common = (
+        torch.randn(num_rows, 2, generator=generator),
+        torch.randn(num_rows, 1, generator=generator),
+    )
     x = noise + common
     x[torch.rand(num_rows, generator=generator) < 0.5, 0] = NAN
     return x

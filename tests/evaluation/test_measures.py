@@ -44,7 +44,9 @@ def test_the_order_of_the_rows_changes_nothing(vae):
 
 
 def test_weights_buffers_modes_and_random_state_stay(x):
-    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 4))
+    network = nn.Sequential(
+        nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 4)
+    )
     vae = VAE(
         StandardNormalPrior(2),
         BernoulliLikelihood(MLP(2, [8], 16), (1, 4, 4)),
@@ -72,7 +74,10 @@ def test_another_seed_moves_the_estimates_within_their_errors(vae, x):
 
 def test_the_monte_carlo_error_is_the_spread_over_seeds(vae, x):
     # The standard deviation of 60 means is within 40 % of the truth but for one seed in 10,000.
-    results = [evaluate(vae, x[:100], num_samples=4, num_importance_samples=20, seed=seed) for seed in range(60)]
+    results = [
+        evaluate(vae, x[:100], num_samples=4, num_importance_samples=20, seed=seed)
+        for seed in range(60)
+    ]
     for name in ("negative_elbo", "distortion", "log_marginal"):
         estimates = [getattr(result, name) for result in results]
         spread = torch.tensor([estimate.mean for estimate in estimates]).std().item()
@@ -82,11 +87,17 @@ def test_the_monte_carlo_error_is_the_spread_over_seeds(vae, x):
 
 def test_rate_and_distortion_add_up_and_dimensions_sum_to_the_rate(vae, x):
     result = evaluate(vae, x)
-    assert result.rate.mean + result.distortion.mean == pytest.approx(result.negative_elbo.mean, rel=1e-9)
-    assert sum(estimate.mean for estimate in result.rate_by_dim) == pytest.approx(result.rate.mean, rel=1e-6)
+    assert result.rate.mean + result.distortion.mean == pytest.approx(
+        result.negative_elbo.mean, rel=1e-9
+    )
+    assert sum(estimate.mean for estimate in result.rate_by_dim) == pytest.approx(
+        result.rate.mean, rel=1e-6
+    )
     normal = vae.encode(x).base_dist
     formula = kl_from_standard_normal(normal.loc, normal.scale).mean(0)
-    torch.testing.assert_close(torch.tensor([e.mean for e in result.rate_by_dim]), formula, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        torch.tensor([e.mean for e in result.rate_by_dim]), formula, rtol=1e-4, atol=1e-6
+    )
     assert result.rate.monte_carlo_error == 0
     assert result.rate.num_samples == 0
     assert result.distortion.num_samples == 10
@@ -117,18 +128,24 @@ def test_log_marginal_is_exact_in_the_limit():
     nn.init.zeros_(wide.network.bias)
     vae, x = linear_gaussian_vae(reference, wide), torch.randn(300, 1)
     result = evaluate(vae, x, num_importance_samples=2000).log_marginal
-    assert abs(result.mean - reference.log_marginal(x).mean().item()) < 4 * result.monte_carlo_error + 1e-3
+    assert (
+        abs(result.mean - reference.log_marginal(x).mean().item())
+        < 4 * result.monte_carlo_error + 1e-3
+    )
 
 
 def test_bits_per_dimension_are_nats_in_another_unit_and_only_for_discrete_x(vae, x):
     result = evaluate(vae, x)
     assert result.bits_per_dim.mean == pytest.approx(-result.log_marginal.mean / 16 / math.log(2))
-    assert result.bits_per_dim.row_error == pytest.approx(result.log_marginal.row_error / 16 / math.log(2))
+    assert result.bits_per_dim.row_error == pytest.approx(
+        result.log_marginal.row_error / 16 / math.log(2)
+    )
     vae.likelihood.relaxed = True
     assert evaluate(vae, x * 0.9).bits_per_dim is None
     assert (
         evaluate(
-            linear_gaussian_vae(LinearGaussian(torch.ones(2, 1), torch.zeros(2), 1.0)), torch.randn(9, 2)
+            linear_gaussian_vae(LinearGaussian(torch.ones(2, 1), torch.zeros(2), 1.0)),
+            torch.randn(9, 2),
         ).bits_per_dim
         is None
     )
@@ -141,7 +158,9 @@ def test_active_units_are_those_whose_mean_moves_with_x(vae, x):
     result = evaluate(vae, x)
     assert result.active_units == 1
     assert result.active_variance[1] == pytest.approx(0, abs=1e-9)
-    assert result.active_variance[0] == pytest.approx(vae.encode(x).mean[:, 0].var(correction=0).item(), rel=1e-4)
+    assert result.active_variance[0] == pytest.approx(
+        vae.encode(x).mean[:, 0].var(correction=0).item(), rel=1e-4
+    )
 
 
 def test_one_sample_says_that_it_knows_no_monte_carlo_error(vae, x):
@@ -158,12 +177,18 @@ def test_json_and_table_carry_every_number_with_its_errors_and_counts(vae, x):
     assert read["negative_elbo"] == result.negative_elbo._asdict()
     assert read["rate_by_dim"][1]["mean"] == result.rate_by_dim[1].mean
     assert read["transform"] == "Identity()"
-    for number in (result.negative_elbo.mean, result.log_marginal.monte_carlo_error, result.distortion.row_error):
+    for number in (
+        result.negative_elbo.mean,
+        result.log_marginal.monte_carlo_error,
+        result.distortion.row_error,
+    ):
         assert f"{number:.4f}" in result.table()
 
 
 def test_the_quick_negative_elbo_is_that_of_evaluate(vae, x):
-    assert negative_elbo(vae, x, num_samples=10) == pytest.approx(evaluate(vae, x).negative_elbo.mean, rel=1e-9)
+    assert negative_elbo(vae, x, num_samples=10) == pytest.approx(
+        evaluate(vae, x).negative_elbo.mean, rel=1e-9
+    )
 
 
 def test_a_vae_in_double_precision_sees_its_data_in_double_precision():
@@ -192,24 +217,34 @@ def test_rows_that_do_not_fit_are_refused(vae):
         evaluate(vae, torch.zeros(5, 16))
     with pytest.raises(ValueError, match="'x' must be 0 or 1"):
         evaluate(vae, torch.full((5, 1, 4, 4), 0.5))
-    with pytest.raises(ValueError, match="'num_samples' must be a whole number of at least 1, got 0"):
+    with pytest.raises(
+        ValueError, match="'num_samples' must be a whole number of at least 1, got 0"
+    ):
         evaluate(vae, torch.zeros(5, 1, 4, 4), num_samples=0)
 
 
 @pytest.mark.parametrize(("trace_from", "compile", "tolerance"), [(1, False, 0.0), (1, True, 1e-5)])
-def test_log_marginals_do_not_depend_on_how_they_are_run(monkeypatch, trace_from, compile, tolerance):
+def test_log_marginals_do_not_depend_on_how_they_are_run(
+    monkeypatch, trace_from, compile, tolerance
+):
     vae = binary_vae()
     x = vae.sample(230)  # a block, and a shorter one; two chunks of draws in each
     plain = evaluate_rows(vae, x, num_importance_samples=40).log_marginal
     monkeypatch.setattr(evaluation, "_TRACE_PAYS_FROM", trace_from)
-    other = evaluate_rows(vae, x, num_importance_samples=40, execution=Execution(compile=compile)).log_marginal
+    other = evaluate_rows(
+        vae, x, num_importance_samples=40, execution=Execution(compile=compile)
+    ).log_marginal
     torch.testing.assert_close(other, plain, rtol=tolerance, atol=tolerance)
 
 
 def test_a_flow_posterior_that_ignores_x_has_no_active_units(x):
     posterior = FlowPosterior(MLP(x[0].numel(), [], 2 * 2 + 32), x.shape[1:], 2, AffineFlow(1, [8]))
     nn.init.zeros_(posterior.network.layers[0].weight)
-    vae = VAE(StandardNormalPrior(2), BernoulliLikelihood(MLP(2, [], x[0].numel()), x.shape[1:]), posterior)
+    vae = VAE(
+        StandardNormalPrior(2),
+        BernoulliLikelihood(MLP(2, [], x[0].numel()), x.shape[1:]),
+        posterior,
+    )
     result = evaluate(vae, x, num_importance_samples=0)
     # Averages of 100 draws vary by 0.01 from row to row, as much as an active unit; that is taken off.
     assert max(result.active_variance) < 0.004

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from pyro_vae.diagnostics import Calibration
-from pyro_vae.figures import coverage_curve, khat_histogram, rank_histograms, sandwich, tiled, worst_rows
+from pyro_vae.figures import (
+    coverage_curve,
+    khat_histogram,
+    rank_histograms,
+    sandwich,
+    tiled,
+    worst_rows,
+)
 from pyro_vae.figures import diagnosis as figures
 
 
@@ -69,7 +76,9 @@ def test_the_worst_rows_stand_from_infinity_down_over_their_reconstructions():
     (axis,) = figure.axes
     order = [3, *[row for row in khat.argsort(descending=True).tolist() if row != 3][:11]]
     assert np.array_equal(
-        np.asarray(axis.images[0].get_array()), tiled([images[order], images[order] / 2]), equal_nan=True
+        np.asarray(axis.images[0].get_array()),
+        tiled([images[order], images[order] / 2]),
+        equal_nan=True,
     )
     labels = [text.get_text() for text in axis.get_xticklabels()]
     assert labels == ["∞"] + [f"{khat[row]:.2f}" for row in order[1:]]
@@ -113,7 +122,9 @@ def test_there_is_a_panel_for_each_quantity_and_every_column_of_panels_names_the
 def test_the_band_is_the_smallest_central_one_that_holds_99_percent(num_trials, probability):
     low, high = figures._binomial_interval(num_trials, probability, 0.99)
     chances = [
-        math.comb(num_trials, count) * probability**count * (1 - probability) ** (num_trials - count)
+        math.comb(num_trials, count)
+        * probability**count
+        * (1 - probability) ** (num_trials - count)
         for count in range(num_trials + 1)
     ]
     assert sum(chances[:low]) < 0.005 <= sum(chances[: low + 1])
@@ -122,7 +133,9 @@ def test_the_band_is_the_smallest_central_one_that_holds_99_percent(num_trials, 
 
 def test_the_band_is_drawn_where_it_is(calibration):
     band = rank_histograms(calibration, "title").axes[0].patches[0]
-    assert (band.get_y(), band.get_y() + band.get_height()) == figures._binomial_interval(200, 1 / 5, 0.99)
+    assert (band.get_y(), band.get_y() + band.get_height()) == figures._binomial_interval(
+        200, 1 / 5, 0.99
+    )
 
 
 def test_a_coverage_curve_has_a_line_for_each_dimension_their_mean_and_the_diagonal(calibration):

@@ -30,7 +30,13 @@ def picture_of(figure):
 @pytest.mark.parametrize(
     ("x_shape", "picture"),
     [
-        *[((1, 3, 4), (3, 4)), ((3, 3, 4), (3, 4, 3)), ((3, 4), (3, 4)), ((4,), (1, 4)), ((2, 3, 4), (1, 24))],
+        *[
+            ((1, 3, 4), (3, 4)),
+            ((3, 3, 4), (3, 4, 3)),
+            ((3, 4), (3, 4)),
+            ((4,), (1, 4)),
+            ((2, 3, 4), (1, 24)),
+        ],
         *[((5, 4, 3), (5, 4, 3)), ((5, 4, 1), (5, 4))],  # channels last
     ],
 )
@@ -99,7 +105,9 @@ def test_colours_are_drawn_from_dark_to_bright_whatever_their_highest_level(draw
     x = COLOURS / COLOURS.max()
     picture = picture_of(draw(x * highest))
     assert ((picture >= 0) & (picture <= 1)).all()
-    np.testing.assert_allclose(picture[:8, :9], x[2 if draw is worst_of else 0].movedim(0, -1), atol=1e-6)
+    np.testing.assert_allclose(
+        picture[:8, :9], x[2 if draw is worst_of else 0].movedim(0, -1), atol=1e-6
+    )
     assert (picture[8] == 1).all()  # the margin
     assert (picture == 1).mean() < 0.3
 
@@ -150,15 +158,30 @@ def test_a_manifold_has_its_highest_second_coordinate_on_top_and_its_axes_labell
     figure = manifold(means, grid, dims=(3, 1))
     (axis,) = figure.axes
     assert picture_of(figure)[::10, 0].tolist() == [2, 1, 0, -1, -2]
-    assert [text.get_text() for text in axis.get_xticklabels()] == ["-2.00", "-1.00", "0.00", "1.00", "2.00"]
-    assert [text.get_text() for text in axis.get_yticklabels()] == ["2.00", "1.00", "0.00", "-1.00", "-2.00"]
+    assert [text.get_text() for text in axis.get_xticklabels()] == [
+        "-2.00",
+        "-1.00",
+        "0.00",
+        "1.00",
+        "2.00",
+    ]
+    assert [text.get_text() for text in axis.get_yticklabels()] == [
+        "2.00",
+        "1.00",
+        "0.00",
+        "-1.00",
+        "-2.00",
+    ]
     assert axis.get_xticks().tolist() == [4, 14, 24, 34, 44]
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("$z_{4}$", "$z_{2}$")
 
 
 @pytest.fixture
 def history():
-    return [Epoch(number, 1e-3, 1.0, 100.0 - number, None, 101.0 - number, 1.0) for number in range(1, 4)]
+    return [
+        Epoch(number, 1e-3, 1.0, 100.0 - number, None, 101.0 - number, 1.0)
+        for number in range(1, 4)
+    ]
 
 
 def test_a_history_has_a_line_for_each_loss_there_is_and_circles_for_published_ones(history):
@@ -188,7 +211,9 @@ def test_a_scatter_has_each_class_in_a_colour_of_its_own_and_its_name_at_its_med
 
 def test_a_colour_bar_names_the_classes_in_the_colours_of_their_points():
     labels = torch.arange(60) % 3
-    figure = latent_scatter(torch.randn(60, 2), labels, "title", names=("a", "b", "c"), colour_bar=True)
+    figure = latent_scatter(
+        torch.randn(60, 2), labels, "title", names=("a", "b", "c"), colour_bar=True
+    )
     _, bar = figure.axes
     assert [text.get_text() for text in bar.get_yticklabels()] == ["a", "b", "c"]
     assert not figure.legends
@@ -197,7 +222,10 @@ def test_a_colour_bar_names_the_classes_in_the_colours_of_their_points():
 def test_dimensions_stand_by_falling_rate_and_inactive_ones_are_hatched():
     (axis,) = kl_by_dimension([0.5, 3.0, 0.001, 2.0], [True, True, False, True], "title").axes
     assert [text.get_text() for text in axis.get_xticklabels()] == ["2", "4", "1", "3"]
-    heights = {bar.get_x() + bar.get_width() / 2: (bar.get_height(), bar.get_hatch()) for bar in axis.patches}
+    heights = {
+        bar.get_x() + bar.get_width() / 2: (bar.get_height(), bar.get_hatch())
+        for bar in axis.patches
+    }
     assert {round(place): height for place, height in heights.items()} == {
         0: (3.0, ""),
         1: (2.0, ""),
@@ -207,11 +235,17 @@ def test_dimensions_stand_by_falling_rate_and_inactive_ones_are_hatched():
 
 
 def test_a_histogram_counts_every_row_and_marks_what_is_asked():
-    figure = score_histogram(torch.randn(500), {"noise": 7.25, "threshold": 2.0}, "title", "KL (nats)")
+    figure = score_histogram(
+        torch.randn(500), {"noise": 7.25, "threshold": 2.0}, "title", "KL (nats)"
+    )
     (axis,) = figure.axes
     assert sum(bar.get_height() for bar in axis.patches) == 500
     assert [line.get_xdata()[0] for line in axis.lines] == [7.25, 2.0]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["500 rows", "noise: 7.2", "threshold: 2.0"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "500 rows",
+        "noise: 7.2",
+        "threshold: 2.0",
+    ]
 
 
 def test_an_animation_shows_each_picture_under_its_title(tmp_path):

@@ -22,7 +22,9 @@ def test_a_plane_is_zero_but_in_the_chosen_pair_of_dimensions():
     z = in_plane(linear_grid(3, 1.0), latent_dim=5, dims=(3, 1))
     assert z[0, 2].tolist() == [0, 1, 0, 1, 0]
     assert z[0, 0].tolist() == [0, 1, 0, -1, 0]
-    with pytest.raises(ValueError, match=r"'dims' must be two dimensions from 0 to 4, got \(0, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"'dims' must be two dimensions from 0 to 4, got \(0, 5\)"
+    ):
         in_plane(linear_grid(3), 5, (0, 5))
 
 
@@ -50,4 +52,6 @@ def test_a_spherical_path_keeps_its_length_and_turns_by_equal_angles():
 
 def test_a_spherical_path_between_points_of_one_direction_is_straight():
     point = torch.randn(6)
-    torch.testing.assert_close(spherical_path(point, 2 * point, 5), straight_path(point, 2 * point, 5))
+    torch.testing.assert_close(
+        spherical_path(point, 2 * point, 5), straight_path(point, 2 * point, 5)
+    )

@@ -106,7 +106,15 @@ def test_weights_are_unbiased_in_both_directions(reference, vae, num_temperature
     """E[w] = p(x) and E[1 / w] = 1 / p(x), with a guide as wide as the posterior, where both have a variance."""
     x, exact = simulated(vae, 4000)
     guide = guide_of(reference, 0.4, 0.9)
-    found = sandwich(vae.model, guide, x, exact=exact, num_temperatures=num_temperatures, num_chains=2, num_steps=3)
+    found = sandwich(
+        vae.model,
+        guide,
+        x,
+        exact=exact,
+        num_temperatures=num_temperatures,
+        num_chains=2,
+        num_steps=3,
+    )
     truth = reference.log_marginal(x)
     for log_ratio in (found.lower - truth, truth - found.upper):
         assert_mean(log_ratio.exp(), 1.0)
@@ -118,7 +126,9 @@ def test_the_bounds_close_on_log_p(reference, vae, shift, factor, num_temperatur
     """From a guide that is shifted, and narrower or twice as wide."""
     x, exact = simulated(vae, 200)
     guide = guide_of(reference, shift, factor)
-    found = sandwich(vae.model, guide, x, exact=exact, num_temperatures=num_temperatures, num_steps=2)
+    found = sandwich(
+        vae.model, guide, x, exact=exact, num_temperatures=num_temperatures, num_steps=2
+    )
     assert_close_bounds(found, reference.log_marginal(x))
     assert ((found.acceptance > 0.3) & (found.acceptance < 1)).all()
 
@@ -126,8 +136,15 @@ def test_the_bounds_close_on_log_p(reference, vae, shift, factor, num_temperatur
 def test_the_bounds_close_as_temperatures_are_added(reference, vae):
     x, exact = simulated(vae, 200)
     guide = guide_of(reference, 2.0, 0.5)
-    few, some, many = (sandwich(vae.model, guide, x, exact=exact, num_temperatures=count) for count in (1, 4, 16))
-    for rise in (some.lower - few.lower, many.lower - some.lower, few.upper - some.upper, some.upper - many.upper):
+    few, some, many = (
+        sandwich(vae.model, guide, x, exact=exact, num_temperatures=count) for count in (1, 4, 16)
+    )
+    for rise in (
+        some.lower - few.lower,
+        many.lower - some.lower,
+        few.upper - some.upper,
+        some.upper - many.upper,
+    ):
         assert rise.mean() > 3 * standard_error(rise)
 
 
@@ -164,19 +181,29 @@ def test_other_models_and_latents_outside_the_real_numbers():
 def test_contexts_are_passed_on():
     """p(z | y) = N(loc, scale²) and p(x | z, y) = N(a z + b y + c, 0.6²) in one dimension."""
     decoder, encoder = MLP(1, [], 1, context_dim=1), MLP(1, [], (2, 1), context_dim=1)
-    vae = VAE(ConditionalNormalPrior(1, 1), NormalLikelihood(decoder, 1, 0.6), DiagNormalPosterior(encoder, 1, 1))
+    vae = VAE(
+        ConditionalNormalPrior(1, 1),
+        NormalLikelihood(decoder, 1, 0.6),
+        DiagNormalPosterior(encoder, 1, 1),
+    )
     for parameter in vae.parameters():
         parameter.data.add_(0.2 * torch.randn_like(parameter))
     y = torch.randn(100, 1)
     with torch.no_grad():
         p_z = vae.prior(y).base_dist
-        start, slope = vae.decode(torch.zeros(100, 1), y).mean, vae.decode(torch.ones(100, 1), y).mean
+        start, slope = (
+            vae.decode(torch.zeros(100, 1), y).mean,
+            vae.decode(torch.ones(100, 1), y).mean,
+        )
         slope = slope - start
         z = p_z.sample()
         x = vae.decode(z, y).sample()
         variance = slope**2 * p_z.scale**2 + 0.6**2
         truth = dist.Normal(start + slope * p_z.loc, variance.sqrt()).log_prob(x)[:, 0]
-    assert_close_bounds(sandwich(vae.model, vae.guide, x, y, exact={"z": z}, num_temperatures=40, num_steps=2), truth)
+    assert_close_bounds(
+        sandwich(vae.model, vae.guide, x, y, exact={"z": z}, num_temperatures=40, num_steps=2),
+        truth,
+    )
 
 
 def test_trajectories_that_leave_the_numbers_are_rejected():
@@ -231,7 +258,9 @@ def test_a_guide_without_a_density_of_the_latents_is_refused(vae):
 
     def auxiliary(x):
         with pyro.plate("data", len(x)):
-            u = pyro.sample("u", dist.Normal(torch.zeros(2), 1.0).to_event(1), infer={"is_auxiliary": True})
+            u = pyro.sample(
+                "u", dist.Normal(torch.zeros(2), 1.0).to_event(1), infer={"is_auxiliary": True}
+            )
             pyro.sample("z", dist.Normal(u, 1.0).to_event(1))
 
     for guide in (point_mass, auxiliary):

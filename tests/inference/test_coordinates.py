@@ -21,12 +21,23 @@ KINDS = {
     "positive": (lambda: dist.Gamma(2.0, 3.0), True),
     "positive event": (lambda: dist.LogNormal(torch.tensor([0.0, 5.0]), 0.5).to_event(1), True),
     "unit interval": (lambda: dist.Beta(2.0, 3.0), False),
-    "interval": (lambda: dist.Uniform(torch.tensor([-1.0, 4.0]), torch.tensor([1.0, 6.0])).to_event(1), True),
+    "interval": (
+        lambda: dist.Uniform(torch.tensor([-1.0, 4.0]), torch.tensor([1.0, 6.0])).to_event(1),
+        True,
+    ),
     "simplex": (lambda: dist.Dirichlet(torch.tensor([1.0, 2.0, 3.0, 2.0])), False),
     "simplices": (lambda: dist.Dirichlet(torch.ones(2, 3)).to_event(1), True),
     "correlations": (lambda: dist.LKJCholesky(3, torch.tensor(2.0)), False),
 }
-MIXED = ["real event", "positive", "simplices", "unit interval", "real", "simplex", "positive event"]
+MIXED = [
+    "real event",
+    "positive",
+    "simplices",
+    "unit interval",
+    "real",
+    "simplex",
+    "positive event",
+]
 # The plate of 4 rows, and the shape of a latent in it, and in an inner plate of 3 too.
 PLATES = {
     "alone": (RowPlate(4, -1, 1), (4,), None),
@@ -146,7 +157,10 @@ def log_det_of_row(example, white, row):
         changed = white.clone() if row is None else white.index_put((torch.tensor(row),), part)
         values, _ = example.values((part if row is None else changed).unsqueeze(0))
         rows_second = (lambda value: value[:, None]) if row is None else example.plate.rows_second
-        parts = [free(name, rows_second(value)[:, 0 if row is None else row]) for name, value in values.items()]
+        parts = [
+            free(name, rows_second(value)[:, 0 if row is None else row])
+            for name, value in values.items()
+        ]
         return torch.cat(parts, dim=1)[0]
 
     scale = example.coordinates.scale
@@ -206,7 +220,9 @@ def test_each_row_has_its_own_mean_and_scale():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("plate", [RowPlate(50, -1, 1), None])
 def test_a_point_mass_has_the_scale_1(dtype, plate):
-    draws = {name: torch.rand(50, dtype=dtype).expand(200, 50) for name in ("real", "positive", "unit")}
+    draws = {
+        name: torch.rand(50, dtype=dtype).expand(200, 50) for name in ("real", "positive", "unit")
+    }
 
     def program():
         with pyro.plate("rows", 50):
@@ -225,7 +241,9 @@ def test_the_type_of_the_draws_is_kept():
     assert {value.dtype for value in (*values.values(), log_det)} == {torch.float32}
 
 
-@pytest.mark.parametrize("distribution", [dist.Bernoulli(0.5), dist.Poisson(3.0), dist.Categorical(torch.ones(3))])
+@pytest.mark.parametrize(
+    "distribution", [dist.Bernoulli(0.5), dist.Poisson(3.0), dist.Categorical(torch.ones(3))]
+)
 def test_discrete_latents_are_refused(distribution):
     draws = {"z": dist.Normal(0.0, 1.0).sample((9, 4)), "k": distribution.sample((9, 4))}
 
@@ -234,7 +252,9 @@ def test_discrete_latents_are_refused(distribution):
             pyro.sample("z", dist.Normal(0.0, 1.0))
             pyro.sample("k", distribution)
 
-    with pytest.raises(ValueError, match="'guide' must have continuous latents for HMC, but 'k' is discrete"):
+    with pytest.raises(
+        ValueError, match="'guide' must have continuous latents for HMC, but 'k' is discrete"
+    ):
         Example(program, draws, RowPlate(4, -1, 1))
 
 
@@ -256,10 +276,18 @@ def test_the_plate_of_a_program_fits_its_draws(row_dim):
     values, log_det = example.values(white)
     torch.testing.assert_close(values, draws)
     # The density of w is p(z) |dz/dw|: normal for a log-normal latent, up to the scale that w leaves out.
-    latents = plate.rows_second(trace.nodes["inner_latent"]["fn"].log_prob(draws["inner_latent"])).flatten(2).sum(-1)
+    latents = (
+        plate.rows_second(trace.nodes["inner_latent"]["fn"].log_prob(draws["inner_latent"]))
+        .flatten(2)
+        .sum(-1)
+    )
     real = (example.coordinates.loc + example.coordinates.scale * white)[..., 2:]
     simplex = plate.rows_second(draws["outer"]).flatten(2)
     stick = (
-        simplex.log()[..., :2].sum(-1) + (1 - simplex[..., 0]).log() + (simplex[..., 2] / (1 - simplex[..., 0])).log()
+        simplex.log()[..., :2].sum(-1)
+        + (1 - simplex[..., 0]).log()
+        + (simplex[..., 2] / (1 - simplex[..., 0])).log()
     )
-    torch.testing.assert_close(latents + log_det - stick, dist.Normal(0.0, 1.0).log_prob(real).sum(-1))
+    torch.testing.assert_close(
+        latents + log_det - stick, dist.Normal(0.0, 1.0).log_prob(real).sum(-1)
+    )

@@ -59,7 +59,8 @@ ASKING = {
 def vae_with(layer, where):
     """A VAE with this layer in the decoder or the encoder."""
     decoder, encoder = (
-        nn.Sequential(nn.Linear(size, 8), nn.Tanh(), nn.Linear(8, out)) for size, out in ((2, 6), (6, 4))
+        nn.Sequential(nn.Linear(size, 8), nn.Tanh(), nn.Linear(8, out))
+        for size, out in ((2, 6), (6, 4))
     )
     (decoder if where == "model" else encoder).insert(2, layer)
     vae = VAE(
@@ -93,7 +94,9 @@ def test_all_refuse_what_evaluation_mode_would_change(layer, where):
     state = {name: value.clone() for name, value in vae.state_dict().items()}
     for programs in ((vae.model, vae.guide), by_closure(vae)):
         for ask in ASKING.values():
-            with pytest.raises(ValueError, match=f"^'{where}' must give the same density .*batch norm.* call .eval"):
+            with pytest.raises(
+                ValueError, match=f"^'{where}' must give the same density .*batch norm.* call .eval"
+            ):
                 ask(*programs, x)
     assert all(torch.equal(value, state[name]) for name, value in vae.state_dict().items())
     assert all(module.training for module in vae.modules())
@@ -102,14 +105,18 @@ def test_all_refuse_what_evaluation_mode_would_change(layer, where):
 @pytest.mark.parametrize("ask", ASKING)
 def test_what_changes_from_call_to_call_is_refused_in_evaluation_mode_too(ask):
     vae, x = vae_with(Always(), "model")
-    with pytest.raises(ValueError, match="^'model' must give the same density whenever it is asked"):
+    with pytest.raises(
+        ValueError, match="^'model' must give the same density whenever it is asked"
+    ):
         ASKING[ask](*by_closure(vae.eval()), x)
 
 
 @pytest.mark.parametrize("ask", ["importance_sample", "hmc", "sandwich"])
 def test_what_depends_on_other_draws_is_refused(ask):
     vae, x = vae_with(nn.BatchNorm1d(8, track_running_stats=False), "model")
-    with pytest.raises(ValueError, match="^'model' must give a draw the same density beside any other draws"):
+    with pytest.raises(
+        ValueError, match="^'model' must give a draw the same density beside any other draws"
+    ):
         ASKING[ask](vae.eval().model, vae.guide, x)
 
 
@@ -126,14 +133,17 @@ def test_evaluation_mode_is_taken_and_gives_the_value_without_dropout():
     vae, x = vae_with(nn.Dropout(0.5), "model")
     plain = VAE(
         vae.prior,
-        BernoulliLikelihood(nn.Sequential(*vae.likelihood.network[:2], vae.likelihood.network[3]), 6),
+        BernoulliLikelihood(
+            nn.Sequential(*vae.likelihood.network[:2], vae.likelihood.network[3]), 6
+        ),
         vae.posterior,
     )
     torch.manual_seed(1)
     found = importance_sample(vae.eval().model, vae.guide, x, num_samples=30)
     torch.manual_seed(1)
     torch.testing.assert_close(
-        found.log_weights, importance_sample(plain.model, plain.guide, x, num_samples=30).log_weights
+        found.log_weights,
+        importance_sample(plain.model, plain.guide, x, num_samples=30).log_weights,
     )
 
 
@@ -168,5 +178,10 @@ def test_what_asks_for_weights_can_be_traced():
 
 def test_objectives_train_under_dropout():
     vae, x = vae_with(nn.Dropout(0.5), "model")
-    svi = SVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters()), ImportanceWeightedELBO(num_particles=3))
+    svi = SVI(
+        vae.model,
+        vae.guide,
+        torch.optim.Adam(vae.parameters()),
+        ImportanceWeightedELBO(num_particles=3),
+    )
     assert all(svi.step(x).isfinite() for _ in range(3))

@@ -14,7 +14,14 @@ from pyro.infer.autoguide import AutoDelta, AutoNormal
 from references import LinearGaussian
 from torch import nn
 
-from pyro_vae import DiagNormalPosterior, Posterior, hmc, importance_sample, log_weights, pareto_smooth
+from pyro_vae import (
+    DiagNormalPosterior,
+    Posterior,
+    hmc,
+    importance_sample,
+    log_weights,
+    pareto_smooth,
+)
 from pyro_vae.diagnostics import sandwich
 from pyro_vae.inference import importance as correction
 from pyro_vae.inference.given_latents import log_density
@@ -63,7 +70,10 @@ class Measurements:
         with pyro.plate("rows", self.num_rows, dim=self.row_dim):
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
             rate = pyro.sample("rate", dist.Gamma(2.0, 3.0))
-            with pyro.plate("inner", self.num_inner, dim=self.inner_dim), poutine.mask(mask=self.mask):
+            with (
+                pyro.plate("inner", self.num_inner, dim=self.inner_dim),
+                poutine.mask(mask=self.mask),
+            ):
                 pyro.sample("x", dist.Normal(z, 0.7), obs=self.x)
                 pyro.sample("counts", dist.Poisson(rate), obs=self.counts)
 
@@ -90,7 +100,11 @@ class Measurements:
         z, rate = torch.tensor(0.3), torch.tensor(0.6)
         q_z, q_rate = self.posterior()
         likelihood = dist.Normal(z, 0.7).log_prob(self.x) + dist.Poisson(rate).log_prob(self.counts)
-        log_joint = self.total(likelihood) + dist.Normal(0.0, 1.0).log_prob(z) + dist.Gamma(2.0, 3.0).log_prob(rate)
+        log_joint = (
+            self.total(likelihood)
+            + dist.Normal(0.0, 1.0).log_prob(z)
+            + dist.Gamma(2.0, 3.0).log_prob(rate)
+        )
         return (log_joint - q_z.log_prob(z) - q_rate.log_prob(rate)).flatten()
 
 
@@ -102,9 +116,15 @@ def measurements(request):
 def assert_exact(draws, log_marginal, num_samples):
     assert (draws.khat == 0).all()
     torch.testing.assert_close(draws.log_marginal, log_marginal, atol=1e-10, rtol=0)
-    torch.testing.assert_close(draws.log_weights, log_marginal.expand(num_samples, -1), atol=1e-10, rtol=0)
-    torch.testing.assert_close(draws.weights, torch.full_like(draws.weights, 1 / num_samples), atol=1e-10, rtol=0)
-    torch.testing.assert_close(draws.ess, torch.full_like(draws.ess, num_samples), atol=1e-8, rtol=0)
+    torch.testing.assert_close(
+        draws.log_weights, log_marginal.expand(num_samples, -1), atol=1e-10, rtol=0
+    )
+    torch.testing.assert_close(
+        draws.weights, torch.full_like(draws.weights, 1 / num_samples), atol=1e-10, rtol=0
+    )
+    torch.testing.assert_close(
+        draws.ess, torch.full_like(draws.ess, num_samples), atol=1e-8, rtol=0
+    )
 
 
 # The exact posterior
@@ -120,7 +140,10 @@ def test_with_the_exact_posterior_every_draw_has_the_same_weight(reference, num_
 
 def test_other_programs_are_exact_too_with_a_plate_inside_and_masks(measurements):
     draws = importance_sample(measurements.model, measurements.guide, num_samples=50)
-    assert {name: value.shape for name, value in draws.latents.items()} == {"z": (50, 4, 1), "rate": (50, 4, 1)}
+    assert {name: value.shape for name, value in draws.latents.items()} == {
+        "z": (50, 4, 1),
+        "rate": (50, 4, 1),
+    }
     assert_exact(draws, measurements.log_marginal(), 50)
 
 
@@ -129,7 +152,8 @@ def test_latents_and_weights_are_of_the_same_rows(measurements):
     q_z, q_rate = measurements.posterior()
     z, rate = draws.latents["z"].squeeze(-1), draws.latents["rate"].squeeze(-1)
     loc, scale, a, b = (
-        v.flatten() for v in (q_z.loc + 0.1, 1.2 * q_z.scale, 0.8 * q_rate.concentration, 0.8 * q_rate.rate)
+        v.flatten()
+        for v in (q_z.loc + 0.1, 1.2 * q_z.scale, 0.8 * q_rate.concentration, 0.8 * q_rate.rate)
     )
     exact = dist.Normal(q_z.loc.flatten(), q_z.scale.flatten()).log_prob(z)
     exact = exact + dist.Gamma(q_rate.concentration.flatten(), q_rate.rate.flatten()).log_prob(rate)
@@ -143,14 +167,22 @@ def test_a_latent_in_the_inner_plate_has_its_rows_second(measurements):
 
     def program():
         with pyro.plate("rows", 4, dim=measurements.row_dim):
-            row = pyro.sample("row", dist.Normal(number.reshape(-1, *(1,) * (-1 - measurements.row_dim)), 1e-9))
+            row = pyro.sample(
+                "row", dist.Normal(number.reshape(-1, *(1,) * (-1 - measurements.row_dim)), 1e-9)
+            )
             with pyro.plate("inner", 3, dim=measurements.inner_dim):
                 pyro.sample("z", dist.Normal(row, 1e-9))
                 pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
 
     latents = importance_sample(program, program, num_samples=5).latents
-    assert {name: value.shape[1:] for name, value in latents.items()} == {"row": (4, 1), "z": (4, 3), "w": (4, 3, 2)}
-    torch.testing.assert_close(latents["z"], number.reshape(4, 1).expand(5, 4, 3), atol=1e-7, rtol=0)
+    assert {name: value.shape[1:] for name, value in latents.items()} == {
+        "row": (4, 1),
+        "z": (4, 3),
+        "w": (4, 3, 2),
+    }
+    torch.testing.assert_close(
+        latents["z"], number.reshape(4, 1).expand(5, 4, 3), atol=1e-7, rtol=0
+    )
 
 
 def test_discrete_latents_are_drawn(float64):
@@ -172,7 +204,9 @@ def test_discrete_latents_are_drawn(float64):
     draws = importance_sample(model, lambda: guide(0.7 * joint), num_samples=4000)
     is_k = draws.latents["k"].unsqueeze(-1) == torch.arange(3)
     expected = joint.softmax(-1)
-    assert ((draws.expectation(is_k) - expected).abs() <= 5 * draws.standard_error(is_k) + 1e-3).all()
+    assert (
+        (draws.expectation(is_k) - expected).abs() <= 5 * draws.standard_error(is_k) + 1e-3
+    ).all()
     mean = (expected * torch.arange(3)).sum(-1)
     found = draws.expectation(draws.latents["k"])
     assert ((found - mean).abs() <= 5 * draws.standard_error(draws.latents["k"]) + 1e-3).all()
@@ -188,22 +222,31 @@ def test_a_discrete_latent_that_is_to_be_summed_out_is_refused():
         with pyro.plate("rows", 4):
             pyro.sample("z", dist.Normal(0.0, 1.0))
 
-    with pytest.raises(ValueError, match="'guide' must have all latent sites of the model, but has no 'k'"):
+    with pytest.raises(
+        ValueError, match="'guide' must have all latent sites of the model, but has no 'k'"
+    ):
         importance_sample(model, guide, num_samples=10)
 
 
 # A guide that is not exact
 
 
-def test_expectations_are_within_their_errors_and_the_errors_are_the_spread_over_repetitions(reference):
+def test_expectations_are_within_their_errors_and_the_errors_are_the_spread_over_repetitions(
+    reference,
+):
     # 1500 rows with the same x are 1500 repetitions. Failure rate: below 1e-5 (5 standard errors; the spread itself is known
     # to 1.8 %, and the delta method to some per cent at 200 draws).
-    vae, x = linear_gaussian_vae(reference, WidePosterior(reference)), torch.randn(5).expand(1500, 5)
+    vae, x = (
+        linear_gaussian_vae(reference, WidePosterior(reference)),
+        torch.randn(5).expand(1500, 5),
+    )
     draws = importance_sample(vae.model, vae.guide, x, num_samples=200)
     z = draws.latents["z"]
     mean, error = draws.expectation(z), draws.standard_error(z)
     assert mean.shape == error.shape == (1500, 2)
-    torch.testing.assert_close(mean.std(0) / (error**2).mean(0).sqrt(), torch.ones(2), atol=0.12, rtol=0)
+    torch.testing.assert_close(
+        mean.std(0) / (error**2).mean(0).sqrt(), torch.ones(2), atol=0.12, rtol=0
+    )
     exact = reference.posterior_loc(x[:1])
     within = ((mean - exact).abs() < 5 * error).double().mean()
     assert within > 0.999
@@ -242,11 +285,16 @@ def test_single_precision_stays_single_precision(reference):
 def test_other_shapes_of_values_are_refused(reference):
     vae = linear_gaussian_vae(reference)
     draws = importance_sample(vae.model, vae.guide, torch.randn(3, 5), num_samples=40)
-    with pytest.raises(ValueError, match=r"'values' must have the shape \(draws, rows, ...\) = .*40, 3.*got \(3, 40\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"'values' must have the shape \(draws, rows, ...\) = .*40, 3.*got \(3, 40\)",
+    ):
         draws.expectation(torch.zeros(3, 40))
     with pytest.raises(ValueError, match="'num_draws' must be a whole number of at least 1, got 0"):
         draws.resample(0)
-    with pytest.raises(ValueError, match="'num_samples' must be a whole number of at least 1, got 0"):
+    with pytest.raises(
+        ValueError, match="'num_samples' must be a whole number of at least 1, got 0"
+    ):
         importance_sample(vae.model, vae.guide, torch.randn(3, 5), num_samples=0)
 
 
@@ -269,8 +317,16 @@ def test_resampled_latents_stay_together_and_with_their_row(measurements):
     draws = importance_sample(measurements.model, measurements.wide_guide, num_samples=20)
     again = draws.resample(7)
     for row in range(4):
-        drawn = set(zip(draws.latents["z"][:, row, 0].tolist(), draws.latents["rate"][:, row, 0].tolist(), strict=True))
-        for pair in zip(again["z"][:, row, 0].tolist(), again["rate"][:, row, 0].tolist(), strict=True):
+        drawn = set(
+            zip(
+                draws.latents["z"][:, row, 0].tolist(),
+                draws.latents["rate"][:, row, 0].tolist(),
+                strict=True,
+            )
+        )
+        for pair in zip(
+            again["z"][:, row, 0].tolist(), again["rate"][:, row, 0].tolist(), strict=True
+        ):
             assert pair in drawn
 
 
@@ -279,7 +335,9 @@ def test_weights_and_khat_are_those_of_each_row_alone(measurements):
     for row in range(4):
         alone = pareto_smooth(draws.log_weights[:, [row]])
         torch.testing.assert_close(alone.khat, draws.khat[[row]], atol=1e-6, rtol=0)
-        torch.testing.assert_close(alone.log_weights.exp(), draws.weights[:, [row]], atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            alone.log_weights.exp(), draws.weights[:, [row]], atol=1e-6, rtol=0
+        )
     expected = draws.log_weights.exp().mean(0).log()
     torch.testing.assert_close(draws.log_marginal, expected, atol=1e-10, rtol=0)
     torch.testing.assert_close(draws.ess, 1 / (draws.weights**2).sum(0), atol=1e-10, rtol=0)
@@ -309,7 +367,9 @@ def test_scales_a_kl_weight_and_subsampled_plates_do_not_enter(reference, measur
 
     plain = weights(vae.model, vae.guide, x)
     assert (weights(vae.model, vae.guide, x, kl_weight=0.2, size=1000) == plain).all()
-    scaled = (poutine.scale(program, scale=0.3) for program in (measurements.model, measurements.guide))
+    scaled = (
+        poutine.scale(program, scale=0.3) for program in (measurements.model, measurements.guide)
+    )
     assert_exact(importance_sample(*scaled, num_samples=40), measurements.log_marginal(), 40)
 
 
@@ -368,7 +428,11 @@ def test_bounded_memory_changes_neither_shapes_nor_laws(reference, monkeypatch):
     assert numbers[-7:] == 6 * [900] + [600]
     assert max(numbers[:-7]) <= 2 * 3  # to be looked at
     z = draws.latents["z"]
-    assert (z.shape, draws.weights.shape, draws.log_weights.shape) == ((2000, 3, 2), (2000, 3), (2000, 3))
+    assert (z.shape, draws.weights.shape, draws.log_weights.shape) == (
+        (2000, 3, 2),
+        (2000, 3),
+        (2000, 3),
+    )
     assert len(z[:, 0, 0].unique()) == 2000
     # Failure rate: below 1e-5 for each of 6 (5 standard errors), at a fixed seed.
     error = draws.standard_error(z)
@@ -380,7 +444,9 @@ def test_bounded_memory_changes_neither_shapes_nor_laws(reference, monkeypatch):
 def test_one_draw_at_a_time_is_the_least(reference, monkeypatch):
     monkeypatch.setattr(correction, "_CHUNK", 1)
     vae, x = linear_gaussian_vae(reference), torch.randn(3, 5)
-    assert_exact(importance_sample(vae.model, vae.guide, x, num_samples=4), reference.log_marginal(x), 4)
+    assert_exact(
+        importance_sample(vae.model, vae.guide, x, num_samples=4), reference.log_marginal(x), 4
+    )
 
 
 # What is left behind
@@ -395,7 +461,9 @@ def test_the_param_store_is_left_as_found_and_nothing_has_a_gradient(reference):
     after = dict(pyro.get_param_store().items())
     assert after.keys() == before.keys()
     assert all(after[name] is value for name, value in before.items())
-    assert not any(value.requires_grad for value in (draws.weights, draws.log_weights, draws.latents["z"]))
+    assert not any(
+        value.requires_grad for value in (draws.weights, draws.log_weights, draws.latents["z"])
+    )
 
 
 # Which plate
@@ -436,7 +504,9 @@ def test_a_latent_for_all_rows_is_refused():
         with pyro.plate("rows", 3):
             pyro.sample("z", dist.Normal(loc, 1.0))
 
-    refused(program, "must have all sample sites in one row plate, got 'loc' in no plate, 'z' in rows")
+    refused(
+        program, "must have all sample sites in one row plate, got 'loc' in no plate, 'z' in rows"
+    )
 
 
 def test_two_plates_for_all_sites_are_refused():
@@ -444,7 +514,9 @@ def test_two_plates_for_all_sites_are_refused():
         with pyro.plate("rows", 3, dim=-1), pyro.plate("groups", 2, dim=-2):
             pyro.sample("z", dist.Normal(0.0, 1.0))
 
-    refused(program, "must have all sample sites in one row plate, got all of them in groups and rows")
+    refused(
+        program, "must have all sample sites in one row plate, got all of them in groups and rows"
+    )
 
 
 @pytest.mark.parametrize("num_rows", [1, 3])
@@ -453,7 +525,10 @@ def test_rows_one_after_another_are_refused(num_rows):
         for row in pyro.plate("rows", num_rows):
             pyro.sample(f"z_{row}", dist.Normal(0.0, 1.0))
 
-    refused(program, "must have a vectorised row plate, got the sequential one rows|all sample sites in one row plate")
+    refused(
+        program,
+        "must have a vectorised row plate, got the sequential one rows|all sample sites in one row plate",
+    )
 
 
 @pytest.mark.parametrize("name", ["rows", "inner"])
@@ -465,7 +540,10 @@ def test_rows_that_are_chosen_at_random_are_refused(name):
             with pyro.plate("inner", 5, dim=-2, subsample_size=3 if name == "inner" else None):
                 pyro.sample("w", dist.Normal(0.0, 1.0))
 
-    refused(program, f"must take the same rows whenever they run, but '{name}' chooses (3 of 5|4 of 9) at random")
+    refused(
+        program,
+        f"must take the same rows whenever they run, but '{name}' chooses (3 of 5|4 of 9) at random",
+    )
 
 
 def test_rows_that_are_chosen_beforehand_are_taken():
@@ -478,7 +556,9 @@ def test_rows_that_are_chosen_beforehand_are_taken():
     draws = importance_sample(program, lambda: program(scale=1.1), num_samples=200)
     assert draws.khat.shape == (3,)
     z = draws.latents["z"]
-    expected = dist.Normal(x[[1, 5, 7]], 1.0).log_prob(z) - dist.Normal(x[[1, 5, 7]], 1.1).log_prob(z)
+    expected = dist.Normal(x[[1, 5, 7]], 1.0).log_prob(z) - dist.Normal(x[[1, 5, 7]], 1.1).log_prob(
+        z
+    )
     torch.testing.assert_close(draws.log_weights, expected)
 
 
@@ -493,7 +573,9 @@ def test_weights_that_are_not_numbers_are_refused():
             pyro.factor("plus", z + math.inf)
             pyro.factor("minus", z - math.inf)
 
-    with pytest.raises(ValueError, match="'log_weights' must be less than infinity, .* got others in 3 of 3 rows"):
+    with pytest.raises(
+        ValueError, match="'log_weights' must be less than infinity, .* got others in 3 of 3 rows"
+    ):
         importance_sample(model, guide, num_samples=10)
 
 
@@ -525,7 +607,9 @@ def test_log_joint_less_log_guide_is_the_log_weight(measurements):
     parts = (measurements.model, measurements.wide_guide)
     log_p, log_q = (log_density(program, latents, plate) for program in parts)
     torch.testing.assert_close(log_p - log_q, draws.log_weights().reshape(9, 4), atol=1e-10, rtol=0)
-    by_site = sum(draws.by_row([(site, site["fn"].log_prob(site["value"]))]) for site in draws.latents)
+    by_site = sum(
+        draws.by_row([(site, site["fn"].log_prob(site["value"]))]) for site in draws.latents
+    )
     torch.testing.assert_close(log_q, by_site.reshape(9, 4), atol=1e-10, rtol=0)
 
 
@@ -556,7 +640,9 @@ def test_the_log_density_of_a_vae_has_gradients(reference):
     plate = Programs(vae.model, vae.guide, (x,), {}).row_plate()
     parts = (partial(vae.model, x), partial(vae.guide, x))
     log_p, log_q = (log_density(program, {"z": z}, plate) for program in parts)
-    torch.testing.assert_close(log_p - log_q, reference.log_marginal(x).expand(6, 4), atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        log_p - log_q, reference.log_marginal(x).expand(6, 4), atol=1e-10, rtol=0
+    )
     (gradient,) = torch.autograd.grad(log_p.sum(), z)
     expected = (reference.posterior_loc(x) - z) @ reference.posterior_covariance().inverse()
     torch.testing.assert_close(gradient, expected.detach(), atol=1e-8, rtol=0)
@@ -569,7 +655,10 @@ def test_a_latent_without_a_value_is_refused():
             u = pyro.sample("u", dist.Normal(0.0, 1.0), infer={"is_auxiliary": True})
             pyro.sample("z", dist.Delta(u.exp(), log_density=-u))
 
-    with pytest.raises(ValueError, match="must have a value for each latent of the program, but there is none for 'u'"):
+    with pytest.raises(
+        ValueError,
+        match="must have a value for each latent of the program, but there is none for 'u'",
+    ):
         log_density(guide, {"z": torch.rand(5, 3)}, RowPlate(3, -1, 1))
 
 
@@ -580,7 +669,8 @@ def test_a_guide_without_a_density_is_refused():
     with pyro.get_param_store().scope():
         guide = AutoDelta(poutine.block(vae.model, hide=["x"]))
         with pytest.raises(
-            ValueError, match=r"^'guide' must have a density of the model's latents, got a point for 'z'\.$"
+            ValueError,
+            match=r"^'guide' must have a density of the model's latents, got a point for 'z'\.$",
         ):
             importance_sample(vae.model, guide, x, num_samples=30)
 
@@ -605,9 +695,13 @@ def test_globals_that_are_given_are_no_part_of_the_weights():
     x = torch.randn(4)
     given = poutine.condition(with_offset, {"offset": torch.tensor(0.7)})
     draws = importance_sample(given, local_guide, x, num_samples=20_000)
-    torch.testing.assert_close(draws.log_marginal, dist.Normal(0.7, 2**0.5).log_prob(x), atol=0.05, rtol=0)
+    torch.testing.assert_close(
+        draws.log_marginal, dist.Normal(0.7, 2**0.5).log_prob(x), atol=0.05, rtol=0
+    )
     # 5 standard errors: once in two million.
-    error = (draws.expectation(draws.latents["z"]) - (x + 0.7) / 2) / draws.standard_error(draws.latents["z"])
+    error = (draws.expectation(draws.latents["z"]) - (x + 0.7) / 2) / draws.standard_error(
+        draws.latents["z"]
+    )
     assert error.abs().max() < 5
     chains = hmc(given, local_guide, x, num_samples=100, num_warmup=50)
     assert (chains.merged()["z"].mean(0) - (x + 0.7) / 2).abs().max() < 0.15
@@ -616,7 +710,9 @@ def test_globals_that_are_given_are_no_part_of_the_weights():
 
 
 def test_globals_that_are_drawn_are_refused():
-    with pytest.raises(ValueError, match="'guide' must have all latent sites of the model, but has no 'offset'"):
+    with pytest.raises(
+        ValueError, match="'guide' must have all latent sites of the model, but has no 'offset'"
+    ):
         importance_sample(with_offset, local_guide, torch.randn(4), num_samples=30)
 
 

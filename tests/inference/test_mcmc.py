@@ -34,7 +34,9 @@ def off_guide(reference):
     def guide(x):
         loc = reference.posterior_loc(x) + 2 * deviation
         with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Normal(loc, deviation * torch.tensor([3.0, 1 / 3, 1.0])).to_event(1))
+            pyro.sample(
+                "z", dist.Normal(loc, deviation * torch.tensor([3.0, 1 / 3, 1.0])).to_event(1)
+            )
 
     return guide
 
@@ -101,7 +103,12 @@ def test_hmc_goes_from_a_wrong_guide_to_the_posterior_of_each_row(reference):
     """Mean and covariance over rows, in units of the exact ones, each at 5 standard errors (Student's t: once in 10^5)."""
     x = torch.randn(NUM_ROWS, 4)
     chains = hmc(
-        linear_gaussian_vae(reference).model, off_guide(reference), x, num_warmup=120, num_samples=100, num_chains=8
+        linear_gaussian_vae(reference).model,
+        off_guide(reference),
+        x,
+        num_warmup=120,
+        num_samples=100,
+        num_chains=8,
     )
     assert chains.latents["z"].shape == (100, 8, NUM_ROWS, 3)
     whiten = torch.linalg.cholesky(reference.posterior_covariance()).inverse()
@@ -149,7 +156,9 @@ def test_each_row_has_a_step_of_its_own():
     ],
 )
 def test_latents_outside_the_real_numbers(model, guide, x, mean):
-    chains = hmc(model, guide, torch.tensor(x), num_warmup=60, num_samples=80, num_chains=16, num_steps=4)
+    chains = hmc(
+        model, guide, torch.tensor(x), num_warmup=60, num_samples=80, num_chains=16, num_steps=4
+    )
     assert errors_of_the_mean(chains, "p", torch.tensor(mean)).abs().max() < NUM_ERRORS
 
 
@@ -158,7 +167,9 @@ def test_the_draws_are_those_of_torchs_seed_alone(reference):
     found = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        found.append(hmc(vae.model, off_guide(reference), x, num_samples=5, num_warmup=5).latents["z"])
+        found.append(
+            hmc(vae.model, off_guide(reference), x, num_samples=5, num_warmup=5).latents["z"]
+        )
         np.random.rand()
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
@@ -173,7 +184,13 @@ def test_the_users_param_store_stays_as_it_was(reference):
     with pyro.get_param_store().scope():
         pyro.param("loc", torch.ones(3))
         for sampler in (hmc, nuts):
-            sampler(linear_gaussian_vae(reference).model, guide, torch.randn(2, 4), num_samples=3, num_warmup=3)
+            sampler(
+                linear_gaussian_vae(reference).model,
+                guide,
+                torch.randn(2, 4),
+                num_samples=3,
+                num_warmup=3,
+            )
         store = pyro.get_param_store()
         assert set(store.keys()) == {"loc"}
         assert torch.equal(store["loc"].detach(), torch.ones(3))
@@ -225,13 +242,23 @@ def test_divergent_trajectories_are_counted(reference):
 @pytest.mark.parametrize("count", [0, 1.5])
 def test_hmc_refuses_counts(reference, name, count):
     with pytest.raises(ValueError, match=f"^'{name}' must be a whole number of at least 1"):
-        hmc(linear_gaussian_vae(reference).model, off_guide(reference), torch.zeros(1, 4), **{name: count})
+        hmc(
+            linear_gaussian_vae(reference).model,
+            off_guide(reference),
+            torch.zeros(1, 4),
+            **{name: count},
+        )
 
 
 @pytest.mark.parametrize("target", [0.0, 1.0, math.nan])
 def test_hmc_refuses_what_is_no_probability(reference, target):
     with pytest.raises(ValueError, match=r"'target_accept' must lie in \(0, 1\)"):
-        hmc(linear_gaussian_vae(reference).model, off_guide(reference), torch.zeros(1, 4), target_accept=target)
+        hmc(
+            linear_gaussian_vae(reference).model,
+            off_guide(reference),
+            torch.zeros(1, 4),
+            target_accept=target,
+        )
 
 
 def test_a_keyword_of_the_same_name_reaches_a_model_through_partial(reference):
@@ -278,7 +305,9 @@ def test_discrete_latents_are_refused(sampler):
 
 
 def test_hmc_refuses_global_latents():
-    with pytest.raises(ValueError, match="must have all sample sites in one row plate, got 'loc' in no plate"):
+    with pytest.raises(
+        ValueError, match="must have all sample sites in one row plate, got 'loc' in no plate"
+    ):
         hmc(with_global, global_guide, torch.zeros(2))
 
 
@@ -334,7 +363,9 @@ def test_nuts_samples_latents_outside_the_real_numbers():
 
 
 def test_nuts_has_as_many_chains_as_asked():
-    chains = nuts(with_global, global_guide, torch.zeros(2), num_samples=4, num_warmup=4, num_chains=3)
+    chains = nuts(
+        with_global, global_guide, torch.zeros(2), num_samples=4, num_warmup=4, num_chains=3
+    )
     assert chains.latents["loc"].shape == (4, 3)
     assert len(chains.latents["loc"][0].unique()) == 3
     assert torch.equal(chains.merged()["loc"].reshape(4, 3), chains.latents["loc"])
@@ -347,7 +378,9 @@ def test_nuts_refuses_counts(name):
 
 
 def test_nuts_refuses_a_guide_of_other_latents():
-    with pytest.raises(ValueError, match="'model' must have all latent sites of the guide, but has no 'loc'"):
+    with pytest.raises(
+        ValueError, match="'model' must have all latent sites of the guide, but has no 'loc'"
+    ):
         nuts(beta_binomial, global_guide, torch.zeros(2))
 
 
@@ -362,7 +395,9 @@ def test_a_density_that_changes_from_call_to_call_is_refused():
     vae = binary_vae()
     vae.likelihood.network.layers.append(nn.Dropout(0.5))
     x = vae.sample(3)
-    with pytest.raises(ValueError, match="^'model' must give the same density .* training mode with dropout"):
+    with pytest.raises(
+        ValueError, match="^'model' must give the same density .* training mode with dropout"
+    ):
         hmc(vae.model, vae.guide, x, num_samples=2, num_warmup=2)
     assert hmc(vae.eval().model, vae.guide, x, num_samples=2, num_warmup=2).acceptance.min() > 0
 
@@ -381,7 +416,9 @@ def test_a_prior_that_shares_the_guides_network_can_be_sampled_by_nuts():
     vae = binary_vae()
     vae = VAE(VampPrior(2, 3), vae.likelihood, vae.posterior)
     x = vae.sample(1)
-    assert nuts(vae.model, vae.guide, x, num_samples=20, num_warmup=80, num_chains=1).acceptance > 0.3
+    assert (
+        nuts(vae.model, vae.guide, x, num_samples=20, num_warmup=80, num_chains=1).acceptance > 0.3
+    )
 
 
 def test_no_rows_are_refused():
@@ -397,5 +434,7 @@ def test_nuts_starts_at_a_point_too():
             pyro.sample("x", dist.Normal(loc, 1.0), obs=x)
 
     with pyro.get_param_store().scope():
-        chains = nuts(model, AutoDelta(model), torch.ones(3), num_samples=50, num_warmup=30, num_chains=1)
+        chains = nuts(
+            model, AutoDelta(model), torch.ones(3), num_samples=50, num_warmup=30, num_chains=1
+        )
     assert chains.latents["loc"].mean().item() == pytest.approx(0.75, abs=0.3)

@@ -50,7 +50,9 @@ def svi(objective=Trace_ELBO, **execution):
 
 @pytest.mark.parametrize("objective", [Trace_ELBO, TraceGraph_ELBO])
 @pytest.mark.parametrize("trace", [True, False])
-def test_parameters_that_come_late_are_replaced_or_cleared_are_trained_as_pyro_trains_them(objective, trace):
+def test_parameters_that_come_late_are_replaced_or_cleared_are_trained_as_pyro_trains_them(
+    objective, trace
+):
     results = []
     for ours in (True, False):
         with pyro.get_param_store().scope():
@@ -114,7 +116,9 @@ def test_a_late_parameter_follows_the_schedule_of_its_group():
         schedule.step()
         trained.step(X, slope=True)
         schedule.step()
-        assert [(group["lr"], len(group["params"])) for group in trained.optim.param_groups] == [(0.025, 2)]
+        assert [(group["lr"], len(group["params"])) for group in trained.optim.param_groups] == [
+            (0.025, 2)
+        ]
 
 
 def test_groups_are_those_that_the_function_makes():
@@ -122,7 +126,9 @@ def test_groups_are_those_that_the_function_makes():
         parameters = list(parameters)
         scalars = [p for p in parameters if p.dim() == 0]
         vectors = [p for p in parameters if p.dim() > 0]
-        return torch.optim.Adagrad([{"params": scalars, "lr": 0.1}, {"params": vectors, "lr": 0.01}])
+        return torch.optim.Adagrad(
+            [{"params": scalars, "lr": 0.1}, {"params": vectors, "lr": 0.01}]
+        )
 
     def of_vector(x, wide):
         loc = pyro.param("a", torch.zeros(()))
@@ -201,7 +207,10 @@ def test_a_function_that_makes_something_else_is_refused(made):
         pytest.raises(ValueError, match="'optim' must return a torch optimiser, got"),
     ):
         SVI(model, guide, lambda parameters: made, Trace_ELBO()).step(X)
-    with pyro.get_param_store().scope(), pytest.raises(ValueError, match="one gradient a step, got LBFGS"):
+    with (
+        pyro.get_param_store().scope(),
+        pytest.raises(ValueError, match="one gradient a step, got LBFGS"),
+    ):
         SVI(model, guide, torch.optim.LBFGS, Trace_ELBO()).step(X)
 
 
@@ -221,7 +230,9 @@ def test_backward_adds_gradients_and_a_step_begins_anew(objective, execution):
         once = parameter.grad.clone()
         trained.backward(X)
         trained.backward(X + 1)
-        torch.testing.assert_close(parameter.grad, 3 * once - 2)  # d/da of the sum of (x − a)² / 2 over two rows
+        torch.testing.assert_close(
+            parameter.grad, 3 * once - 2
+        )  # d/da of the sum of (x − a)² / 2 over two rows
         trained.optim.param_groups[0]["lr"] = 0.0
         trained.step(X)
         torch.testing.assert_close(parameter.grad, once)

@@ -37,7 +37,9 @@ TAILS = {
     "lognormal": lambda *size: normal(1.0, *size),
     "wide lognormal": lambda *size: normal(30.0, *size) - 500,
     "Cauchy": cauchy,
-    "some weights are 0": lambda *size: normal(1.0, *size).masked_fill(torch.rand(size) < 0.3, -math.inf),
+    "some weights are 0": lambda *size: normal(1.0, *size).masked_fill(
+        torch.rand(size) < 0.3, -math.inf
+    ),
     "almost all weights are 0": lambda *size: normal(400.0, *size),
 }
 
@@ -61,7 +63,9 @@ def test_with_ties_they_are_those_of_arviz_in_order_of_size(num_draws):
     found = pareto_smooth(log_weights)
     smoothed, khat = psislw(log_weights.T.numpy())
     np.testing.assert_allclose(found.khat, khat, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(found.log_weights.sort(0).values.T, np.sort(smoothed), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        found.log_weights.sort(0).values.T, np.sort(smoothed), rtol=0, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("shape", [-0.5, 0.2, 0.5, 0.7, 1.2])
@@ -74,13 +78,18 @@ def test_the_shape_of_an_exact_pareto_tail_is_found(shape):
 
 
 def test_a_row_alone_is_as_among_a_thousand():
-    log_weights = torch.cat([normal(1.0, 200, 600), pareto(0.8, 200, 350), normal(2.0, 200, 50).round()], dim=1)
+    log_weights = torch.cat(
+        [normal(1.0, 200, 600), pareto(0.8, 200, 350), normal(2.0, 200, 50).round()], dim=1
+    )
     together = pareto_smooth(log_weights)
     for row in range(0, 1000, 111):
         alone = pareto_smooth(log_weights[:, [row]])
         torch.testing.assert_close(alone.khat, together.khat[[row]], atol=1e-6, rtol=0)
         torch.testing.assert_close(
-            alone.log_weights.sort(0).values, together.log_weights[:, [row]].sort(0).values, atol=1e-6, rtol=0
+            alone.log_weights.sort(0).values,
+            together.log_weights[:, [row]].sort(0).values,
+            atol=1e-6,
+            rtol=0,
         )
 
 
@@ -98,7 +107,10 @@ def test_how_many_rows_pass_at_once_changes_nothing(monkeypatch, numbers):
 
 
 def test_a_constant_for_each_row_changes_nothing():
-    log_weights, constant = pareto(0.5, 300, 6), torch.tensor([0.0, 1.0, -80.0, 1e4, -1e4, 700.0]).double()
+    log_weights, constant = (
+        pareto(0.5, 300, 6),
+        torch.tensor([0.0, 1.0, -80.0, 1e4, -1e4, 700.0]).double(),
+    )
     expected, found = pareto_smooth(log_weights), pareto_smooth(log_weights + constant)
     torch.testing.assert_close(found.khat, expected.khat, atol=1e-8, rtol=0)
     torch.testing.assert_close(found.log_weights, expected.log_weights, atol=1e-8, rtol=0)
@@ -109,7 +121,9 @@ def test_the_order_of_draws_and_of_rows_changes_nothing():
     draws, rows = torch.randperm(300), torch.randperm(6)
     expected, found = pareto_smooth(log_weights), pareto_smooth(log_weights[draws][:, rows])
     torch.testing.assert_close(found.khat, expected.khat[rows], atol=1e-10, rtol=0)
-    torch.testing.assert_close(found.log_weights, expected.log_weights[draws][:, rows], atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        found.log_weights, expected.log_weights[draws][:, rows], atol=1e-10, rtol=0
+    )
 
 
 @pytest.mark.parametrize("tail", TAILS)
@@ -136,7 +150,9 @@ def test_the_draws_below_the_tail_keep_their_ratios_and_the_input_is_left_alone(
 
 @pytest.mark.parametrize("offset", [0.0, -90.0])
 def test_single_precision_gives_the_same_to_its_rounding(offset):
-    log_weights = (torch.cat([pareto(0.5, 1000, 50), normal(1.0, 1000, 50)], dim=1) + offset).float()
+    log_weights = (
+        torch.cat([pareto(0.5, 1000, 50), normal(1.0, 1000, 50)], dim=1) + offset
+    ).float()
     found, expected = pareto_smooth(log_weights), pareto_smooth(log_weights.double())
     assert found.log_weights.dtype == found.khat.dtype == torch.float64
     # A draw that rounding does not tell from the cutoff leaves the tail of 95: that moves the shape by a tenth of its error.
@@ -164,7 +180,9 @@ def test_rows_of_many_elements_are_not_taken_for_constant_in_single_precision(le
 @pytest.mark.parametrize("rounding", [0, 1, 8])
 @pytest.mark.parametrize("num_draws", [2, 10, 500])
 def test_weights_that_are_equal_up_to_rounding_have_the_shape_0(num_draws, rounding, level, dtype):
-    noise = rounding * torch.finfo(dtype).eps * max(1.0, -level) * (2 * torch.rand(num_draws, 9) - 1)
+    noise = (
+        rounding * torch.finfo(dtype).eps * max(1.0, -level) * (2 * torch.rand(num_draws, 9) - 1)
+    )
     found = pareto_smooth(level + noise.to(dtype))
     assert (found.khat == 0).all()
     torch.testing.assert_close(
@@ -180,7 +198,9 @@ def test_a_tail_of_nothing_but_the_largest_weight_has_the_shape_0_up_to_rounding
         log_weights[torch.rand(500, 9) < 0.3] = low
         found = pareto_smooth(log_weights)
         assert (found.khat == 0).all()
-        torch.testing.assert_close(found.log_weights.exp(), log_weights.double().softmax(0), atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            found.log_weights.exp(), log_weights.double().softmax(0), atol=1e-6, rtol=0
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -196,7 +216,9 @@ def test_weights_of_two_sizes_are_bounded_also_with_rounding(num_largest, dtype)
 
 def test_sizes_at_which_a_point_of_the_grid_is_0_have_a_shape():
     # The largest excess is three times the quartile, and the grid has 34 points: one of them is 0 / 0 if not looked after.
-    weights = torch.cat([torch.ones(80), torch.full((12,), 2.0), torch.full((7,), 3.0), torch.full((1,), 4.0)])
+    weights = torch.cat(
+        [torch.ones(80), torch.full((12,), 2.0), torch.full((7,), 3.0), torch.full((1,), 4.0)]
+    )
     assert pareto_smooth(weights.double().log().unsqueeze(1)).khat.isfinite().all()
 
 
@@ -221,10 +243,18 @@ def test_a_tail_cut_short_by_weights_of_zero_tells_nothing():
 
 @pytest.mark.parametrize(
     "log_weights",
-    [torch.zeros(5), torch.zeros(5, 2, 1), torch.zeros(0, 3), torch.zeros(3, 0), torch.zeros(5, 2).long()],
+    [
+        torch.zeros(5),
+        torch.zeros(5, 2, 1),
+        torch.zeros(0, 3),
+        torch.zeros(3, 0),
+        torch.zeros(5, 2).long(),
+    ],
 )
 def test_other_shapes_and_whole_numbers_are_refused(log_weights):
-    with pytest.raises(ValueError, match=r"'log_weights' must be real numbers of the shape \(draws, rows\), got"):
+    with pytest.raises(
+        ValueError, match=r"'log_weights' must be real numbers of the shape \(draws, rows\), got"
+    ):
         pareto_smooth(log_weights)
 
 
@@ -232,7 +262,9 @@ def test_other_shapes_and_whole_numbers_are_refused(log_weights):
 def test_not_a_number_and_infinity_are_refused(bad):
     log_weights = torch.zeros(50, 4)
     log_weights[3, 1] = log_weights[7, 2] = bad
-    with pytest.raises(ValueError, match="'log_weights' must be less than infinity, .* got others in 2 of 4 rows"):
+    with pytest.raises(
+        ValueError, match="'log_weights' must be less than infinity, .* got others in 2 of 4 rows"
+    ):
         pareto_smooth(log_weights)
 
 
@@ -240,5 +272,7 @@ def test_a_row_of_zero_weights_is_refused():
     log_weights = torch.zeros(50, 4)
     log_weights[:, 1] = -math.inf
     for function in (pareto_smooth, pareto_khat):
-        with pytest.raises(ValueError, match="finite for at least one draw of each row, got others in 1 of 4 rows"):
+        with pytest.raises(
+            ValueError, match="finite for at least one draw of each row, got others in 1 of 4 rows"
+        ):
             function(log_weights)

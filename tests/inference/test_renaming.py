@@ -52,7 +52,9 @@ def test_names_that_are_not_given_stay(vae):
 
 
 def test_two_names_cannot_become_one(vae):
-    with pytest.raises(ValueError, match=r"^'names' must give each site and plate a name of its own, got \{"):
+    with pytest.raises(
+        ValueError, match=r"^'names' must give each site and plate a name of its own, got \{"
+    ):
         renamed(vae.guide, {"z": "a", "data": "a"})
 
 
@@ -69,7 +71,9 @@ def test_the_guide_in_a_plate_of_another_size_and_dimension(vae, reference):
         with pyro.plate("classes", 5, dim=-2), pyro.plate("pupils", 7, dim=-1):
             pyro.sample("z", vae.posterior(x))
 
-    assert -Trace_ELBO().loss(model, guide, x) == pytest.approx(reference.log_marginal(x).sum().item(), abs=1e-10)
+    assert -Trace_ELBO().loss(model, guide, x) == pytest.approx(
+        reference.log_marginal(x).sum().item(), abs=1e-10
+    )
 
 
 def test_two_vaes_in_one_model(vae, reference):
@@ -86,7 +90,10 @@ def test_two_vaes_in_one_model(vae, reference):
         return program
 
     names = {"z": "w", "x": "u", "data": "others"}
-    renaming = both(vae.model, renamed(other.model, names)), both(vae.guide, renamed(other.guide, names))
+    renaming = (
+        both(vae.model, renamed(other.model, names)),
+        both(vae.guide, renamed(other.guide, names)),
+    )
     scoped = (
         both(vae.model, scope(other.model, prefix="other")),
         both(vae.guide, scope(other.guide, prefix="other")),
@@ -117,7 +124,9 @@ def test_a_head_beside_the_likelihood_is_corrected_row_by_row(vae, reference):
     )
     x, target = torch.randn(6, 5), torch.randn(6)
     both = torch.cat([x, (target * reference.scale / scale).unsqueeze(1)], dim=1)
-    draws = importance_sample(with_head(vae, weight, scale), lambda x, _: vae.guide(x), x, target, num_samples=20_000)
+    draws = importance_sample(
+        with_head(vae, weight, scale), lambda x, _: vae.guide(x), x, target, num_samples=20_000
+    )
     z = draws.latents["z"]
     error = (draws.expectation(z) - joint.posterior_loc(both)) / draws.standard_error(z)
     assert error.abs().max() < 5
@@ -129,7 +138,9 @@ def test_a_head_beside_the_likelihood_is_corrected_row_by_row(vae, reference):
 @pytest.mark.usefixtures("float64")
 def test_global_weights_by_an_autoguide_beside_the_frozen_guide():
     # Hardly any noise in x makes z known, and the best point for the weights is that of Bayesian regression on z.
-    vae = linear_gaussian_vae(LinearGaussian(torch.eye(2), torch.zeros(2), 1e-4)).requires_grad_(False)
+    vae = linear_gaussian_vae(LinearGaussian(torch.eye(2), torch.zeros(2), 1e-4)).requires_grad_(
+        False
+    )
     x = torch.randn(40, 2)
     target = x @ torch.tensor([1.0, -2.0]) + 0.5 * torch.randn(40)
 
@@ -144,7 +155,9 @@ def test_global_weights_by_an_autoguide_beside_the_frozen_guide():
         vae.guide(x)
 
     with pyro.get_param_store().scope():
-        svi = SVI(model, guide, lambda parameters: torch.optim.Adam(parameters, lr=0.05), Trace_ELBO())
+        svi = SVI(
+            model, guide, lambda parameters: torch.optim.Adam(parameters, lr=0.05), Trace_ELBO()
+        )
         for _ in range(400):
             svi.step(x, target)
         found = weights.median()["weight"].detach()
@@ -197,14 +210,18 @@ def test_an_autoguide_of_another_latent_beside_the_vaes_own_guide(vae, reference
         offset = pyro.sample("offset", dist.Normal(0.0, 1.0))
         vae.model(x - offset)
 
-    auto = AutoDelta(poutine.block(model, expose=["offset"]), init_loc_fn=lambda _: torch.tensor(0.4))
+    auto = AutoDelta(
+        poutine.block(model, expose=["offset"]), init_loc_fn=lambda _: torch.tensor(0.4)
+    )
 
     def guide(x):
         vae.guide(x - auto(x)["offset"])
 
     with pyro.get_param_store().scope():
         loss = Trace_ELBO().loss(model, guide, x)
-    expected = reference.log_marginal(x - 0.4).sum() + dist.Normal(0.0, 1.0).log_prob(torch.tensor(0.4))
+    expected = reference.log_marginal(x - 0.4).sum() + dist.Normal(0.0, 1.0).log_prob(
+        torch.tensor(0.4)
+    )
     assert -loss == pytest.approx(expected.item(), abs=1e-10)
 
 

@@ -32,7 +32,9 @@ def x():
 
 def wide_guide(x):
     with pyro.plate("data", len(x)):
-        pyro.sample("z", dist.Normal(torch.tensor([0.5, -0.3]), torch.tensor([2.0, 0.4])).to_event(1))
+        pyro.sample(
+            "z", dist.Normal(torch.tensor([0.5, -0.3]), torch.tensor([2.0, 0.4])).to_event(1)
+        )
 
 
 def beta_binomial(x):
@@ -92,7 +94,9 @@ def test_the_jacobian_is_that_of_the_map_to_the_support():
     heads = x.sum(1)
     log_joint = dist.Beta(2.0, 3.0).log_prob(p) + heads * p.log() + (3 - heads) * (1 - p).log()
     torch.testing.assert_close(densities.log_joint(white), log_joint + log_jacobian)
-    torch.testing.assert_close(densities.log_guide(white), dist.Beta(1.5, 4.0).log_prob(p) + log_jacobian)
+    torch.testing.assert_close(
+        densities.log_guide(white), dist.Beta(1.5, 4.0).log_prob(p) + log_jacobian
+    )
 
 
 def test_densities_integrate_over_w_to_what_they_do_over_z():
@@ -109,7 +113,9 @@ def test_inner_plates_and_simplices_are_summed_by_row():
     white = torch.randn(2, 3, 6)
     latents = densities.latents(white)
     z, u = latents["z"].reshape(2, 3, 3), latents["u"].reshape(2, 3, 4)
-    log_ratio = dist.Dirichlet(torch.tensor([2.0, 1.0, 3.0])).log_prob(z) + dist.Normal(0.0, 1.0).log_prob(u).sum(-1)
+    log_ratio = dist.Dirichlet(torch.tensor([2.0, 1.0, 3.0])).log_prob(z) + dist.Normal(
+        0.0, 1.0
+    ).log_prob(u).sum(-1)
     log_ratio = log_ratio + dist.Normal(z[..., :1] + u, 0.5).log_prob(x.T).sum(-1)
     log_ratio = log_ratio - dist.Dirichlet(torch.tensor([1.0, 2.0, 2.0])).log_prob(z)
     log_ratio = log_ratio - dist.Normal(0.3, 0.8).log_prob(u).sum(-1)
@@ -124,7 +130,9 @@ def test_the_gradient_is_that_of_finite_differences():
     assert not value.requires_grad
     for number in range(6):
         shift = step * torch.eye(6)[number]
-        slope = (densities.log_joint(white + shift) - densities.log_joint(white - shift)) / (2 * step)
+        slope = (densities.log_joint(white + shift) - densities.log_joint(white - shift)) / (
+            2 * step
+        )
         torch.testing.assert_close(gradient[..., number], slope, rtol=1e-6, atol=1e-6)
 
 
@@ -141,7 +149,11 @@ def test_rows_stand_apart():
 
 @pytest.mark.parametrize(
     ("model", "guide", "shape"),
-    [(beta_binomial, beta_guide, (3, 5)), (nested, nested_guide, (4, 3)), (nested, nested_guide, (3, 3))],
+    [
+        (beta_binomial, beta_guide, (3, 5)),
+        (nested, nested_guide, (4, 3)),
+        (nested, nested_guide, (3, 3)),
+    ],
 )
 def test_latents_of_a_trace_find_their_place(model, guide, shape):
     x = torch.randint(2, shape).double()
@@ -152,7 +164,9 @@ def test_latents_of_a_trace_find_their_place(model, guide, shape):
     assert white.shape[:2] == (1, densities.plate.size)
     back = densities.latents(white)
     for name, value in exact.items():
-        torch.testing.assert_close(densities.plate.rows_in_place(back[name]).reshape(value.shape), value)
+        torch.testing.assert_close(
+            densities.plate.rows_in_place(back[name]).reshape(value.shape), value
+        )
 
 
 def test_latents_of_another_shape_are_refused(reference, x):
@@ -228,7 +242,11 @@ def trajectory(monkeypatch, start, momentum, step, num_steps):
 
 
 def test_a_trajectory_goes_back_the_way_that_it_came(monkeypatch):
-    start, momentum, step = torch.randn(3, 2, 2), torch.randn(3, 2, 2), torch.tensor([[0.3, 0.2], [0.1, 0.4]])
+    start, momentum, step = (
+        torch.randn(3, 2, 2),
+        torch.randn(3, 2, 2),
+        torch.tensor([[0.3, 0.2], [0.1, 0.4]]),
+    )
     there, last, _ = trajectory(monkeypatch, start, momentum, step, 7)
     back, first, _ = trajectory(monkeypatch, there[-1], -last, step, 7)
     assert len(there) == len(back) == 8
@@ -240,7 +258,9 @@ def test_a_trajectory_goes_back_the_way_that_it_came(monkeypatch):
 def test_the_error_of_the_energy_is_of_second_order(monkeypatch):
     start, momentum = torch.randn(200, 1, 2), torch.randn(200, 1, 2)
     errors = [
-        -trajectory(monkeypatch, start, momentum, torch.full((1, 2), 0.04 / refined), 10 * refined)[2].log()
+        -trajectory(monkeypatch, start, momentum, torch.full((1, 2), 0.04 / refined), 10 * refined)[
+            2
+        ].log()
         for refined in (1, 2)
     ]
     rejectable = errors[0] > 1e-4

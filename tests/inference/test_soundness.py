@@ -56,7 +56,11 @@ OUTSIDE = {
     "a pixel of 255": (lambda loc: dist.Bernoulli(logits=loc), [0.0, 1.0], [0.0, 255.0]),
     "a negative time": (lambda loc: dist.Exponential(loc.exp()), [1.0, 2.0], [1.0, -2.0]),
     "half a count": (lambda loc: dist.Poisson(loc.exp()), [1.0, 2.0], [1.0, 2.5]),
-    "a count above the number of trials": (lambda loc: dist.Binomial(3, logits=loc), [1.0, 2.0], [1.0, 7.0]),
+    "a count above the number of trials": (
+        lambda loc: dist.Binomial(3, logits=loc),
+        [1.0, 2.0],
+        [1.0, 7.0],
+    ),
 }
 
 
@@ -69,7 +73,10 @@ def test_a_value_outside_the_support_is_refused_in_each_later_step(name):
             svi.step(torch.tensor(good))
         assert svi.how == "traced"
         before = svi.optim.param_groups[0]["params"][0].clone()
-        with pytest.raises(ValueError, match=r"outside the support .* \(checked at 'x'\) in step 6, and the gradients"):
+        with pytest.raises(
+            ValueError,
+            match=r"outside the support .* \(checked at 'x'\) in step 6, and the gradients",
+        ):
             svi.step(torch.tensor(bad))
         assert torch.equal(svi.optim.param_groups[0]["params"][0], before)
         svi.step(torch.tensor(good))
@@ -91,7 +98,9 @@ def test_however_steps_are_run_a_bad_one_changes_no_weight(how, objective):
         for _ in range(4):
             svi.step(x)
         before = [parameter.clone() for parameter in vae.parameters()]
-        with pytest.raises(ValueError, match="The loss became NaN or infinite in step 5, and the gradients"):
+        with pytest.raises(
+            ValueError, match="The loss became NaN or infinite in step 5, and the gradients"
+        ):
             svi.step(x.clone().fill_(math.nan))
     torch.testing.assert_close(list(vae.parameters()), before, rtol=0, atol=0)
 
@@ -105,7 +114,9 @@ def infinite_gradient(x):
 @pytest.mark.parametrize("trace", [True, False])
 def test_a_gradient_that_is_not_finite_is_refused_though_the_loss_is(trace):
     with pyro.get_param_store().scope():
-        svi = SVI(infinite_gradient, lambda x: None, SGD, Trace_ELBO(), execution=Execution(trace=trace))
+        svi = SVI(
+            infinite_gradient, lambda x: None, SGD, Trace_ELBO(), execution=Execution(trace=trace)
+        )
         for _ in range(4):
             svi.step(torch.ones(2))
         with pytest.raises(ValueError, match="A gradient became NaN or infinite in step 5"):
@@ -115,7 +126,9 @@ def test_a_gradient_that_is_not_finite_is_refused_though_the_loss_is(trace):
 
 def test_an_infinite_loss_is_refused():
     with pyro.get_param_store().scope():
-        svi = SVI(scored(lambda loc: dist.Normal(loc, 1.0), same), lambda x: None, SGD, Trace_ELBO())
+        svi = SVI(
+            scored(lambda loc: dist.Normal(loc, 1.0), same), lambda x: None, SGD, Trace_ELBO()
+        )
         for _ in range(4):
             svi.step(torch.ones(2))
         with pytest.raises(ValueError, match="The loss became NaN or infinite in step 5"):
@@ -124,11 +137,18 @@ def test_an_infinite_loss_is_refused():
 
 def test_missing_entries_are_not_outside_of_any_support():
     likelihood = BernoulliLikelihood(MLP(2, [8], 16), 16)
-    vae = VAE(StandardNormalPrior(2), likelihood, DiagNormalPosterior(MLP(16, [8], 4), 16, 2), missing="nan")
+    vae = VAE(
+        StandardNormalPrior(2),
+        likelihood,
+        DiagNormalPosterior(MLP(16, [8], 4), 16, 2),
+        missing="nan",
+    )
     svi = SVI(vae.model, vae.guide, SGD(vae.parameters()), Trace_ELBO())
     x = torch.bernoulli(torch.full((6, 16), 0.5))
     for _ in range(4):
-        x = torch.where(torch.rand(x.shape) < 0.3, torch.nan, torch.bernoulli(torch.full((6, 16), 0.5)))
+        x = torch.where(
+            torch.rand(x.shape) < 0.3, torch.nan, torch.bernoulli(torch.full((6, 16), 0.5))
+        )
         svi.step(x)
     assert svi.how == "traced"
     with pytest.raises(ValueError, match="outside the support"):
@@ -151,7 +171,10 @@ def test_what_a_mask_leaves_out_may_be_anything_that_has_a_log_density():
 
 def test_where_validation_is_off_by_choice_nothing_is_outside():
     grey = torch.tensor([0.2, 0.7])
-    for make, is_validated in ((partial(_relaxed), True), (lambda loc: dist.Bernoulli(logits=loc), False)):
+    for make, is_validated in (
+        (partial(_relaxed), True),
+        (lambda loc: dist.Bernoulli(logits=loc), False),
+    ):
         with pyro.get_param_store().scope(), pyro.validation_enabled(is_validated):
             svi = SVI(scored(make, same), lambda x: None, SGD, Trace_ELBO())
             for _ in range(5):
@@ -177,7 +200,9 @@ def test_a_draw_outside_the_support_of_the_model_is_found_where_the_density_goes
             svi.step()
         with torch.no_grad():
             pyro.param("loc").unconstrained().fill_(-30.0)
-        with pytest.raises(ValueError, match=r"outside the support .* \(checked at 'z'\) in step 6"):
+        with pytest.raises(
+            ValueError, match=r"outside the support .* \(checked at 'z'\) in step 6"
+        ):
             svi.step()
 
 
@@ -189,7 +214,9 @@ def test_signs_on_an_accelerator_are_read_now_and_then_and_name_the_first_bad_st
         device = torch.device("cuda")
 
     def signs(loss):
-        return signs_of(torch.tensor(loss), [torch.ones(2), None], torch.tensor(0.0)).as_subclass(Elsewhere)
+        return signs_of(torch.tensor(loss), [torch.ones(2), None], torch.tensor(0.0)).as_subclass(
+            Elsewhere
+        )
 
     watch = Watch(Supports())
     for loss in [1.0] * 10 + [math.nan] * 38:
@@ -199,7 +226,9 @@ def test_signs_on_an_accelerator_are_read_now_and_then_and_name_the_first_bad_st
         watch.note(signs(1.0))
     assert caught.value.step == 11
     watch.read()  # it has been said
-    gradients = harmless([torch.full((2,), math.nan), None], signs(math.nan).as_subclass(torch.Tensor))
+    gradients = harmless(
+        [torch.full((2,), math.nan), None], signs(math.nan).as_subclass(torch.Tensor)
+    )
     torch.testing.assert_close(gradients[0], torch.zeros(2))
     kept = harmless([torch.ones(2)], signs(1.0).as_subclass(torch.Tensor))
     torch.testing.assert_close(kept[0], torch.ones(2))
@@ -209,7 +238,9 @@ def test_running_on_after_a_bad_step_is_as_if_it_had_not_been():
     results = []
     for batches in ([1.0, math.nan, 2.0], [1.0, 2.0]):
         with pyro.get_param_store().scope():
-            svi = SVI(scored(lambda loc: dist.Normal(loc, 1.0), same), lambda x: None, SGD, Trace_ELBO())
+            svi = SVI(
+                scored(lambda loc: dist.Normal(loc, 1.0), same), lambda x: None, SGD, Trace_ELBO()
+            )
             for value in [1.0] * 4 + batches:
                 try:
                     svi.step(torch.full((2,), value))
@@ -245,7 +276,10 @@ def test_fit_says_so_in_terms_of_epochs_and_gives_the_weights_back(resumes):
             x.fill_(0.5)  # after the rows have been checked
 
     weights = [{name: value.clone() for name, value in vae.state_dict().items()}]
-    with pytest.raises(NonFiniteLossError, match=r"outside the support .* in epoch 3 at step 2, .* 'data' hold there"):
+    with pytest.raises(
+        NonFiniteLossError,
+        match=r"outside the support .* in epoch 3 at step 2, .* 'data' hold there",
+    ):
         fit(
             vae,
             x,

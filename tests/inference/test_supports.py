@@ -7,7 +7,12 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.distributions.transforms import AffineTransform, ExpTransform, OrderedTransform, SigmoidTransform
+from pyro.distributions.transforms import (
+    AffineTransform,
+    ExpTransform,
+    OrderedTransform,
+    SigmoidTransform,
+)
 from torch import nn
 
 from pyro_vae import hmc, importance_sample, nuts
@@ -66,7 +71,9 @@ def assert_means(chains, means):
 
 
 @pytest.mark.parametrize(
-    ("program", "means"), [(below, {"a": 3.0, "b": 1.5}), (chained, CHAINED_MEANS)], ids=["below", "chained"]
+    ("program", "means"),
+    [(below, {"a": 3.0, "b": 1.5}), (chained, CHAINED_MEANS)],
+    ids=["below", "chained"],
 )
 def test_hmc_where_a_support_depends_on_another_latent(program, means):
     chains = hmc(in_rows(program), in_rows(program), 20, num_samples=60, num_warmup=40, num_steps=4)
@@ -74,7 +81,9 @@ def test_hmc_where_a_support_depends_on_another_latent(program, means):
 
 
 def test_nuts_where_a_support_depends_on_another_latent():
-    assert_means(nuts(below, below, num_samples=120, num_warmup=40, num_chains=1), {"a": 3.0, "b": 1.5})
+    assert_means(
+        nuts(below, below, num_samples=120, num_warmup=40, num_chains=1), {"a": 3.0, "b": 1.5}
+    )
 
 
 class Bounded:
@@ -97,7 +106,9 @@ class Bounded:
     def guide(self, x, concentration, scale):
         with pyro.plate("rows", x.shape[1]):
             a = pyro.sample("a", dist.Gamma(0.8 * concentration, 0.8))
-            pyro.sample("b", shifted(dist.Beta(torch.full_like(concentration, 0.9), 0.9), -a, 1.5 * a))
+            pyro.sample(
+                "b", shifted(dist.Beta(torch.full_like(concentration, 0.9), 0.9), -a, 1.5 * a)
+            )
 
     @property
     def args(self):
@@ -108,13 +119,17 @@ class Bounded:
         t = ((torch.arange(200) + 0.5) / 200).double()
         b = -a + 1.5 * a * t
         log_joint = [
-            dist.Gamma(concentration, 1.0).log_prob(a) + dist.Normal(b.unsqueeze(-1), 0.7).log_prob(x).sum(-1)
+            dist.Gamma(concentration, 1.0).log_prob(a)
+            + dist.Normal(b.unsqueeze(-1), 0.7).log_prob(x).sum(-1)
             for concentration, x in zip(self.concentration, self.x.T, strict=True)
         ]
         weights = torch.stack(log_joint).flatten(1)
         log_marginal = weights.logsumexp(1) + math.log((40 / 4_000) / 200)
         weights = weights.softmax(1)
-        means = {name: weights @ value.expand(4_000, 200).flatten() for name, value in (("a", a), ("b", b))}
+        means = {
+            name: weights @ value.expand(4_000, 200).flatten()
+            for name, value in (("a", a), ("b", b))
+        }
         return {name: mean.unsqueeze(0) for name, mean in means.items()}, log_marginal
 
 
@@ -122,13 +137,23 @@ def test_supports_that_depend_on_latents_and_rows_under_data():
     """Means by HMC; log p(x) by annealing and by weights: E exp(lower − log p) = 1 at 5 standard errors over chains."""
     bounded = Bounded()
     means, log_marginal = bounded.answers()
-    chains = hmc(bounded.model, bounded.guide, *bounded.args, num_samples=60, num_warmup=40, num_chains=16, num_steps=4)
+    chains = hmc(
+        bounded.model,
+        bounded.guide,
+        *bounded.args,
+        num_samples=60,
+        num_warmup=40,
+        num_chains=16,
+        num_steps=4,
+    )
     assert chains.latents["b"].shape[2:] == (3, 1)
     assert_means(chains, {name: mean.reshape(3, 1) for name, mean in means.items()})
     weighted = importance_sample(bounded.model, bounded.guide, *bounded.args, num_samples=4000)
     error = weighted.log_weights.exp().std(0) / 4000**0.5 / log_marginal.exp()
     assert ((weighted.log_marginal - log_marginal).abs() < NUM_ERRORS * error).all()
-    found = sandwich(bounded.model, bounded.guide, *bounded.args, num_temperatures=4, num_chains=500, num_steps=2)
+    found = sandwich(
+        bounded.model, bounded.guide, *bounded.args, num_temperatures=4, num_chains=500, num_steps=2
+    )
     assert ((found.lower - log_marginal).abs() < NUM_ERRORS * found.lower_error).all()
 
 
@@ -143,7 +168,9 @@ def test_weights_of_annealing_are_unbiased_in_both_directions_without_data():
     size = 1_000
     a = dist.Gamma(3.0, 1.0).sample((size,))
     exact = {"a": a, "b": a * torch.rand(size)}
-    found = sandwich(in_rows(below), guide, size, exact=exact, num_temperatures=4, num_chains=1, num_steps=2)
+    found = sandwich(
+        in_rows(below), guide, size, exact=exact, num_temperatures=4, num_chains=1, num_steps=2
+    )
     for ratio in (found.lower.exp(), (-found.upper).exp()):
         assert abs(ratio.mean() - 1) < NUM_ERRORS * ratio.std() / size**0.5
 
@@ -158,7 +185,8 @@ def mixed(x):
         order = pyro.sample(
             "order",
             dist.TransformedDistribution(
-                dist.Normal(a.unsqueeze(-1), 1.0).expand_by(()).expand([*a.shape, 3]).to_event(1), [OrderedTransform()]
+                dist.Normal(a.unsqueeze(-1), 1.0).expand_by(()).expand([*a.shape, 3]).to_event(1),
+                [OrderedTransform()],
             ),
         )
         with pyro.plate("inner", 2, dim=-1):
@@ -172,7 +200,10 @@ def test_the_density_of_w_is_that_of_the_latents_times_the_jacobian_of_autograd(
     x = torch.tensor([[0.3], [-1.0], [2.0]])
     densities = RowDensities(Programs(mixed, mixed, (x,), {}))
     white = 0.7 * torch.randn(2, 3, 1 + 3 + 2 + 4)
-    latents = {name: densities.plate.rows_in_place(value) for name, value in densities.latents(white).items()}
+    latents = {
+        name: densities.plate.rows_in_place(value)
+        for name, value in densities.latents(white).items()
+    }
     with pyro.plate("draws", 2, dim=-3):
         trace = pyro.poutine.trace(pyro.poutine.condition(mixed, data=latents)).get_trace(x)
     trace.compute_log_prob()
@@ -183,7 +214,9 @@ def test_the_density_of_w_is_that_of_the_latents_times_the_jacobian_of_autograd(
         changed = white.clone()
         changed[draw, row] = row_white
         at = densities._joint_at(changed)[1].values
-        return torch.cat([densities.plate.rows_second(at[name])[draw, row].flatten() for name in densities.names])
+        return torch.cat(
+            [densities.plate.rows_second(at[name])[draw, row].flatten() for name in densities.names]
+        )
 
     for draw, row in ((0, 0), (1, 2)):
         jacobian = torch.autograd.functional.jacobian(partial(flat, draw, row), white[draw, row])
@@ -191,7 +224,9 @@ def test_the_density_of_w_is_that_of_the_latents_times_the_jacobian_of_autograd(
         log_det = jacobian.det().abs().log() - densities.coordinates.scale[row].log().sum()
         found = densities.log_joint(white)[draw, row]
         torch.testing.assert_close(found, log_prob[draw, row] + log_det, atol=1e-8, rtol=1e-8)
-    torch.testing.assert_close(densities.log_guide(white), densities.log_joint(white), atol=1e-8, rtol=1e-8)
+    torch.testing.assert_close(
+        densities.log_guide(white), densities.log_joint(white), atol=1e-8, rtol=1e-8
+    )
 
 
 def test_the_guides_draws_are_standard_in_the_coordinates_of_each_draw():
@@ -211,13 +246,17 @@ def test_the_guides_draws_are_standard_in_the_coordinates_of_each_draw():
         dist.LogNormal(torch.zeros(2), 1.0).to_event(1),
         shifted(dist.Gamma(torch.tensor(2.0), 1.0), torch.tensor([3.0, -4.0])),
         shifted(dist.Uniform(torch.tensor(0.0), 1.0), torch.tensor(2.0), torch.tensor(-3.0)),
-        dist.TransformedDistribution(dist.Gamma(torch.tensor(2.0), 1.0), [AffineTransform(1.0, 1.0), ExpTransform()]),
+        dist.TransformedDistribution(
+            dist.Gamma(torch.tensor(2.0), 1.0), [AffineTransform(1.0, 1.0), ExpTransform()]
+        ),
         dist.TransformedDistribution(
             dist.Normal(torch.tensor(2.0), 1.0), [SigmoidTransform(), AffineTransform(2.0, 3.0)]
         ),
         shifted(dist.Exponential(torch.ones(3)), torch.arange(3.0)).to_event(1),
         dist.MixtureSameFamily(dist.Categorical(torch.ones(3)), dist.Gamma(torch.ones(3), 1.0)),
-        dist.MixtureSameFamily(dist.Categorical(torch.ones(2, 3)), dist.Beta(torch.ones(2, 3), 1.0)).to_event(1),
+        dist.MixtureSameFamily(
+            dist.Categorical(torch.ones(2, 3)), dist.Beta(torch.ones(2, 3), 1.0)
+        ).to_event(1),
     ],
     ids=str,
 )
@@ -256,12 +295,18 @@ def changing_kind(first, second):
         (lambda: dist.Normal(0.0, 1.0), lambda: dist.Gamma(2.0, 1.0)),
         (lambda: dist.Beta(2.0, 1.0), lambda: dist.LogNormal(2.0, 1.0)),
         (lambda: dist.Dirichlet(torch.ones(3)), lambda: dist.Dirichlet(torch.ones(4))),
-        (lambda: dist.Normal(torch.zeros(1), 1.0).to_event(1), lambda: dist.Normal(torch.zeros(2), 1.0).to_event(1)),
+        (
+            lambda: dist.Normal(torch.zeros(1), 1.0).to_event(1),
+            lambda: dist.Normal(torch.zeros(2), 1.0).to_event(1),
+        ),
     ],
 )
 def test_a_support_of_another_kind_or_size_in_another_run_is_refused(first, second):
     program = changing_kind(first, second)
-    with pytest.raises(ValueError, match="^'model' must give 'b' a support of one kind and shape in every run, got "):
+    with pytest.raises(
+        ValueError,
+        match="^'model' must give 'b' a support of one kind and shape in every run, got ",
+    ):
         nuts(program, program)
 
 
@@ -276,7 +321,8 @@ def test_a_support_of_another_kind_in_another_run_of_rows_is_refused():
     for sampler in (hmc, sandwich):
         calls.clear()
         with pytest.raises(
-            ValueError, match=r"a support of one kind and shape in every run, got \w+ of the event shape"
+            ValueError,
+            match=r"a support of one kind and shape in every run, got \w+ of the event shape",
         ):
             sampler(program, program)
 
@@ -290,18 +336,22 @@ def test_a_latent_in_some_runs_only_is_refused():
         pyro.sample("a", dist.Normal(0.0, 1.0))
         pyro.sample("b", dist.Normal(0.0, 1.0))
 
-    with pytest.raises(ValueError, match="^'guide' must have the same latents in every run, got a.* after a"):
+    with pytest.raises(
+        ValueError, match="^'guide' must have the same latents in every run, got a.* after a"
+    ):
         nuts(program, program)
     with pytest.raises(ValueError, match="^'model' must have "):
         nuts(program, guide)
     at = ToSupport({"a": torch.tensor(-1.0), "b": torch.tensor(0.0)}, Kinds())
     with pytest.raises(
-        ValueError, match="^'model' must have the same latents in every run, got none of b in one of them"
+        ValueError,
+        match="^'model' must have the same latents in every run, got none of b in one of them",
     ):
         at(program)()
     at = ToSupport({"a": torch.tensor(1.0)}, Kinds())
     with pytest.raises(
-        ValueError, match="^'model' must have the same latents in every run, got 'b' in one of them only"
+        ValueError,
+        match="^'model' must have the same latents in every run, got 'b' in one of them only",
     ):
         at(program)()
 
@@ -313,7 +363,9 @@ def test_a_guide_that_draws_outside_a_support_is_refused(sampler):
             pyro.sample("a", dist.Gamma(3.0, 1.0))
             pyro.sample("b", dist.Gamma(1.5, 1.0))
 
-    with pytest.raises(ValueError, match="^'guide' must have each 'b' inside the support that the model gives it"):
+    with pytest.raises(
+        ValueError, match="^'guide' must have each 'b' inside the support that the model gives it"
+    ):
         sampler(in_rows(below), guide, 3)
 
 
@@ -328,7 +380,8 @@ def test_an_exact_draw_outside_a_support_is_refused():
     [
         lambda: dist.ProjectedNormal(torch.tensor([1.0, 0.5])),
         lambda: dist.MixtureSameFamily(
-            dist.Categorical(torch.ones(2)), dist.Uniform(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 3.0]))
+            dist.Categorical(torch.ones(2)),
+            dist.Uniform(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 3.0])),
         ),
     ],
 )
@@ -338,7 +391,10 @@ def test_supports_without_a_map_are_refused(sampler, make):
         with pyro.plate("rows", 2):
             pyro.sample("b", make())
 
-    with pytest.raises(ValueError, match="^'model' must give 'b' a support onto which real numbers can be mapped, got"):
+    with pytest.raises(
+        ValueError,
+        match="^'model' must give 'b' a support onto which real numbers can be mapped, got",
+    ):
         sampler(program, program)
 
 

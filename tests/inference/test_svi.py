@@ -18,7 +18,15 @@ from pyro.infer import (
 from pyro.infer.autoguide import AutoLowRankMultivariateNormal, AutoMultivariateNormal, AutoNormal
 from torch import nn
 
-from pyro_vae import MLP, SVI, VAE, BernoulliLikelihood, DiagNormalPosterior, Execution, StandardNormalPrior
+from pyro_vae import (
+    MLP,
+    SVI,
+    VAE,
+    BernoulliLikelihood,
+    DiagNormalPosterior,
+    Execution,
+    StandardNormalPrior,
+)
 
 OBJECTIVES = [Trace_ELBO, TraceMeanField_ELBO, TraceGraph_ELBO]
 
@@ -64,7 +72,9 @@ def test_two_vaes_train_alternately_in_one_process(stock):
     svis = [
         pyro.infer.SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.03}), TraceMeanField_ELBO())
         if stock
-        else SVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=0.03), TraceMeanField_ELBO())
+        else SVI(
+            vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=0.03), TraceMeanField_ELBO()
+        )
         for vae in vaes
     ]
     for _ in range(100):
@@ -94,7 +104,9 @@ def test_a_function_makes_the_optimiser_once_an_autoguide_has_made_its_parameter
 
     with pyro.get_param_store().scope():
         guide = AutoNormal(model)
-        svi = SVI(model, guide, lambda parameters: torch.optim.Adam(parameters, lr=0.05), Trace_ELBO())
+        svi = SVI(
+            model, guide, lambda parameters: torch.optim.Adam(parameters, lr=0.05), Trace_ELBO()
+        )
         with pytest.raises(ValueError, match="'optim' is a function"):
             _ = svi.optim
         for _ in range(400):
@@ -105,10 +117,17 @@ def test_a_function_makes_the_optimiser_once_an_autoguide_has_made_its_parameter
 
 def test_the_users_own_params_are_trained_and_stay_in_the_store():
     def model():
-        pyro.sample("x", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0), obs=torch.tensor(2.0))
+        pyro.sample(
+            "x", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0), obs=torch.tensor(2.0)
+        )
 
     with pyro.get_param_store().scope():
-        svi = SVI(model, lambda: None, lambda parameters: torch.optim.Adam(parameters, lr=0.1), Trace_ELBO())
+        svi = SVI(
+            model,
+            lambda: None,
+            lambda parameters: torch.optim.Adam(parameters, lr=0.1),
+            Trace_ELBO(),
+        )
         for _ in range(200):
             svi.step()
         assert pyro.param("loc").item() == pytest.approx(2.0, abs=0.05)
@@ -138,7 +157,9 @@ def test_only_what_the_optimiser_holds_is_moved_or_given_a_gradient():
 
 def test_an_optimiser_of_pyro_is_refused_with_what_to_pass():
     vae = binary_vae()
-    with pytest.raises(ValueError, match=r"torch.optim.Adam\(vae.parameters\(\)\).* got PyroOptim of pyro.optim"):
+    with pytest.raises(
+        ValueError, match=r"torch.optim.Adam\(vae.parameters\(\)\).* got PyroOptim of pyro.optim"
+    ):
         SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
     with pytest.raises(ValueError, match=r"or a function from parameters to one, got 0.001"):
         SVI(vae.model, vae.guide, 1e-3, Trace_ELBO())
@@ -175,14 +196,22 @@ def run(make_svi, calls, **execution):
         svi = make_svi(**execution)
         torch.manual_seed(1)
         losses = [svi.step(*args, **kwargs) for args, kwargs in calls]
-        parameters = [p.detach().clone() for group in svi.optim.param_groups for p in group["params"]]
+        parameters = [
+            p.detach().clone() for group in svi.optim.param_groups for p in group["params"]
+        ]
     return (losses, parameters, torch.randn(())), svi.how
 
 
 def vae_svi(objective):
     def make(**execution):
         vae = binary_vae()
-        return SVI(vae.model, vae.guide, adam(vae.parameters()), objective(), execution=Execution(**execution))
+        return SVI(
+            vae.model,
+            vae.guide,
+            adam(vae.parameters()),
+            objective(),
+            execution=Execution(**execution),
+        )
 
     return make
 
@@ -226,7 +255,10 @@ AT_ONCE = [pytest.param({"compile": True}, marks=pytest.mark.slow), {"precision"
 
 @pytest.mark.parametrize("execution", AT_ONCE)
 def test_what_pyro_draws_to_guess_the_plates_comes_first_however_the_step_is_run(execution):
-    make, calls = vae_svi(partial(Trace_ELBO, num_particles=3, vectorize_particles=True)), vae_calls()[:3]
+    make, calls = (
+        vae_svi(partial(Trace_ELBO, num_particles=3, vectorize_particles=True)),
+        vae_calls()[:3],
+    )
     received, expected = run(make, calls, **execution)[0], run(make, calls, trace=False)[0]
     torch.testing.assert_close(received, expected, rtol=1e-5, atol=1e-6)
 
@@ -274,7 +306,10 @@ OTHER_PROGRAMS = {
 @pytest.mark.parametrize("name", OTHER_PROGRAMS)
 def test_programs_without_a_vae_are_traced_too(name):
     calls = [((torch.randn(40),), {}) for _ in range(5)]
-    (received, how), (expected, _) = run(OTHER_PROGRAMS[name], calls), run(OTHER_PROGRAMS[name], calls, trace=False)
+    (received, how), (expected, _) = (
+        run(OTHER_PROGRAMS[name], calls),
+        run(OTHER_PROGRAMS[name], calls, trace=False),
+    )
     torch.testing.assert_close(received, expected, rtol=0, atol=0)
     assert how == "traced"
 
@@ -287,7 +322,9 @@ def test_a_program_whose_course_depends_on_data_falls_back_and_trains():
 
     with pyro.get_param_store().scope():
         svi = SVI(model, lambda x: None, adam, Trace_ELBO())
-        with pytest.warns(UserWarning, match=r"SVI runs as it is written, .* \(test_svi.py, line \d+\)") as caught:
+        with pytest.warns(
+            UserWarning, match=r"SVI runs as it is written, .* \(test_svi.py, line \d+\)"
+        ) as caught:
             _ = [svi.step(torch.full((5,), (-1.0) ** step)) for step in range(300)]
         assert len(caught) == 1
         assert pyro.param("loc").item() == pytest.approx(1.0, abs=0.05)
@@ -306,7 +343,9 @@ class Summed(ELBO):
 
     def _get_trace(self, model, guide, args, kwargs):
         guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        return poutine.trace(poutine.replay(model, guide_trace)).get_trace(*args, **kwargs), guide_trace
+        return poutine.trace(poutine.replay(model, guide_trace)).get_trace(
+            *args, **kwargs
+        ), guide_trace
 
     def differentiable_loss(self, model, guide, *args, **kwargs):
         model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
@@ -322,7 +361,9 @@ def test_an_objective_of_the_users_own_is_traced():
 
 def test_running_statistics_and_dropout_are_those_of_plain_pyro():
     def make(**execution):
-        decoder = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 16))
+        decoder = nn.Sequential(
+            nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 16)
+        )
         vae = VAE(
             StandardNormalPrior(2),
             BernoulliLikelihood(decoder, (1, 4, 4)),
@@ -330,7 +371,11 @@ def test_running_statistics_and_dropout_are_those_of_plain_pyro():
         )
         made.append(vae)
         return SVI(
-            vae.model, vae.guide, adam(vae.parameters()), TraceMeanField_ELBO(), execution=Execution(**execution)
+            vae.model,
+            vae.guide,
+            adam(vae.parameters()),
+            TraceMeanField_ELBO(),
+            execution=Execution(**execution),
         )
 
     made, calls = [], vae_calls()
@@ -372,7 +417,9 @@ def test_a_parameter_that_is_frozen_between_steps_stays_where_it_is(trace):
 
 def test_a_value_that_the_user_puts_into_the_store_is_read():
     def model():
-        pyro.sample("x", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0), obs=torch.tensor(2.0))
+        pyro.sample(
+            "x", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0), obs=torch.tensor(2.0)
+        )
 
     with pyro.get_param_store().scope():
         svi = SVI(model, lambda: None, partial(torch.optim.SGD, lr=0.0), Trace_ELBO())
@@ -402,7 +449,11 @@ def test_gradients_that_share_memory_are_set_apart():
     for trace in (True, False):
         parameters = [first, second, third, wide]
         svi = SVI(
-            model, lambda x: None, torch.optim.SGD(parameters, lr=0.0), Trace_ELBO(), execution=Execution(trace=trace)
+            model,
+            lambda x: None,
+            torch.optim.SGD(parameters, lr=0.0),
+            Trace_ELBO(),
+            execution=Execution(trace=trace),
         )
         for _ in range(4):
             svi.backward(torch.full((5,), 2.0))

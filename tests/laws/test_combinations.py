@@ -74,7 +74,9 @@ def make_vae(prior, posterior):
     return VAE(
         SHORT_PRIORS[prior](LATENT_DIM),
         BernoulliLikelihood(MLP(LATENT_DIM, [4], X_SHAPE, nn.Tanh), X_SHAPE),
-        SHORT_POSTERIORS[posterior](lambda out_shape: MLP(X_SHAPE, [4], out_shape, nn.Tanh), X_SHAPE, LATENT_DIM),
+        SHORT_POSTERIORS[posterior](
+            lambda out_shape: MLP(X_SHAPE, [4], out_shape, nn.Tanh), X_SHAPE, LATENT_DIM
+        ),
     )
 
 
@@ -87,7 +89,13 @@ def batches_of(vae):
 def steps(vae, objective, batches, **how):
     """Losses and gradients of some steps from the same start, the random number that follows, and how they were run."""
     vae = copy.deepcopy(vae)
-    svi = SVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=0.01), objective, execution=Execution(**how))
+    svi = SVI(
+        vae.model,
+        vae.guide,
+        torch.optim.Adam(vae.parameters(), lr=0.01),
+        objective,
+        execution=Execution(**how),
+    )
     torch.manual_seed(1)
     results = []
     for batch in batches:
@@ -112,7 +120,8 @@ def test_traced_steps_are_those_of_plain_pyro_bit_for_bit(prior, posterior, make
 @pytest.mark.slow  # a minute or more to compile
 @pytest.mark.parametrize(
     ("prior", "posterior"),
-    [(name, "diagonal normal") for name in PRIORS] + [("standard normal", name) for name in list(POSTERIORS)[1:]],
+    [(name, "diagonal normal") for name in PRIORS]
+    + [("standard normal", name) for name in list(POSTERIORS)[1:]],
 )
 def test_compiled_steps_are_those_of_plain_pyro_up_to_rounding(prior, posterior):
     vae = make_vae(prior, posterior)
@@ -159,7 +168,11 @@ LIKELIHOOD_ARGUMENTS = {
     "StudentTLikelihood": ["df", "3"],
     "ZeroInflatedNegativeBinomialLikelihood": [],
 }
-ARGUMENTS = {"prior": PRIOR_ARGUMENTS, "posterior": POSTERIOR_ARGUMENTS, "likelihood": LIKELIHOOD_ARGUMENTS}
+ARGUMENTS = {
+    "prior": PRIOR_ARGUMENTS,
+    "posterior": POSTERIOR_ARGUMENTS,
+    "likelihood": LIKELIHOOD_ARGUMENTS,
+}
 
 
 @pytest.mark.parametrize(
@@ -193,8 +206,12 @@ def test_the_options_of_a_part_reach_it():
 def test_no_part_is_forgotten(role):
     suffix = role.capitalize()
     public = {
-        name for name in pyro_vae.__all__ if name.endswith(suffix) and name not in (suffix, "AggregatedPosterior")
+        name
+        for name in pyro_vae.__all__
+        if name.endswith(suffix) and name not in (suffix, "AggregatedPosterior")
     }
     assert set(ARGUMENTS[role]) == public
-    for table in {"prior": [PRIORS, SHORT_PRIORS], "posterior": [POSTERIORS, SHORT_POSTERIORS]}.get(role, []):
+    for table in {"prior": [PRIORS, SHORT_PRIORS], "posterior": [POSTERIORS, SHORT_POSTERIORS]}.get(
+        role, []
+    ):
         assert {getattr(make, "func", make).__name__ for make in table.values()} == public

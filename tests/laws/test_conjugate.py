@@ -8,7 +8,11 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.distributions.testing.fakes import NonreparameterizedBeta, NonreparameterizedGamma, NonreparameterizedNormal
+from pyro.distributions.testing.fakes import (
+    NonreparameterizedBeta,
+    NonreparameterizedGamma,
+    NonreparameterizedNormal,
+)
 from pyro.infer import RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 from torch import Tensor
@@ -41,7 +45,9 @@ class Conjugate(NamedTuple):
 def normal_normal():
     x, loc, scale, noise = torch.tensor([1.2, 2.9, 0.7, 2.2]), 0.5, 1.5, 0.8
     precision = scale**-2 + len(x) * noise**-2
-    posterior = dist.Normal((loc * scale**-2 + x.sum() * noise**-2) / precision, torch.tensor(precision**-0.5))
+    posterior = dist.Normal(
+        (loc * scale**-2 + x.sum() * noise**-2) / precision, torch.tensor(precision**-0.5)
+    )
     covariance = noise**2 * torch.eye(len(x)) + scale**2
     evidence = dist.MultivariateNormal(torch.full((len(x),), loc), covariance)
     prior = dist.Normal(torch.tensor(loc), torch.tensor(scale))
@@ -58,7 +64,11 @@ def beta_bernoulli():
 def poisson_gamma():
     x, a, b = torch.tensor([2.0, 4.0, 1.0, 3.0]), torch.tensor(3.0), torch.tensor(2.0)
     posterior = dist.Gamma(a + x.sum(), b + len(x))
-    log_evidence = log_gamma_integral(posterior) - log_gamma_integral(dist.Gamma(a, b)) - (x + 1).lgamma().sum()
+    log_evidence = (
+        log_gamma_integral(posterior)
+        - log_gamma_integral(dist.Gamma(a, b))
+        - (x + 1).lgamma().sum()
+    )
     return Conjugate(dist.Gamma(a, b), dist.Poisson, x, posterior, log_evidence)
 
 
@@ -73,7 +83,10 @@ def log_gamma_integral(gamma):
 def params(family, start):
     """The parameters of a family as Pyro's, each under its constraint (a positive one is trained as its logarithm)."""
     constraints = family.arg_constraints.items()
-    return {name: pyro.param(name, getattr(start, name).clone(), constraint=support) for name, support in constraints}
+    return {
+        name: pyro.param(name, getattr(start, name).clone(), constraint=support)
+        for name, support in constraints
+    }
 
 
 def guide_of(family, start):
@@ -84,7 +97,9 @@ def linear_regression(design, x, prior_scale, noise):
     """x = design w + noise, with w standard normal times `prior_scale`: the model, and the exact p(w | x)."""
 
     def model():
-        weight = pyro.sample("weight", dist.Normal(torch.zeros(design.shape[1]), prior_scale).to_event(1))
+        weight = pyro.sample(
+            "weight", dist.Normal(torch.zeros(design.shape[1]), prior_scale).to_event(1)
+        )
         with pyro.plate("rows", len(x)):
             pyro.sample("x", dist.Normal((design * weight).sum(-1), noise), obs=x)
 
@@ -95,7 +110,9 @@ def linear_regression(design, x, prior_scale, noise):
 
 def mean_field(normal):
     """The diagonal normal nearest in KL(q || p): the same loc, and the inverse diagonal of the precision."""
-    return dist.MultivariateNormal(normal.loc, precision_matrix=normal.precision_matrix.diagonal().diag())
+    return dist.MultivariateNormal(
+        normal.loc, precision_matrix=normal.precision_matrix.diagonal().diag()
+    )
 
 
 def particles(objective, num):
@@ -114,8 +131,12 @@ def fit(model, guide, loss):
 
 def losses_at(problem, guide, objective, num):
     """The loss of steps that move nothing, and without a step."""
-    svi = SVI(problem.model, guide, lambda parameters: torch.optim.SGD(parameters, lr=0.0), objective)
-    return torch.stack([*(svi.step() for _ in range(num)), *(svi.evaluate_loss() for _ in range(num))])
+    svi = SVI(
+        problem.model, guide, lambda parameters: torch.optim.SGD(parameters, lr=0.0), objective
+    )
+    return torch.stack(
+        [*(svi.step() for _ in range(num)), *(svi.evaluate_loss() for _ in range(num))]
+    )
 
 
 def moments(normal):
@@ -130,7 +151,9 @@ def assert_reaches(exact, found, atol):
     loc, covariance = moments(found)
     whiten = torch.linalg.cholesky(exact_covariance).inverse()
     whitened = whiten @ (loc - exact_loc), whiten @ covariance @ whiten.T
-    torch.testing.assert_close(whitened, (torch.zeros_like(loc), torch.eye(len(loc))), atol=atol, rtol=0.0)
+    torch.testing.assert_close(
+        whitened, (torch.zeros_like(loc), torch.eye(len(loc))), atol=atol, rtol=0.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,13 +176,19 @@ def test_svi_goes_from_the_prior_to_the_exact_posterior(problem, family, objecti
 @pytest.mark.parametrize("autoguide", [AutoNormal, AutoMultivariateNormal])
 def test_an_autoguide_reaches_the_exact_posterior_of_linear_regression_or_its_mean_field(autoguide):
     mixing = torch.tensor([[1.0, 0.6, 0.0], [0.0, 1.0, 0.6], [0.0, 0.0, 1.0]])
-    orthogonal = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 1.0], [1.0, 1.0, -1.0], [1.0, -1.0, -1.0]])
-    model, exact = linear_regression(orthogonal @ mixing, torch.tensor([2.0, -0.5, 1.0, 0.3]), 1.5, 0.7)
+    orthogonal = torch.tensor(
+        [[1.0, 1.0, 1.0], [1.0, -1.0, 1.0], [1.0, 1.0, -1.0], [1.0, -1.0, -1.0]]
+    )
+    model, exact = linear_regression(
+        orthogonal @ mixing, torch.tensor([2.0, -0.5, 1.0, 0.3]), 1.5, 0.7
+    )
     with pyro.get_param_store().scope():
         guide = autoguide(model)
         fit(model, guide, particles(Trace_ELBO, 2000))
         if autoguide is AutoNormal:
-            found = dist.MultivariateNormal(guide.locs.weight, scale_tril=guide.scales.weight.diag())
+            found = dist.MultivariateNormal(
+                guide.locs.weight, scale_tril=guide.scales.weight.diag()
+            )
             assert_reaches(mean_field(exact), found, REPARAMETERISED)
         else:
             assert_reaches(exact, guide.get_posterior(), REPARAMETERISED)
@@ -167,7 +196,13 @@ def test_an_autoguide_reaches_the_exact_posterior_of_linear_regression_or_its_me
 
 @pytest.mark.parametrize(
     ("objective", "num"),
-    [(Trace_ELBO, 1), (Trace_ELBO, 5), (TraceGraph_ELBO, 5), (RenyiELBO, 5), (partial(RenyiELBO, alpha=0.5), 5)],
+    [
+        (Trace_ELBO, 1),
+        (Trace_ELBO, 5),
+        (TraceGraph_ELBO, 5),
+        (RenyiELBO, 5),
+        (partial(RenyiELBO, alpha=0.5), 5),
+    ],
 )
 @pytest.mark.parametrize(
     ("problem", "family"),
@@ -180,11 +215,15 @@ def test_an_autoguide_reaches_the_exact_posterior_of_linear_regression_or_its_me
         (poisson_gamma, NonreparameterizedGamma),
     ],
 )
-def test_at_the_exact_posterior_every_draw_gives_the_log_evidence(problem, family, objective, num, float64):
+def test_at_the_exact_posterior_every_draw_gives_the_log_evidence(
+    problem, family, objective, num, float64
+):
     exact = problem()
     with pyro.get_param_store().scope():
         losses = losses_at(exact, guide_of(family, exact.posterior), particles(objective, num), 3)
-    torch.testing.assert_close(losses, -exact.log_evidence.expand(len(losses)), rtol=1e-10, atol=0.0)
+    torch.testing.assert_close(
+        losses, -exact.log_evidence.expand(len(losses)), rtol=1e-10, atol=0.0
+    )
 
 
 @pytest.mark.parametrize("objective", [Trace_ELBO, TraceMeanField_ELBO])
@@ -196,7 +235,9 @@ def test_at_the_exact_posterior_every_draw_gives_the_log_evidence(problem, famil
         (poisson_gamma, dist.Gamma, (6.0, 4.0)),
     ],
 )
-def test_elsewhere_the_elbo_falls_short_of_the_log_evidence_by_the_divergence(problem, family, elsewhere, objective):
+def test_elsewhere_the_elbo_falls_short_of_the_log_evidence_by_the_divergence(
+    problem, family, elsewhere, objective
+):
     exact, start = problem(), family(*torch.tensor(elsewhere))
     with pyro.get_param_store().scope():
         losses = losses_at(exact, guide_of(family, start), particles(objective, 20_000), 5)

@@ -45,7 +45,11 @@ PARTS = ("prior", "likelihood", "posterior")
 def make_vae(parts=PARTS, context_dim=CONTEXT_DIM):
     """A VAE of which these parts take y, with weights that are nowhere special."""
     size = {part: context_dim if part in parts else 0 for part in PARTS}
-    prior = ConditionalNormalPrior(LATENT_DIM, context_dim) if "prior" in parts else StandardNormalPrior(LATENT_DIM)
+    prior = (
+        ConditionalNormalPrior(LATENT_DIM, context_dim)
+        if "prior" in parts
+        else StandardNormalPrior(LATENT_DIM)
+    )
     decoder = MLP(LATENT_DIM, [4], X_SHAPE, nn.Tanh, size["likelihood"])
     encoder = MLP(X_SHAPE, [4], (2, LATENT_DIM), nn.Tanh, size["posterior"])
     posterior = DiagNormalPosterior(encoder, X_SHAPE, LATENT_DIM)
@@ -79,7 +83,9 @@ def x():
 # Which parts take y
 
 
-@pytest.mark.parametrize("parts", [parts for parts in product(*((part, "") for part in PARTS)) if any(parts)])
+@pytest.mark.parametrize(
+    "parts", [parts for parts in product(*((part, "") for part in PARTS)) if any(parts)]
+)
 def test_any_of_the_parts_may_take_y(parts, x, y):
     vae, z = make_vae(parts), torch.randn(NUM_ROWS, LATENT_DIM)
     assert vae.context_dim == CONTEXT_DIM
@@ -90,7 +96,12 @@ def test_any_of_the_parts_may_take_y(parts, x, y):
         ("posterior", vae.encode(x, y).log_prob(z) != vae.encode(x, other).log_prob(z)),
     ):
         assert changed.all() if name in parts else not changed.any()
-    assert vae.sample(NUM_ROWS, y).shape == vae.reconstruct(x, y).shape == vae.model(y=y).shape == x.shape
+    assert (
+        vae.sample(NUM_ROWS, y).shape
+        == vae.reconstruct(x, y).shape
+        == vae.model(y=y).shape
+        == x.shape
+    )
     losses = []
     for loss in (
         lambda: Trace_ELBO().loss(vae.model, vae.guide, x, y),
@@ -108,7 +119,9 @@ def test_without_y_there_is_no_context():
 
 def test_contexts_of_different_sizes_are_refused():
     prior, vae = ConditionalNormalPrior(LATENT_DIM, 2), make_vae(("likelihood",))
-    with pytest.raises(ValueError, match="'prior', 'likelihood' and 'posterior' must take a context y of one size"):
+    with pytest.raises(
+        ValueError, match="'prior', 'likelihood' and 'posterior' must take a context y of one size"
+    ):
         VAE(prior, vae.likelihood, vae.posterior)
 
 
@@ -134,11 +147,26 @@ USES = {
 }
 WRONG = {
     "none": (lambda y: None, r"'y' must have 3 real numbers a row .*, got none\."),
-    "another size": (lambda y: y[:, :2], r"'y' must have 3 real numbers .*, got torch.float32 of the shape \(6, 2\)\."),
-    "labels": (lambda y: y.argmax(1), r"'y' must have 3 real numbers .*, got torch.int64 of the shape \(6,\)\."),
-    "whole numbers": (lambda y: y.long(), r"'y' must have 3 real numbers .*, got torch.int64 of the shape \(6, 3\)\."),
-    "a number": (lambda y: torch.tensor(1.0), r"'y' must have 3 real numbers .* of the shape \(\)\."),
-    "fewer rows": (lambda y: y[:4], r"'y' must have (as many rows as 'x', 6, got 4|the shape .*got \(4, 3\))\."),
+    "another size": (
+        lambda y: y[:, :2],
+        r"'y' must have 3 real numbers .*, got torch.float32 of the shape \(6, 2\)\.",
+    ),
+    "labels": (
+        lambda y: y.argmax(1),
+        r"'y' must have 3 real numbers .*, got torch.int64 of the shape \(6,\)\.",
+    ),
+    "whole numbers": (
+        lambda y: y.long(),
+        r"'y' must have 3 real numbers .*, got torch.int64 of the shape \(6, 3\)\.",
+    ),
+    "a number": (
+        lambda y: torch.tensor(1.0),
+        r"'y' must have 3 real numbers .* of the shape \(\)\.",
+    ),
+    "fewer rows": (
+        lambda y: y[:4],
+        r"'y' must have (as many rows as 'x', 6, got 4|the shape .*got \(4, 3\))\.",
+    ),
 }
 
 
@@ -153,7 +181,9 @@ def test_another_context_than_the_parts_take_is_refused(vae, x, y, use, wrong):
 
 @pytest.mark.parametrize("use", USES)
 def test_a_context_that_no_part_takes_is_refused(x, y, use):
-    with pytest.raises(ValueError, match="'y' must be omitted for a VAE whose parts take a context of 0, got torch"):
+    with pytest.raises(
+        ValueError, match="'y' must be omitted for a VAE whose parts take a context of 0, got torch"
+    ):
         USES[use](make_vae(()), x, y)
 
 
@@ -168,12 +198,24 @@ def test_a_program_wants_a_context_for_each_row(vae, x, y, program):
     ("change", "sentence"),
     [
         (lambda x, y: x, r"'data' must have labels for a VAE with a context y of 3, got none\."),
-        (lambda x, y: (x, y[:, :2]), r"finite vectors of 3 numbers, .*got torch.float32 of the shape \(\d+, 2\)\."),
-        (lambda x, y: (x, y / 0), r"'data' must have labels 0 ... 2, or finite vectors of 3 numbers,"),
-        (lambda x, y: (x, y.argmax(1) + 1), r"'data' must have labels 0 ... 2, .* torch.int64 of the shape \(\d+,\)\."),
+        (
+            lambda x, y: (x, y[:, :2]),
+            r"finite vectors of 3 numbers, .*got torch.float32 of the shape \(\d+, 2\)\.",
+        ),
+        (
+            lambda x, y: (x, y / 0),
+            r"'data' must have labels 0 ... 2, or finite vectors of 3 numbers,",
+        ),
+        (
+            lambda x, y: (x, y.argmax(1) + 1),
+            r"'data' must have labels 0 ... 2, .* torch.int64 of the shape \(\d+,\)\.",
+        ),
         (lambda x, y: (x, y.argmax(1) - 1), r"'data' must have labels 0 ... 2,"),
         (lambda x, y: (x, y[:, 0]), r"'data' must have labels 0 ... 2, .*got torch.float32"),
-        (lambda x, y: (x, y[1:]), r"'labels' must have the shape \(\d+,\) or \(\d+, Y\), got \(\d+, 3\)\."),
+        (
+            lambda x, y: (x, y[1:]),
+            r"'labels' must have the shape \(\d+,\) or \(\d+, Y\), got \(\d+, 3\)\.",
+        ),
         (lambda x, y: (x, y, y), r"'data' must be rows x or a pair \(x, y\), got a tuple of 3\."),
     ],
 )
@@ -191,7 +233,9 @@ def test_labels_become_unit_vectors_and_vectors_pass_as_they_are(labels, x):
     vectors = torch.randn(NUM_ROWS, 4)
     assert torch.equal(as_rows((x, vectors)).context(4), vectors)
     assert as_rows((x, labels)).context(0) is None
-    assert torch.equal(as_rows((x, labels)).take(slice(2, 4)).context(3), torch.eye(3, dtype=torch.uint8)[[2, 2]])
+    assert torch.equal(
+        as_rows((x, labels)).take(slice(2, 4)).context(3), torch.eye(3, dtype=torch.uint8)[[2, 2]]
+    )
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", ">i4", "i8", "u8"])
@@ -200,11 +244,17 @@ def test_labels_may_be_arrays_of_any_whole_numbers(vae, x, labels, dtype):
     array.flags.writeable = False
     expected = evaluate(vae, (x.flip(0), labels)).negative_elbo
     assert evaluate(vae, (x.flip(0).numpy(), array[::-1])).negative_elbo == expected
-    assert evaluate(vae, (x.flip(0), torch.from_numpy(labels.numpy().astype("u2")))).negative_elbo == expected
+    assert (
+        evaluate(vae, (x.flip(0), torch.from_numpy(labels.numpy().astype("u2")))).negative_elbo
+        == expected
+    )
 
 
 def test_arrays_of_no_numbers_are_refused_as_labels(vae, x):
-    with pytest.raises(ValueError, match="'data' must be an array of real numbers without a mask, got ndarray of <U1"):
+    with pytest.raises(
+        ValueError,
+        match="'data' must be an array of real numbers without a mask, got ndarray of <U1",
+    ):
         evaluate(vae, (x, np.array(list("abcabc"))))
 
 
@@ -230,14 +280,21 @@ class Exact:
     """The VAE, rows with their contexts, and log p(x | y) of each row."""
 
     def __init__(self):
-        weight, offset, bias, scale = torch.randn(5, 2), torch.randn(5, CONTEXT_DIM), torch.randn(5), 0.7
+        weight, offset, bias, scale = (
+            torch.randn(5, 2),
+            torch.randn(5, CONTEXT_DIM),
+            torch.randn(5),
+            0.7,
+        )
         reference = LinearGaussian(weight, bias, scale)
         decoder = affine(2, 5, torch.cat([weight, offset], 1), bias)
         loc = reference.precision.inverse() @ weight.T
         lower = torch.linalg.cholesky(reference.posterior_covariance())
         below = 10 * 2 * lower[1, :1] / lower[1, 1]
         numbers = torch.cat([(lower.diagonal() - 1e-6).log(), below])
-        encoder_weight = torch.cat([torch.cat([loc, -loc @ offset], 1), torch.zeros(3, 5 + CONTEXT_DIM)])
+        encoder_weight = torch.cat(
+            [torch.cat([loc, -loc @ offset], 1), torch.zeros(3, 5 + CONTEXT_DIM)]
+        )
         encoder = affine(5, 5, encoder_weight, torch.cat([-loc @ bias, numbers]))
         posterior = FullNormalPosterior(encoder, 5, 2)
         self.vae = VAE(StandardNormalPrior(2), NormalLikelihood(decoder, 5, scale), posterior)
@@ -262,7 +319,9 @@ def test_every_draw_gives_the_conditional_log_marginal(exact):
     torch.testing.assert_close(vae.elbo(x, y, num_samples=3), expected, atol=1e-10, rtol=0)
     weights = log_weights(vae.model, vae.guide, x, y, num_samples=3)
     torch.testing.assert_close(weights, expected.expand(3, -1), atol=1e-10, rtol=0)
-    assert Trace_ELBO().loss(vae.model, vae.guide, x, y) == pytest.approx(-expected.sum().item(), abs=1e-8)
+    assert Trace_ELBO().loss(vae.model, vae.guide, x, y) == pytest.approx(
+        -expected.sum().item(), abs=1e-8
+    )
     svi = SVI(vae.model, vae.guide, torch.optim.SGD(vae.parameters(), lr=0.0), Trace_ELBO())
     for _ in range(3):  # plain, and traced
         assert svi.step(x, y).item() == pytest.approx(-expected.sum().item(), abs=1e-8)
@@ -296,7 +355,9 @@ def test_evaluation_does_not_depend_on_the_order_of_the_rows(vae):
     for column, other in zip(rows, shuffled, strict=True):
         # Equal rows with equal y may change places.
         torch.testing.assert_close(column[order].sort().values, other.sort().values)
-    assert evaluate(vae, (x, labels.flip(0))).log_marginal.mean != pytest.approx(result.log_marginal.mean, rel=1e-3)
+    assert evaluate(vae, (x, labels.flip(0))).log_marginal.mean != pytest.approx(
+        result.log_marginal.mean, rel=1e-3
+    )
 
 
 # Training
@@ -332,7 +393,9 @@ def test_traced_training_with_y_is_that_of_plain_pyro_bit_for_bit(toy):
         training = Training(epochs=2, batches=Shuffled(64), optimizer=adam, execution=execution)
         run = fit(vae, toy, training, validation=toy)
         assert run.how == ("traced" if trace else "plain")
-        runs.append((vae.state_dict(), [(row.train_loss, row.validation_loss) for row in run.history]))
+        runs.append(
+            (vae.state_dict(), [(row.train_loss, row.validation_loss) for row in run.history])
+        )
     torch.testing.assert_close(*runs, rtol=0, atol=0)
 
 
@@ -342,9 +405,15 @@ def test_training_learns_the_distribution_of_x_given_y(toy):
     fit(vae, toy, Training(epochs=40, batches=Shuffled(60), optimizer=adam))
     for label, probabilities in enumerate(PROBABILITIES):
         y = torch.eye(CONTEXT_DIM)[label]
-        assert ((vae.decode(torch.zeros(1), y).mean - toy[0][toy[1] == label].mean(0)).abs() < 0.05).all()
+        assert (
+            (vae.decode(torch.zeros(1), y).mean - toy[0][toy[1] == label].mean(0)).abs() < 0.05
+        ).all()
         assert ((vae.sample(200, y).mean(0) - probabilities).abs() < 4 * 0.035 + 0.05).all()
-    entropy = -(PROBABILITIES * PROBABILITIES.log() + (1 - PROBABILITIES) * (1 - PROBABILITIES).log()).sum(1).mean()
+    entropy = (
+        -(PROBABILITIES * PROBABILITIES.log() + (1 - PROBABILITIES) * (1 - PROBABILITIES).log())
+        .sum(1)
+        .mean()
+    )
     assert evaluate(vae, toy).log_marginal.mean == pytest.approx(-entropy.item(), abs=0.08)
     wrong = evaluate(vae, (toy[0], (toy[1] + 1) % CONTEXT_DIM)).log_marginal.mean
     assert wrong < -entropy - 0.5
@@ -393,7 +462,11 @@ def test_a_vamp_prior_makes_a_conditional_vae_of_a_posterior_that_takes_y(x, y):
 
 @pytest.mark.parametrize("is_vector", [False, True], ids=["labels", "vectors"])
 def test_a_file_may_hold_the_context_of_each_row(tmp_path, vae, x, labels, is_vector):
-    y = np.random.default_rng(0).normal(size=(NUM_ROWS, CONTEXT_DIM)) if is_vector else labels.numpy()
+    y = (
+        np.random.default_rng(0).normal(size=(NUM_ROWS, CONTEXT_DIM))
+        if is_vector
+        else labels.numpy()
+    )
     np.savez(tmp_path / "rows.npz", x=x.numpy(), y=y)
     train, test = ArrayFile(str(tmp_path / "rows.npz"), test_fraction=0.5).read()
     contexts = torch.cat([train.context(CONTEXT_DIM), test.context(CONTEXT_DIM)]).float()
@@ -425,7 +498,10 @@ def test_a_context_with_dimensions_of_its_own_is_met_by_every_row():
 
 
 def test_an_enumerated_label_gives_the_sum_over_labels():
-    vae, x = nowhere_special(conditional_vae(FixedNoisePosterior)), torch.bernoulli(torch.full((5, 6), 0.5))
+    vae, x = (
+        nowhere_special(conditional_vae(FixedNoisePosterior)),
+        torch.bernoulli(torch.full((5, 6), 0.5)),
+    )
     classifier = nn.Linear(6, 3)
 
     def model(x):
@@ -436,7 +512,9 @@ def test_an_enumerated_label_gives_the_sum_over_labels():
 
     def guide(x):
         with pyro.plate("data", len(x)):
-            y = pyro.sample("y", dist.OneHotCategorical(logits=classifier(x)), infer={"enumerate": "parallel"})
+            y = pyro.sample(
+                "y", dist.OneHotCategorical(logits=classifier(x)), infer={"enumerate": "parallel"}
+            )
             pyro.sample("z", vae.posterior(x, y))
 
     log_q_y = classifier(x).log_softmax(-1)

@@ -63,7 +63,9 @@ def counts(generator):
 
 
 def overdispersed(generator):
-    return generator.poisson(rates(generator) * generator.gamma(5, 0.2, size=(NUM_ROWS, NUM_COLUMNS))).astype(np.int64)
+    return generator.poisson(
+        rates(generator) * generator.gamma(5, 0.2, size=(NUM_ROWS, NUM_COLUMNS))
+    ).astype(np.int64)
 
 
 def with_extra_zeros(generator):
@@ -121,7 +123,14 @@ ALIKE = [
 
 
 # Only to be quick: smaller networks than the default ones, and steps that are not worth a trace.
-SMALL = ["--vae.encoder.hidden", "[64]", "--vae.decoder.hidden", "[64]", "--training.execution.trace", "false"]
+SMALL = [
+    "--vae.encoder.hidden",
+    "[64]",
+    "--vae.decoder.hidden",
+    "[64]",
+    "--training.execution.trace",
+    "false",
+]
 
 
 @cache
@@ -132,7 +141,14 @@ def parser():
 def trained(name, path):
     law = LAWS[name]
     np.save(path, law.make(np.random.default_rng(0)))
-    data = ["--data.source", "ArrayFile", "--data.source.path", str(path), "--data.transform", "Identity"]
+    data = [
+        "--data.source",
+        "ArrayFile",
+        "--data.source.path",
+        str(path),
+        "--data.transform",
+        "Identity",
+    ]
     likelihood = ["--vae.likelihood", name, *law.arguments]
     options = [*data, *likelihood, "--training.epochs", str(law.epochs), *SMALL]
     settings = instantiate(parser(), parser().parse_args(options))

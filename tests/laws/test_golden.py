@@ -34,8 +34,12 @@ def mnist_vae(latent_dim, hidden, activation=nn.ReLU, relaxed=True):
     with stream(0, 0):
         return VAE(
             StandardNormalPrior(latent_dim),
-            BernoulliLikelihood(MLP(latent_dim, hidden[::-1], 784, activation), (1, 28, 28), relaxed=relaxed),
-            DiagNormalPosterior(MLP(784, hidden, 2 * latent_dim, activation), (1, 28, 28), latent_dim),
+            BernoulliLikelihood(
+                MLP(latent_dim, hidden[::-1], 784, activation), (1, 28, 28), relaxed=relaxed
+            ),
+            DiagNormalPosterior(
+                MLP(784, hidden, 2 * latent_dim, activation), (1, 28, 28), latent_dim
+            ),
         )
 
 
@@ -74,7 +78,9 @@ def test_no_grey_loss_is_below_the_entropy_of_the_pixels():
     splits = load_splits(MNIST(), UnitInterval())
     for rows, floor in ((splits.train, 45.757), (splits.test, 45.534)):
         entropy = sum(torch.special.entr(rows.batch(block)).sum().item() for block in rows.blocks())
-        entropy += sum(torch.special.entr(1 - rows.batch(block)).sum().item() for block in rows.blocks())
+        entropy += sum(
+            torch.special.entr(1 - rows.batch(block)).sum().item() for block in rows.blocks()
+        )
         assert entropy / len(rows) == pytest.approx(floor, abs=1e-3)
 
 
@@ -83,13 +89,17 @@ def train_preset(preset, folder):
     subprocess.run([sys.executable, script, preset, "--run", str(folder)], check=True)
     rows = [line.split(",") for line in (folder / "history.csv").read_text().splitlines()]
     columns = {name: [row[number] for row in rows[1:]] for number, name in enumerate(rows[0])}
-    train, test = ([float(value) for value in columns[name]] for name in ("train_loss", "test_loss"))
+    train, test = (
+        [float(value) for value in columns[name]] for name in ("train_loss", "test_loss")
+    )
     print(f"{preset}: train {train[-1]:.3f}, test {test[-1]:.3f}")
     return train, test
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("preset", "epochs", "highest"), [("mnist-20d", 10, 88.4), ("mnist-2d", 10, 142.2)])
+@pytest.mark.parametrize(
+    ("preset", "epochs", "highest"), [("mnist-20d", 10, 88.4), ("mnist-2d", 10, 142.2)]
+)
 def test_threshold_presets_reach_the_published_test_loss(preset, epochs, highest, tmp_path):
     _, test = train_preset(preset, tmp_path / "run")
     assert len(test) == epochs
@@ -114,8 +124,13 @@ def test_relaxed_preset_reaches_the_published_train_loss(tmp_path):
 @pytest.mark.slow
 def test_the_curve_of_pytorchs_basic_vae():
     splits = load_splits(MNIST(), UnitInterval())
-    settings = Training(epochs=10, batches=Shuffled(128), optimizer=partial(torch.optim.Adam, lr=1e-3, fused=True))
-    test = [row.test_loss for row in fit(mnist_vae(20, [400]), splits.train, settings, test=splits.test).history]
+    settings = Training(
+        epochs=10, batches=Shuffled(128), optimizer=partial(torch.optim.Adam, lr=1e-3, fused=True)
+    )
+    test = [
+        row.test_loss
+        for row in fit(mnist_vae(20, [400]), splits.train, settings, test=splits.test).history
+    ]
     print(f"epochs 4, 7, 10: {test[3]:.3f} {test[6]:.3f} {test[9]:.3f}")
     assert test[3] == pytest.approx(109.6, abs=0.8)
     assert test[6] == pytest.approx(106.7, abs=0.8)
@@ -144,4 +159,15 @@ def test_the_mnist_files_are_the_published_ones():
     splits = load_splits(MNIST(), Threshold())
     assert (len(splits.train), len(splits.test)) == (60_000, 10_000)
     assert splits.train.levels.dtype == torch.uint8
-    assert splits.train.labels.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert splits.train.labels.bincount().tolist() == [
+        5923,
+        6742,
+        5958,
+        6131,
+        5842,
+        5421,
+        5918,
+        6265,
+        5851,
+        5949,
+    ]

@@ -40,12 +40,17 @@ def test_the_elbo_is_the_log_marginal_for_every_draw(reference, draw):
     torch.manual_seed(draw)
     vae, x = linear_gaussian_vae(reference), torch.randn(7, 5)
     expected = reference.log_marginal(x)
-    assert -Trace_ELBO().loss(vae.model, vae.guide, x) == pytest.approx(expected.sum().item(), abs=1e-10)
+    assert -Trace_ELBO().loss(vae.model, vae.guide, x) == pytest.approx(
+        expected.sum().item(), abs=1e-10
+    )
     torch.testing.assert_close(vae.elbo(x, num_samples=4), expected, atol=1e-10, rtol=0)
 
 
 def test_a_diagonal_posterior_is_exact_for_orthogonal_columns(orthogonal):
-    vae, x = linear_gaussian_vae(orthogonal, exact_diagonal_posterior(orthogonal)), torch.randn(7, 5)
+    vae, x = (
+        linear_gaussian_vae(orthogonal, exact_diagonal_posterior(orthogonal)),
+        torch.randn(7, 5),
+    )
     assert -Trace_ELBO().loss(vae.model, vae.guide, x) == pytest.approx(
         orthogonal.log_marginal(x).sum().item(), abs=1e-10
     )
@@ -53,7 +58,10 @@ def test_a_diagonal_posterior_is_exact_for_orthogonal_columns(orthogonal):
 
 def test_the_mean_field_elbo_is_the_log_marginal_in_expectation(orthogonal):
     # Failure rate: 6e-5 (4 standard errors), at a fixed seed.
-    vae, x = linear_gaussian_vae(orthogonal, exact_diagonal_posterior(orthogonal)), torch.randn(1, 5)
+    vae, x = (
+        linear_gaussian_vae(orthogonal, exact_diagonal_posterior(orthogonal)),
+        torch.randn(1, 5),
+    )
     elbo = TraceMeanField_ELBO()
     losses = torch.tensor([elbo.loss(vae.model, vae.guide, x) for _ in range(400)])
     error = losses.std() / len(losses) ** 0.5
@@ -68,7 +76,9 @@ def test_every_importance_weight_is_the_marginal_likelihood(reference, num_sampl
     torch.testing.assert_close(weights, expected.expand(num_samples, -1), atol=1e-10, rtol=0)
     torch.testing.assert_close(log_mean_exp(weights), expected, atol=1e-10, rtol=0)
     normalised = weights.softmax(0)
-    torch.testing.assert_close(1 / (normalised**2).sum(0), torch.full((7,), float(num_samples)), atol=1e-8, rtol=0)
+    torch.testing.assert_close(
+        1 / (normalised**2).sum(0), torch.full((7,), float(num_samples)), atol=1e-8, rtol=0
+    )
 
 
 def test_evaluate_finds_the_log_marginal_without_error(reference):
@@ -76,15 +86,23 @@ def test_evaluate_finds_the_log_marginal_without_error(reference):
     result = evaluate(vae, x, num_samples=3, num_importance_samples=30)
     expected = reference.log_marginal(x).mean().item()
     # The KL is taken in closed form, and the distortion is drawn: 5 standard errors, exceeded once in two million seeds.
-    assert result.negative_elbo.mean == pytest.approx(-expected, abs=5 * result.negative_elbo.monte_carlo_error)
+    assert result.negative_elbo.mean == pytest.approx(
+        -expected, abs=5 * result.negative_elbo.monte_carlo_error
+    )
     assert result.log_marginal.mean == pytest.approx(expected, abs=1e-10)
     assert result.log_marginal.monte_carlo_error == pytest.approx(0, abs=1e-7)
-    assert result.log_marginal.row_error == pytest.approx(reference.log_marginal(x).std().item() / 523**0.5, rel=1e-9)
-    assert result.rate.mean + result.distortion.mean == pytest.approx(result.negative_elbo.mean, abs=1e-12)
+    assert result.log_marginal.row_error == pytest.approx(
+        reference.log_marginal(x).std().item() / 523**0.5, rel=1e-9
+    )
+    assert result.rate.mean + result.distortion.mean == pytest.approx(
+        result.negative_elbo.mean, abs=1e-12
+    )
 
 
 def test_a_trained_linear_vae_reaches_the_best_likelihood_there_is():
-    x = torch.randn(200, 2) @ torch.tensor([[2.0, 0.0, 1.0, 0.5], [0.0, 1.5, -1.0, 0.5]]) + 0.5 * torch.randn(200, 4)
+    x = torch.randn(200, 2) @ torch.tensor(
+        [[2.0, 0.0, 1.0, 0.5], [0.0, 1.5, -1.0, 0.5]]
+    ) + 0.5 * torch.randn(200, 4)
     best, variance = tipping_bishop(x, latent_dim=2)
     vae = VAE(
         StandardNormalPrior(2),
@@ -118,7 +136,9 @@ def conjugate():
 def test_importance_weighted_bounds_have_their_known_values(conjugate, num_samples):
     # Failure rate: 6e-5 each (4 standard errors), at a fixed seed.
     rows = max(200, 400_000 // num_samples)
-    bound = log_mean_exp(log_weights(conjugate.model, conjugate.guide, torch.ones(rows, 1), num_samples=num_samples))
+    bound = log_mean_exp(
+        log_weights(conjugate.model, conjugate.guide, torch.ones(rows, 1), num_samples=num_samples)
+    )
     error = bound.std() / rows**0.5
     assert abs(bound.mean() - GOLDEN_BOUNDS[num_samples]) < 4 * error + 5e-5
 

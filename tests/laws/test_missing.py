@@ -97,17 +97,24 @@ def loss_and_gradients(vae, objective, x, trace=False, seed=0):
     execution = Execution(trace=trace, compile=False)
     optimizer = torch.optim.SGD(vae.parameters(), lr=0.1)
     svi = SVI(vae.model, vae.guide, optimizer, objective, execution=execution)
-    for _ in range(2 if trace else 0):  # the first signature is traced when it comes again, here with other holes
+    for _ in range(
+        2 if trace else 0
+    ):  # the first signature is traced when it comes again, here with other holes
         svi.backward(torch.where(x.isnan(), vae.likelihood.filler, x))
     svi.optim.zero_grad()
     with stream(seed):
         loss = svi.backward(x)
     assert svi.how.startswith("traced" if trace else "plain")
-    return [loss, *(parameter.grad.clone() for parameter in vae.parameters() if parameter.grad is not None)]
+    return [
+        loss,
+        *(parameter.grad.clone() for parameter in vae.parameters() if parameter.grad is not None),
+    ]
 
 
 def same(first, second):
-    return len(first) == len(second) and all(torch.equal(*pair) for pair in zip(first, second, strict=True))
+    return len(first) == len(second) and all(
+        torch.equal(*pair) for pair in zip(first, second, strict=True)
+    )
 
 
 @pytest.fixture(params=LIKELIHOODS)
@@ -123,20 +130,30 @@ def test_the_log_likelihood_is_that_of_the_observed_entries(name, float64):
     x, observed = x[0], observed[0]
     vae = make_vae(nowhere_special(LIKELIHOODS[name].make()))
     z = torch.randn(4, 5, 2)
-    parts = [vae.log_likelihood(torch.where(seen, x.double(), NAN), z) for seen in (observed, ~observed)]
-    torch.testing.assert_close(sum(parts), vae.decode(z).log_prob(x.double()), rtol=1e-12, atol=1e-12)
+    parts = [
+        vae.log_likelihood(torch.where(seen, x.double(), NAN), z) for seen in (observed, ~observed)
+    ]
+    torch.testing.assert_close(
+        sum(parts), vae.decode(z).log_prob(x.double()), rtol=1e-12, atol=1e-12
+    )
     assert all((part != 0).all() and part.shape == (4, 5) for part in parts)
     assert (vae.log_likelihood(torch.full_like(x, NAN), z) == 0).all()
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES[:3], ids=lambda objective: type(objective).__name__)
-def test_nothing_under_the_mask_changes_bound_or_gradient_and_gradients_are_finite(name, objective, monkeypatch):
+@pytest.mark.parametrize(
+    "objective", OBJECTIVES[:3], ids=lambda objective: type(objective).__name__
+)
+def test_nothing_under_the_mask_changes_bound_or_gradient_and_gradients_are_finite(
+    name, objective, monkeypatch
+):
     x, observed = some_missing(name)
     vae = make_vae(nowhere_special(LIKELIHOODS[name].make()))
     results = loss_and_gradients(vae, objective, torch.where(observed, x, NAN))
     assert len(results) == 1 + len(list(vae.parameters()))
     assert all(result.isfinite().all() for result in results)
-    monkeypatch.setattr(type(vae.likelihood), "filler", LIKELIHOODS[name].x)  # another value inside the support
+    monkeypatch.setattr(
+        type(vae.likelihood), "filler", LIKELIHOODS[name].x
+    )  # another value inside the support
     assert same(loss_and_gradients(vae, objective, torch.where(observed, x, NAN)), results)
 
 
@@ -149,7 +166,9 @@ def test_fully_observed_rows_are_scored_as_by_a_vae_without_missing_entries(name
 
 
 @pytest.mark.parametrize(
-    ("case", "objective"), [("product", OBJECTIVES[0]), ("beta", OBJECTIVES[2])], ids=["product", "beta"]
+    ("case", "objective"),
+    [("product", OBJECTIVES[0]), ("beta", OBJECTIVES[2])],
+    ids=["product", "beta"],
 )
 def test_a_traced_step_is_that_of_plain_pyro(case, objective):
     x, observed = some_missing(case)
@@ -162,7 +181,9 @@ def test_a_traced_step_is_that_of_plain_pyro(case, objective):
 def test_what_a_mask_covers_may_be_any_number():
     p_x = NormalLikelihood(nn.Linear(2, 3), 3)(torch.randn(2, 2))
     observed = torch.tensor([[True, False, True], [False, False, True]])
-    scores = [masked(p_x, observed).log_prob(torch.where(observed, 0.5, value)) for value in (0.0, 1e9)]
+    scores = [
+        masked(p_x, observed).log_prob(torch.where(observed, 0.5, value)) for value in (0.0, 1e9)
+    ]
     assert torch.equal(*scores)
 
 
@@ -179,7 +200,10 @@ def test_the_model_and_its_terms_agree():
 
 def test_a_row_of_which_nothing_is_known_is_worth_nothing_where_the_posterior_is_the_prior():
     vae = VAE(
-        StandardNormalPrior(2), NormalLikelihood(nn.Linear(2, 3), 3), PriorAsPosterior(nn.Identity(), 3, 2), "nan"
+        StandardNormalPrior(2),
+        NormalLikelihood(nn.Linear(2, 3), 3),
+        PriorAsPosterior(nn.Identity(), 3, 2),
+        "nan",
     )
     x = torch.full((4, 3), NAN)
     assert (vae.elbo(x, num_samples=5) == 0).all()
@@ -189,7 +213,10 @@ def test_a_row_of_which_nothing_is_known_is_worth_nothing_where_the_posterior_is
 def test_the_bound_of_a_row_of_which_nothing_is_known_rises_to_zero(float64):
     vae = normal_vae(network=linear(torch.zeros(4, 3), torch.tensor([0.5, 0.5, 0.0, 0.0])))
     x, kl = torch.full((200, 3), NAN), 0.25
-    bounds = [evaluate_rows(vae, x, num_samples=1, num_importance_samples=count) for count in (1, 20, 2000)]
+    bounds = [
+        evaluate_rows(vae, x, num_samples=1, num_importance_samples=count)
+        for count in (1, 20, 2000)
+    ]
     first, second, third = (bound.log_marginal for bound in bounds)
     # Five standard errors fail with probability 6e-7 on each side.
     assert abs(first.mean() + kl) < 5 * first.std() / 200**0.5
@@ -228,7 +255,9 @@ def reference(float64):
 @pytest.fixture
 def x(reference):
     x = torch.randn(6, 2) @ reference.weight.T + reference.bias + 0.6 * torch.randn(6, 4)
-    observed = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0], [1, 0, 1, 0]]).bool()
+    observed = torch.tensor(
+        [[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0], [1, 0, 1, 0]]
+    ).bool()
     return torch.where(observed, x, NAN)
 
 
@@ -244,7 +273,9 @@ def test_with_the_exact_posterior_every_weight_is_the_density_of_the_observed_en
     for row in x:
         seen = ~row.isnan()
         expected.append(
-            references.multivariate_normal(row[seen], reference.bias[seen], covariance[seen][:, seen])
+            references.multivariate_normal(
+                row[seen], reference.bias[seen], covariance[seen][:, seen]
+            )
             if seen.any()
             else 0.0
         )
@@ -263,9 +294,7 @@ def test_nan_is_refused_by_all_that_take_data_unless_the_vae_is_made_for_it():
     vae = normal_vae(missing=None)
     x = torch.randn(40, 3)
     x[3, 1] = NAN
-    sentence = (
-        r"'data' must be finite, got NaN or infinity in 1 of 40 rows: only a VAE made with missing=\"nan\" takes NaN"
-    )
+    sentence = r"'data' must be finite, got NaN or infinity in 1 of 40 rows: only a VAE made with missing=\"nan\" takes NaN"
     training = Training(epochs=1, batches=Shuffled(10))
     for refusing in (
         lambda: fit(vae, x, training),
@@ -281,13 +310,17 @@ def test_nan_is_refused_by_all_that_take_data_unless_the_vae_is_made_for_it():
         with pytest.raises(ValueError, match=sentence):
             refusing()
     for refusing in (vae.model, vae.guide, vae.elbo, vae.encode, vae.reconstruct, vae.check):
-        with pytest.raises(ValueError, match=r"'x' must be finite, got NaN: only a VAE made with missing=\"nan\""):
+        with pytest.raises(
+            ValueError, match=r"'x' must be finite, got NaN: only a VAE made with missing=\"nan\""
+        ):
             refusing(x)
 
 
 def test_infinity_is_refused_always():
     x = torch.randn(5, 3).index_fill(0, torch.tensor(2), torch.inf)
-    with pytest.raises(ValueError, match="'data' must be finite, got NaN or infinity in 1 of 5 rows"):
+    with pytest.raises(
+        ValueError, match="'data' must be finite, got NaN or infinity in 1 of 5 rows"
+    ):
         evaluate(normal_vae(), x)
     with pytest.raises(ValueError, match="'x' must be finite for NormalLikelihood"):
         normal_vae().model(x)
@@ -295,7 +328,9 @@ def test_infinity_is_refused_always():
 
 def test_observed_values_outside_the_support_are_refused_among_missing_ones():
     vae = make_vae(BernoulliLikelihood(nn.Linear(2, 3), 3))
-    with pytest.raises(ValueError, match="'x' must be 0 or 1 for BernoulliLikelihood, got values from 0 to 2"):
+    with pytest.raises(
+        ValueError, match="'x' must be 0 or 1 for BernoulliLikelihood, got values from 0 to 2"
+    ):
         evaluate(vae, torch.tensor([[NAN, 1.0, 2.0]]))
 
 
@@ -317,7 +352,8 @@ def test_a_part_of_a_joint_distribution_is_refused_with_one_sentence():
     assert vae.log_likelihood(torch.tensor([[NAN, 1.0, 2.0]]), torch.zeros(1, 2)) == 0
     assert vae.elbo(x).isfinite().all()
     with pytest.raises(
-        ValueError, match=r"'x' must be missing as a whole .* of MultivariateNormal, which has 3 numbers"
+        ValueError,
+        match=r"'x' must be missing as a whole .* of MultivariateNormal, which has 3 numbers",
     ):
         vae.check(torch.tensor([[NAN, 1.0, 2.0]]))
 
@@ -341,7 +377,9 @@ def test_a_likelihood_must_be_able_to_score_its_filler():
 
     network = nn.Linear(2, 3)
     assert make_vae(LogNormalLikelihood(network, 3), missing=None).missing is None
-    with pytest.raises(ValueError, match="'filler' of LogNormalLikelihood must be a value that it can score") as caught:
+    with pytest.raises(
+        ValueError, match="'filler' of LogNormalLikelihood must be a value that it can score"
+    ) as caught:
         make_vae(LogNormalLikelihood(network, 3))
     assert "\n" not in str(caught.value)
     vae = make_vae(WithFiller(network, 3))
@@ -362,12 +400,18 @@ def test_a_masked_array_is_one_with_nan(dtype):
     assert rows.levels[0, 1] == levels[0, 1]
     paired = as_rows((np.ma.array(levels, mask=mask), np.zeros((4, 2))), 2, missing="nan")
     assert torch.equal(paired.levels.isnan(), torch.from_numpy(mask))
-    with pytest.raises(ValueError, match="'data' must be an array of real numbers without a mask, got MaskedArray"):
+    with pytest.raises(
+        ValueError, match="'data' must be an array of real numbers without a mask, got MaskedArray"
+    ):
         as_rows(np.ma.array(levels, mask=mask))
 
 
 def test_what_a_masked_array_hides_has_no_part_in_an_evaluation():
-    vae, mask, values = normal_vae(), np.random.default_rng(0).random((20, 3)) < 0.4, np.random.randn(20, 3)
+    vae, mask, values = (
+        normal_vae(),
+        np.random.default_rng(0).random((20, 3)) < 0.4,
+        np.random.randn(20, 3),
+    )
     hidden = np.ma.array(np.where(mask, 1e9, values), mask=mask)
     for function in (evaluate, lambda *args: [part.tolist() for part in anomaly_scores(*args)]):
         assert function(vae, hidden) == function(vae, np.where(mask, np.nan, values))
@@ -390,7 +434,9 @@ def grey(num_rows=50):
 )
 def test_a_transform_acts_on_observed_levels_and_leaves_nan_where_it_was(transform):
     levels, holes, missing = grey()
-    complete, rows = (transformed(Rows(part, Identity(), 16.0), transform, 0) for part in (levels, holes))
+    complete, rows = (
+        transformed(Rows(part, Identity(), 16.0), transform, 0) for part in (levels, holes)
+    )
     index = torch.tensor([3, 9, 4])
     with stream(0):
         expected = torch.where(missing[index], NAN, complete.batch(index))
@@ -401,7 +447,10 @@ def test_a_transform_acts_on_observed_levels_and_leaves_nan_where_it_was(transfo
 
 
 def test_observed_levels_outside_the_range_of_a_transform_are_refused():
-    with pytest.raises(ValueError, match=r"'data' must lie in 0 ... 1 for the transform UnitInterval\(\), got values"):
+    with pytest.raises(
+        ValueError,
+        match=r"'data' must lie in 0 ... 1 for the transform UnitInterval\(\), got values",
+    ):
         transformed(Rows(torch.tensor([[NAN, 2.0]]), Identity()), UnitInterval(), 0)
 
 
@@ -462,7 +511,9 @@ def test_with_mask_stacks_x_and_the_mask_along_the_first_dimension_of_a_row(row_
     x = torch.randn(6, *row_shape)
     missing = torch.rand(6, *row_shape) < 0.5
     stacked = WithMask(nn.Identity())(torch.where(missing, NAN, x))
-    assert torch.equal(stacked, torch.cat([torch.where(missing, 0.0, x), 1.0 - missing.float()], dim=1))
+    assert torch.equal(
+        stacked, torch.cat([torch.where(missing, 0.0, x), 1.0 - missing.float()], dim=1)
+    )
 
 
 def test_with_mask_passes_on_what_the_network_offers():
@@ -490,7 +541,12 @@ def test_an_encoder_of_images_takes_the_mask_as_further_channels():
     x[:, :, 2:4] = NAN
     network = WithMask(ConvEncoder((2, 8, 8), (2, 2), channels=[8]))
     likelihood = BetaLikelihood(nn.Linear(2, 128), (1, 8, 8))
-    vae = VAE(StandardNormalPrior(2), likelihood, DiagNormalPosterior(network, (1, 8, 8), 2), missing="nan")
+    vae = VAE(
+        StandardNormalPrior(2),
+        likelihood,
+        DiagNormalPosterior(network, (1, 8, 8), 2),
+        missing="nan",
+    )
     assert vae.elbo(x).isfinite().all()
 
 
@@ -518,7 +574,12 @@ def test_fit_with_nothing_missing_gives_the_losses_of_a_vae_without_missing_entr
     x, histories = torch.randn(60, 3), []
     for missing in (None, "nan"):
         torch.manual_seed(1)
-        result = fit(normal_vae(missing=missing), x, Training(epochs=3, batches=Shuffled(20)), validation=x[:20])
+        result = fit(
+            normal_vae(missing=missing),
+            x,
+            Training(epochs=3, batches=Shuffled(20)),
+            validation=x[:20],
+        )
         histories.append([(row.train_loss, row.validation_loss) for row in result.history])
         assert result.how.startswith(("traced", "compiled"))
     assert histories[0] == histories[1]
@@ -528,7 +589,12 @@ def test_fit_and_all_that_follows_take_nan():
     x = torch.randn(60, 3)
     x[torch.rand(60, 3) < 0.3] = NAN
     vae = normal_vae(prior=VampPrior(2, 4))
-    result = fit(vae, x, Training(epochs=2, batches=Shuffled(20), objective=ImportanceWeightedELBO(5)), validation=x)
+    result = fit(
+        vae,
+        x,
+        Training(epochs=2, batches=Shuffled(20), objective=ImportanceWeightedELBO(5)),
+        validation=x,
+    )
     assert result.how.startswith(("traced", "compiled"))
     assert evaluate(vae, x).negative_elbo.mean < float("inf")
     assert AggregatedPosterior(vae, x).log_prob(torch.zeros(2)).isfinite()
@@ -541,9 +607,32 @@ def test_fit_and_all_that_follows_take_nan():
 
 
 TABLE = (
-    *("--data.source", "ArrayFile", "--data.source.path", "table.npy", "--data.transform", "Identity"),
-    *("--vae.likelihood", "NormalLikelihood", "--vae.encoder.hidden", "[8]", "--vae.decoder.hidden", "[8]"),
-    *("--training.epochs", "1", "--run", "run", "--device", "cpu", "--training.execution.trace", "false"),
+    *(
+        "--data.source",
+        "ArrayFile",
+        "--data.source.path",
+        "table.npy",
+        "--data.transform",
+        "Identity",
+    ),
+    *(
+        "--vae.likelihood",
+        "NormalLikelihood",
+        "--vae.encoder.hidden",
+        "[8]",
+        "--vae.decoder.hidden",
+        "[8]",
+    ),
+    *(
+        "--training.epochs",
+        "1",
+        "--run",
+        "run",
+        "--device",
+        "cpu",
+        "--training.execution.trace",
+        "false",
+    ),
 )
 
 
@@ -557,7 +646,15 @@ def table(tmp_path):
 
 @pytest.mark.parametrize("sees_mask", [False, True])
 def test_a_table_with_holes_is_trained_on_saved_loaded_evaluated_and_sampled(table, sees_mask):
-    ended = call(table, "train", *TABLE, "--vae.missing", "nan", "--vae.encoder_sees_mask", str(sees_mask).lower())
+    ended = call(
+        table,
+        "train",
+        *TABLE,
+        "--vae.missing",
+        "nan",
+        "--vae.encoder_sees_mask",
+        str(sees_mask).lower(),
+    )
     assert ended.code == 0, ended.err
     vae = load(table / "run")
     behind = vae.posterior.network.network  # what sees x standardised
@@ -595,28 +692,50 @@ def test_a_run_folder_from_before_there_were_missing_entries_loads(table):
 def test_a_vamp_prior_and_an_output_bias_start_from_rows_with_holes(table):
     source = ArrayFile(str(table / "table.npy"))
     settings = settings_parser(read_preset("digits")[0])
-    starts = ("--vae.prior.num_components", "5", "--vae.initialize_prior", "true", "--vae.initialize_bias", "true")
+    starts = (
+        "--vae.prior.num_components",
+        "5",
+        "--vae.initialize_prior",
+        "true",
+        "--vae.initialize_bias",
+        "true",
+    )
     namespace = settings.parse_args(
-        [*TABLE[:-4], "--data.source.path", source.path, "--vae.missing", "nan", "--vae.prior", "VampPrior", *starts]
+        [
+            *TABLE[:-4],
+            "--data.source.path",
+            source.path,
+            "--vae.missing",
+            "nan",
+            "--vae.prior",
+            "VampPrior",
+            *starts,
+        ]
     )
     vae, splits = prepare(instantiate(settings, namespace))
     assert all(parameter.isfinite().all() for parameter in vae.parameters())
     expected = splits.train.levels.nanmean(0).float()
     torch.testing.assert_close(vae.likelihood.center, expected)
-    torch.testing.assert_close(vae.likelihood.network.output_bias, torch.zeros(3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        vae.likelihood.network.output_bias, torch.zeros(3), atol=1e-6, rtol=0
+    )
 
 
 def test_a_mask_inside_another_network_is_refused():
     network = nn.Sequential(WithMask(nn.Linear(8, 4)), nn.Tanh(), nn.Linear(4, 4))
     with pytest.raises(
-        ValueError, match="^'network' must be an EncoderInput, such as WithMask, as a whole, got one inside another"
+        ValueError,
+        match="^'network' must be an EncoderInput, such as WithMask, as a whole, got one inside another",
     ):
         DiagNormalPosterior(network, 4, 2)
 
 
 def test_a_vamp_prior_starts_at_rows_with_holes():
     vae = VAE(
-        VampPrior(2, 3), NormalLikelihood(nn.Linear(2, 4), 4), DiagNormalPosterior(nn.Linear(4, 4), 4, 2), missing="nan"
+        VampPrior(2, 3),
+        NormalLikelihood(nn.Linear(2, 4), 4),
+        DiagNormalPosterior(nn.Linear(4, 4), 4, 2),
+        missing="nan",
     )
     vae.prior.initialize(torch.randn(3, 4).masked_fill(torch.eye(3, 4).bool(), torch.nan))
     assert vae.prior.pseudo_inputs.isfinite().all()

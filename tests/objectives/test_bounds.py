@@ -47,7 +47,8 @@ def exact_vae(reference):
     """A VAE whose learned posterior is the exact one."""
     weight = reference.precision.inverse() @ reference.weight.T
     posterior = AffinePosterior(
-        linear(weight, -weight @ reference.bias), torch.linalg.cholesky(reference.posterior_covariance())
+        linear(weight, -weight @ reference.bias),
+        torch.linalg.cholesky(reference.posterior_covariance()),
     )
     return linear_gaussian_vae(reference, posterior)
 
@@ -123,7 +124,9 @@ def standard_errors(values):
 @float64
 @pytest.mark.parametrize("num_particles", [1, 5, 50])
 @pytest.mark.parametrize("bound", BOUNDS)
-def test_with_the_exact_posterior_the_bound_is_the_log_marginal_for_every_draw(reference, bound, num_particles):
+def test_with_the_exact_posterior_the_bound_is_the_log_marginal_for_every_draw(
+    reference, bound, num_particles
+):
     vae, x = exact_vae(reference), torch.randn(7, 5)
     for _ in range(3):
         loss = bound(num_particles).loss(vae.model, vae.guide, x)
@@ -135,7 +138,9 @@ def test_with_one_particle_value_and_gradients_are_those_of_trace_elbo():
     vae = binary_vae()
     x = vae.sample(6)
     received = value_and_gradients(ImportanceWeightedELBO(1), vae, x)
-    torch.testing.assert_close(received, value_and_gradients(Trace_ELBO(), vae, x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        received, value_and_gradients(Trace_ELBO(), vae, x), rtol=1e-12, atol=1e-12
+    )
 
 
 # The bounds L_K of z ~ N(0, 1), x | z ~ N(z, 1) at x = 1 with the prior as guide.
@@ -162,7 +167,9 @@ def test_the_bound_is_the_log_of_mean_weights_in_which_the_kl_weight_acts_once(b
     q_z = vae.encode(x)
     torch.manual_seed(1)
     z = q_z.rsample((4,))
-    log_weights = vae.decode(z).log_prob(x) + kl_weight * (vae.prior().log_prob(z) - q_z.log_prob(z))
+    log_weights = vae.decode(z).log_prob(x) + kl_weight * (
+        vae.prior().log_prob(z) - q_z.log_prob(z)
+    )
     expected = -log_weights.exp().mean(0).log().sum()
     torch.manual_seed(1)
     loss = bound(4).loss(vae.model, vae.guide, x, kl_weight=kl_weight)
@@ -174,7 +181,9 @@ def test_the_bound_is_the_log_of_mean_weights_in_which_the_kl_weight_acts_once(b
 
 @float64
 @pytest.mark.parametrize("num_particles", [1, 5])
-def test_at_the_exact_posterior_only_the_pathwise_gradients_of_the_guide_vanish(reference, num_particles):
+def test_at_the_exact_posterior_only_the_pathwise_gradients_of_the_guide_vanish(
+    reference, num_particles
+):
     vae, x = exact_vae(reference), torch.randn(7, 5)
     for bound in BOUNDS:
         loss = bound(num_particles).differentiable_loss(vae.model, vae.guide, x)
@@ -199,12 +208,17 @@ def test_gradients_are_those_by_hand_at_the_same_draws(bound, kl_weight, num_par
     by_z = 1 - z - shift + kl_weight * (noise / q_z.scale - z)
     by_loc, by_log_scale = by_z, by_z * (z - loc)
     if bound is ImportanceWeightedELBO:
-        by_loc, by_log_scale = by_loc - kl_weight * noise / q_z.scale, by_log_scale - kl_weight * (noise**2 - 1)
+        by_loc, by_log_scale = (
+            by_loc - kl_weight * noise / q_z.scale,
+            by_log_scale - kl_weight * (noise**2 - 1),
+        )
     guide_shares = shares
     if bound is DoublyReparameterizedELBO:
         guide_shares = shares * (1 - kl_weight + kl_weight * shares)
     expected = guide_shares * by_loc, guide_shares * by_log_scale, shares * (1 - z - shift)
-    torch.testing.assert_close(received, tuple(-term.sum(0) for term in expected), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        received, tuple(-term.sum(0) for term in expected), rtol=1e-10, atol=1e-12
+    )
 
 
 @float64
@@ -239,7 +253,9 @@ def test_the_doubly_reparameterised_gradient_is_that_of_the_bound_where_the_late
     received = rows.gradients(DoublyReparameterizedELBO(5), kl_weight=0.5)
     for ours, other in zip(received[:2], expected[:2], strict=True):
         difference = (ours - other).reshape(2, -1)
-        for half in difference[difference.abs().amax(1) > 1e-12]:  # without a density of z both are the same
+        for half in difference[
+            difference.abs().amax(1) > 1e-12
+        ]:  # without a density of z both are the same
             assert abs(standard_errors(half)) < 4
 
 
@@ -277,12 +293,16 @@ def test_the_encoders_signal_fades_with_the_number_of_draws_for_one_gradient_and
 def test_values_and_gradients_of_the_model_do_not_depend_on_how_the_guide_is_differentiated(bound):
     vae = binary_vae()
     x = vae.sample(6)
-    results = [value_and_gradients(objective(5), vae, x) for objective in (ImportanceWeightedELBO, bound)]
+    results = [
+        value_and_gradients(objective(5), vae, x) for objective in (ImportanceWeightedELBO, bound)
+    ]
     names = [name for name, _ in vae.named_parameters()]
     (expected, gradients), (received, others) = results
     torch.testing.assert_close(received, expected, rtol=1e-12, atol=0)
     for name, gradient, other in zip(names, gradients, others, strict=True):
-        assert torch.allclose(gradient, other, rtol=1e-10, atol=1e-12) == name.startswith("likelihood"), name
+        assert torch.allclose(gradient, other, rtol=1e-10, atol=1e-12) == name.startswith(
+            "likelihood"
+        ), name
 
 
 @float64
@@ -317,7 +337,9 @@ def test_value_and_gradients_grow_in_proportion_to_the_data_that_a_batch_stands_
 
 @float64
 @pytest.mark.parametrize("bound", BOUNDS)
-def test_a_plate_of_features_inside_the_row_plate_is_the_same_as_an_event_dimension(reference, bound):
+def test_a_plate_of_features_inside_the_row_plate_is_the_same_as_an_event_dimension(
+    reference, bound
+):
     x = torch.randn(7, 5)
     loc = torch.randn(7, 3, requires_grad=True)
 
@@ -355,7 +377,10 @@ def test_a_masked_row_adds_nothing_and_moves_nothing(reference, bound):
     expected = -reference.log_marginal(x[kept]).sum().item()
     assert bound(5).loss(model, guide, x) == pytest.approx(expected, abs=1e-10)
     rows = Conjugate(7)
-    rows.model, rows.guide = poutine.mask(rows.model, mask=kept), poutine.mask(rows.guide, mask=kept)
+    rows.model, rows.guide = (
+        poutine.mask(rows.model, mask=kept),
+        poutine.mask(rows.guide, mask=kept),
+    )
     for gradient in rows.gradients(bound(5)):
         assert torch.equal(gradient != 0, kept)
 
@@ -385,7 +410,9 @@ def test_a_row_of_which_nothing_is_observed_has_the_bound_0_where_the_guide_is_t
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_a_vae_in_double_precision_has_its_loss_in_double_precision(bound):
     vae = binary_vae().double()
-    loss, gradients = value_and_gradients(bound(3), vae, torch.ones(4, 1, 4, 4, dtype=torch.float64))
+    loss, gradients = value_and_gradients(
+        bound(3), vae, torch.ones(4, 1, 4, 4, dtype=torch.float64)
+    )
     assert {tensor.dtype for tensor in (loss, *gradients)} == {torch.float64}
 
 
@@ -413,7 +440,11 @@ def steps(bound, **execution):
 
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_losses_are_the_same_in_pyros_svi_and_in_ours_plain_or_traced(bound):
-    (stock, _), (plain, _), (traced, how) = steps(bound), steps(bound, trace=False), steps(bound, compile=False)
+    (stock, _), (plain, _), (traced, how) = (
+        steps(bound),
+        steps(bound, trace=False),
+        steps(bound, compile=False),
+    )
     assert how == "traced"
     assert traced == plain
     assert plain == pytest.approx(stock, rel=1e-6)
@@ -498,8 +529,16 @@ REFUSALS = {
         sites("z", "w"),
         guide_sites("z", "w"),
     ),
-    "'model' must have all latent sites of the guide, but has no 'w'": (BOUNDS, sites("z"), guide_sites("z", "w")),
-    "'guide' must have all latent sites of the model, but has no 'w'": (BOUNDS, sites("z", "w"), guide_sites("z")),
+    "'model' must have all latent sites of the guide, but has no 'w'": (
+        BOUNDS,
+        sites("z"),
+        guide_sites("z", "w"),
+    ),
+    "'guide' must have all latent sites of the model, but has no 'w'": (
+        BOUNDS,
+        sites("z", "w"),
+        guide_sites("z"),
+    ),
 }
 
 
@@ -520,12 +559,16 @@ def test_two_latent_sites_are_weighed_together():
 @pytest.mark.parametrize("num_particles", [0, -1, 2.5])
 def test_the_number_of_particles_must_be_a_positive_whole_number(num_particles):
     for bound in BOUNDS:
-        with pytest.raises(ValueError, match="'num_particles' must be a whole number of at least 1, got"):
+        with pytest.raises(
+            ValueError, match="'num_particles' must be a whole number of at least 1, got"
+        ):
             bound(num_particles)
 
 
 @pytest.mark.parametrize(
-    "make", [ImportanceWeightedELBO, StickingTheLandingELBO, DoublyReparameterizedELBO], ids=lambda make: make.__name__
+    "make",
+    [ImportanceWeightedELBO, StickingTheLandingELBO, DoublyReparameterizedELBO],
+    ids=lambda make: make.__name__,
 )
 def test_all_draws_are_one_pass_of_each_network(make):
     vae, calls = binary_vae(), []

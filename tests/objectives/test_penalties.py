@@ -38,7 +38,9 @@ WEIGHTS = [{}, {"kl_weight": 0.3}, {"kl_weight": torch.tensor(2.0), "size": 60}]
 def vae():
     vae = binary_vae()
     with torch.no_grad():
-        vae.posterior.network.layers[-1].weight[0] *= 10  # the first dimension is far from its prior
+        vae.posterior.network.layers[-1].weight[0] *= (
+            10  # the first dimension is far from its prior
+        )
     return vae
 
 
@@ -53,7 +55,9 @@ def value_and_gradients(vae, loss):
 
 def run(objective, vae, x, **kwargs):
     torch.manual_seed(1)
-    return value_and_gradients(vae, objective.differentiable_loss(vae.model, vae.guide, x, **kwargs))
+    return value_and_gradients(
+        vae, objective.differentiable_loss(vae.model, vae.guide, x, **kwargs)
+    )
 
 
 def draws(vae, x, num_particles):
@@ -83,7 +87,10 @@ def assert_same(received, expected):
 @float64
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_without_free_bits_it_is_the_mean_field_elbo(vae, x, weights):
-    assert_same(run(FreeBitsELBO(free_nats=0.0), vae, x, **weights), run(TraceMeanField_ELBO(), vae, x, **weights))
+    assert_same(
+        run(FreeBitsELBO(free_nats=0.0), vae, x, **weights),
+        run(TraceMeanField_ELBO(), vae, x, **weights),
+    )
 
 
 @float64
@@ -98,7 +105,9 @@ def test_a_dimension_below_its_free_bits_costs_these_and_has_no_gradient(vae, x,
 
 @float64
 @pytest.mark.parametrize("weights", WEIGHTS)
-def test_free_bits_are_compared_with_the_kl_of_each_dimension_as_it_is_averaged_over_rows(vae, x, weights):
+def test_free_bits_are_compared_with_the_kl_of_each_dimension_as_it_is_averaged_over_rows(
+    vae, x, weights
+):
     kl = kl_by_dim(vae, x)
     high, low = kl.mean(0)
     free_nats = ((high + low) / 2).item()
@@ -116,11 +125,15 @@ def test_free_bits_are_compared_with_the_kl_of_each_dimension_as_it_is_averaged_
 @float64
 @pytest.mark.parametrize("size", [None, 60])
 @pytest.mark.parametrize("kl_capacity", [0.0, torch.tensor(1.0), 100.0])
-def test_the_distance_of_the_mean_kl_from_its_capacity_costs_gamma_on_both_sides(vae, x, kl_capacity, size):
+def test_the_distance_of_the_mean_kl_from_its_capacity_costs_gamma_on_both_sides(
+    vae, x, kl_capacity, size
+):
     _, distortion = draws(vae, x, num_particles=3)
     excess = 6 * abs(kl_by_dim(vae, x).sum(1).mean() - kl_capacity)
     expected = scales(x, size=size)[1] * (distortion.sum() + 20.0 * excess)
-    received = run(CapacityELBO(gamma=20.0, num_particles=3), vae, x, kl_capacity=kl_capacity, size=size)
+    received = run(
+        CapacityELBO(gamma=20.0, num_particles=3), vae, x, kl_capacity=kl_capacity, size=size
+    )
     assert_same(received, value_and_gradients(vae, expected))
 
 
@@ -166,7 +179,8 @@ def test_a_capacity_goes_with_its_objective_and_no_other():
         {"kl_schedule": LinearCapacity(last=5.0, epochs=2)},
     ):
         with pytest.raises(
-            ValueError, match="'kl_schedule' must be a LinearCapacity where the objective is a Capacity"
+            ValueError,
+            match="'kl_schedule' must be a LinearCapacity where the objective is a Capacity",
         ):
             Training(**settings)
 
@@ -221,8 +235,13 @@ def test_beta_weighs_the_total_correlation_alone(vae, x, weights):
     kl_weight, scale = scales(x, **weights)
     torch.manual_seed(1)
     terms = TotalCorrelationELBO(num_particles=3).terms(vae.model, vae.guide, x, **weights)
-    losses = [run(TotalCorrelationELBO(beta, num_particles=3), vae, x, **weights)[0] for beta in (1.0, 4.0)]
-    torch.testing.assert_close(losses[1] - losses[0], scale * 6 * kl_weight * 3.0 * terms.total_correlation)
+    losses = [
+        run(TotalCorrelationELBO(beta, num_particles=3), vae, x, **weights)[0]
+        for beta in (1.0, 4.0)
+    ]
+    torch.testing.assert_close(
+        losses[1] - losses[0], scale * 6 * kl_weight * 3.0 * terms.total_correlation
+    )
 
 
 def codes(loc):
@@ -230,7 +249,12 @@ def codes(loc):
 
     def program(with_x):
         with pyro.plate("rows", len(loc)):
-            pyro.sample("z", dist.Normal(torch.zeros_like(loc) if with_x else loc, 1.0 if with_x else 0.1).to_event(1))
+            pyro.sample(
+                "z",
+                dist.Normal(
+                    torch.zeros_like(loc) if with_x else loc, 1.0 if with_x else 0.1
+                ).to_event(1),
+            )
             if with_x:
                 pyro.sample("x", dist.Normal(0.0, 1.0), obs=torch.zeros(len(loc)))
 
@@ -244,10 +268,16 @@ def test_the_total_correlation_is_0_for_independent_codes_and_ln_2_for_two_clust
     independent = objective.terms(*codes(corners.repeat(5, 1)))
     diagonal = objective.terms(*codes(corners[[0, 3]].repeat(5, 1)))
     torch.testing.assert_close(independent.total_correlation, torch.tensor(0.0), rtol=0, atol=1e-10)
-    torch.testing.assert_close(diagonal.total_correlation, torch.tensor(math.log(2)), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        diagonal.total_correlation, torch.tensor(math.log(2)), rtol=0, atol=1e-6
+    )
     # The code tells which of so many clusters a row is from.
-    torch.testing.assert_close(independent.mutual_information, torch.tensor(math.log(4)), rtol=0, atol=1e-6)
-    torch.testing.assert_close(diagonal.mutual_information, torch.tensor(math.log(2)), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        independent.mutual_information, torch.tensor(math.log(4)), rtol=0, atol=1e-6
+    )
+    torch.testing.assert_close(
+        diagonal.mutual_information, torch.tensor(math.log(2)), rtol=0, atol=1e-6
+    )
 
 
 # All of them
@@ -255,7 +285,10 @@ def test_the_total_correlation_is_0_for_independent_codes_and_ln_2_for_two_clust
 
 TRAININGS = {
     "FreeBitsELBO": {"objective": FreeBitsELBO(num_particles=2)},
-    "CapacityELBO": {"objective": CapacityELBO(), "kl_schedule": LinearCapacity(last=5.0, epochs=2)},
+    "CapacityELBO": {
+        "objective": CapacityELBO(),
+        "kl_schedule": LinearCapacity(last=5.0, epochs=2),
+    },
     "TotalCorrelationELBO": {"objective": TotalCorrelationELBO(), "kl_schedule": ConstantKL(0.5)},
 }
 
@@ -281,7 +314,10 @@ def test_traced_training_is_that_of_plain_pyro_bit_for_bit(name):
         (partial(FreeBitsELBO, math.nan), "'free_nats' must be 0 or more, got nan"),
         (partial(CapacityELBO, 0.0), "'gamma' must be greater than 0, got 0.0"),
         (partial(TotalCorrelationELBO, 0.0), "'beta' must be greater than 0, got 0.0"),
-        (partial(FreeBitsELBO, num_particles=0), "'num_particles' must be a whole number of at least 1, got 0"),
+        (
+            partial(FreeBitsELBO, num_particles=0),
+            "'num_particles' must be a whole number of at least 1, got 0",
+        ),
     ],
 )
 def test_settings_without_a_meaning_are_refused(make, sentence):
@@ -291,7 +327,9 @@ def test_settings_without_a_meaning_are_refused(make, sentence):
 
 def test_a_posterior_that_is_no_product_over_dimensions_is_refused(vae, x):
     full = VAE(vae.prior, vae.likelihood, FullNormalPosterior(MLP(16, (8,), 5), (1, 4, 4), 2))
-    with pytest.raises(ValueError, match=r"for FreeBitsELBO, got MultivariateNormal and Independent\(Normal\)"):
+    with pytest.raises(
+        ValueError, match=r"for FreeBitsELBO, got MultivariateNormal and Independent\(Normal\)"
+    ):
         FreeBitsELBO().loss(full.model, full.guide, x)
     with pytest.raises(ValueError, match=r"must have one latent site .* got z: MultivariateNormal"):
         TotalCorrelationELBO().loss(full.model, full.guide, x)
@@ -299,7 +337,9 @@ def test_a_posterior_that_is_no_product_over_dimensions_is_refused(vae, x):
 
 def test_a_prior_without_a_closed_form_is_refused_for_free_bits(vae, x):
     mixture = VAE(MixtureNormalPrior(2), vae.likelihood, vae.posterior)
-    with pytest.raises(ValueError, match="'z' must have a posterior and a prior that are products over dimensions"):
+    with pytest.raises(
+        ValueError, match="'z' must have a posterior and a prior that are products over dimensions"
+    ):
         FreeBitsELBO().loss(mixture.model, mixture.guide, x)
 
 
@@ -314,7 +354,10 @@ def test_a_latent_of_the_guide_without_a_prior_is_refused():
         guide()
         for objective in (FreeBitsELBO(), partial(CapacityELBO().loss, kl_capacity=1.0)):
             loss = getattr(objective, "loss", objective)
-            with pytest.raises(ValueError, match="'model' must have a prior for .* but has none for 'scale_unconstr"):
+            with pytest.raises(
+                ValueError,
+                match="'model' must have a prior for .* but has none for 'scale_unconstr",
+            ):
                 loss(model, guide)
 
 
@@ -328,7 +371,12 @@ def test_what_an_objective_cannot_score_is_refused_before_anything_is_reported(x
     binary, reported = binary_vae(), []
     vae = VAE(MixtureNormalPrior(2, 3), binary.likelihood, binary.posterior)
     with pytest.raises(ValueError, match="for FreeBitsELBO"):
-        fit(vae, x, Training(objective=FreeBitsELBO(), batches=Shuffled(3)), on_epoch=reported.append)
+        fit(
+            vae,
+            x,
+            Training(objective=FreeBitsELBO(), batches=Shuffled(3)),
+            on_epoch=reported.append,
+        )
     assert reported == []
 
 

@@ -29,7 +29,9 @@ OTHERS = torch.tensor([2.0, 0.7, 1.0, 0.2], dtype=torch.float64)
 ROWS = torch.tensor([True, False, True, True])
 LATENTS = torch.tensor([False, True, True, True])
 DIMS = torch.tensor([[True, True], [True, False], [True, True], [False, True]])
-ENTRIES = torch.tensor([[True, True, False], [True, True, True], [False, False, False], [True, False, True]])
+ENTRIES = torch.tensor(
+    [[True, True, False], [True, True, True], [False, False, False], [True, False, True]]
+)
 
 # Where a number or a tensor by row enters Pyro.
 CASES = {
@@ -97,7 +99,8 @@ class Program:
         self.parameters = [self.loc, self.log_scale, self.weight]
         self.normal, self.size = normal, size or len(index)
         self.handlers = {
-            name: value[index] if isinstance(value, torch.Tensor) else value for name, value in handlers.items()
+            name: value[index] if isinstance(value, torch.Tensor) else value
+            for name, value in handlers.items()
         }
 
     def scaled(self, *names):
@@ -124,12 +127,21 @@ class Program:
         entries = self.handlers.get("entries", torch.ones(NUM_ENTRIES, dtype=torch.bool))
         with self.scaled("around"), self.plate(), self.scaled("inside"), self.masked("rows"):
             with self.scaled("kl_weight"), self.masked("latents"):
-                z = pyro.sample("z", self.latent(dist.Normal(torch.zeros(len(self.x), NUM_DIMS), 1.0)))
+                z = pyro.sample(
+                    "z", self.latent(dist.Normal(torch.zeros(len(self.x), NUM_DIMS), 1.0))
+                )
             with self.scaled("temper"):
-                pyro.sample("x", dist.Normal(z @ self.weight.T, 1.0).mask(entries).to_event(1), obs=self.x)
+                pyro.sample(
+                    "x", dist.Normal(z @ self.weight.T, 1.0).mask(entries).to_event(1), obs=self.x
+                )
 
     def guide(self):
-        with self.scaled("around"), self.plate(), self.scaled("inside", "kl_weight"), self.masked("rows", "latents"):
+        with (
+            self.scaled("around"),
+            self.plate(),
+            self.scaled("inside", "kl_weight"),
+            self.masked("rows", "latents"),
+        ):
             pyro.sample("z", self.latent(self.normal(self.loc, self.log_scale.exp())))
 
     def run(self, objective, **kwargs):
@@ -149,7 +161,9 @@ class Program:
         z = q_z.rsample((num_particles,))
         kl = dist.Normal(0.0, 1.0).log_prob(z) - q_z.log_prob(z)
         kl = (kl * get("dims", 1.0)).sum(-1) * get("kl_weight", 1.0) * get("latents", 1.0)
-        log_p_x = (dist.Normal(z @ self.weight.T, 1.0).log_prob(self.x) * get("entries", 1.0)).sum(-1)
+        log_p_x = (dist.Normal(z @ self.weight.T, 1.0).log_prob(self.x) * get("entries", 1.0)).sum(
+            -1
+        )
         log_weights = (get("temper", 1.0) * log_p_x + kl) * get("rows", 1.0)
         weights = self.size / len(self.x) * get("around", 1.0) * get("inside", 1.0)
         return log_mean_exp(log_weights), weights
@@ -163,7 +177,9 @@ def assert_same(received, expected):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("objective", [FreeBitsELBO(free_nats=0.0), CapacityELBO(gamma=1.0)], ids=["free", "capacity"])
+@pytest.mark.parametrize(
+    "objective", [FreeBitsELBO(free_nats=0.0), CapacityELBO(gamma=1.0)], ids=["free", "capacity"]
+)
 def test_without_a_threshold_it_is_the_mean_field_elbo_of_pyro(objective, case):
     program = Program(**CASES[case])
     kwargs = {"kl_capacity": 0.0} if isinstance(objective, CapacityELBO) else {}
@@ -182,16 +198,23 @@ def test_with_one_draw_it_is_the_elbo_of_pyro(objective, cases):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("objective", [StickingTheLandingELBO(1), DoublyReparameterizedELBO(1)], ids=["stl", "dreg"])
+@pytest.mark.parametrize(
+    "objective", [StickingTheLandingELBO(1), DoublyReparameterizedELBO(1)], ids=["stl", "dreg"]
+)
 def test_with_one_draw_it_is_the_elbo_of_pyro_without_the_score(objective, case):
-    assert_same(Program(**CASES[case]).run(objective), Program(normal=PathNormal, **CASES[case]).run(Trace_ELBO()))
+    assert_same(
+        Program(**CASES[case]).run(objective),
+        Program(normal=PathNormal, **CASES[case]).run(Trace_ELBO()),
+    )
 
 
 # More draws
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("bound", [ImportanceWeightedELBO, StickingTheLandingELBO, DoublyReparameterizedELBO])
+@pytest.mark.parametrize(
+    "bound", [ImportanceWeightedELBO, StickingTheLandingELBO, DoublyReparameterizedELBO]
+)
 def test_a_bound_is_that_of_each_row_times_the_rows_that_it_stands_for(bound, case):
     program = Program(**CASES[case])
     loss, *gradients = program.run(bound(5))
@@ -237,7 +260,9 @@ def test_one_weight_for_all_rows_is_a_factor_of_the_loss(name):
 def test_free_bits_are_those_of_the_weighted_mean_of_a_dimension():
     program = Program(around=WEIGHTS, dims=DIMS)
     loss, *_ = program.run(FreeBitsELBO(free_nats=1.3))
-    kl = torch.distributions.kl_divergence(dist.Normal(program.loc, program.log_scale.exp()), dist.Normal(0.0, 1.0))
+    kl = torch.distributions.kl_divergence(
+        dist.Normal(program.loc, program.log_scale.exp()), dist.Normal(0.0, 1.0)
+    )
     weights = WEIGHTS.unsqueeze(1) * DIMS
     distortion = program.run(FreeBitsELBO(free_nats=0.0))[0] - (weights * kl).sum()
     means = (weights * kl).sum(0) / weights.sum(0)
@@ -248,13 +273,17 @@ def test_free_bits_are_those_of_the_weighted_mean_of_a_dimension():
 def test_a_capacity_is_that_of_the_weighted_mean_of_the_rate_and_a_kl_weight_multiplies_gamma():
     program = Program(around=WEIGHTS, latents=LATENTS)
     loss, *_ = program.run(CapacityELBO(gamma=3.0), kl_capacity=50.0)
-    kl = torch.distributions.kl_divergence(dist.Normal(program.loc, program.log_scale.exp()), dist.Normal(0.0, 1.0))
+    kl = torch.distributions.kl_divergence(
+        dist.Normal(program.loc, program.log_scale.exp()), dist.Normal(0.0, 1.0)
+    )
     weights = WEIGHTS * LATENTS
     rate = (weights * kl.sum(1)).sum()
     distortion = program.run(CapacityELBO(gamma=1.0), kl_capacity=0.0)[0] - rate
     mean = rate / weights.sum()
     assert_same(loss, distortion + 3.0 * weights.sum() * abs(mean - 50.0))
-    weighted = Program(around=WEIGHTS, latents=LATENTS, kl_weight=0.5).run(CapacityELBO(gamma=6.0), kl_capacity=50.0)
+    weighted = Program(around=WEIGHTS, latents=LATENTS, kl_weight=0.5).run(
+        CapacityELBO(gamma=6.0), kl_capacity=50.0
+    )
     assert_same(weighted[0], loss)
 
 
@@ -262,17 +291,27 @@ def test_a_capacity_is_that_of_the_weighted_mean_of_the_rate_and_a_kl_weight_mul
 
 
 @pytest.mark.parametrize("name", ["free bits", "capacity", "total correlation"])
-@pytest.mark.parametrize("handler", [poutine.scale(scale=0.5), poutine.mask(mask=ROWS)], ids=["scale", "mask"])
+@pytest.mark.parametrize(
+    "handler", [poutine.scale(scale=0.5), poutine.mask(mask=ROWS)], ids=["scale", "mask"]
+)
 def test_a_kl_of_two_weights_is_refused(name, handler):
     objective, kwargs = OBJECTIVES[name]
     program = Program()
-    for model, guide in ((handler(program.model), program.guide), (program.model, handler(program.guide))):
-        with pytest.raises(ValueError, match="'z' must have the same scale and mask in model and guide"):
+    for model, guide in (
+        (handler(program.model), program.guide),
+        (program.model, handler(program.guide)),
+    ):
+        with pytest.raises(
+            ValueError, match="'z' must have the same scale and mask in model and guide"
+        ):
             objective.differentiable_loss(model, guide, **kwargs)
 
 
 def test_a_total_correlation_of_masked_elements_is_refused():
-    with pytest.raises(ValueError, match=r"a product over dimensions.* got z: Independent\(MaskedDistribution\(Normal"):
+    with pytest.raises(
+        ValueError,
+        match=r"a product over dimensions.* got z: Independent\(MaskedDistribution\(Normal",
+    ):
         Program(dims=DIMS).run(TotalCorrelationELBO())
 
 
@@ -287,5 +326,7 @@ def test_a_mask_below_a_change_of_variables_is_refused_where_it_must_be_known():
             z = pyro.sample("z", dist.LogNormal(torch.zeros(NUM_ROWS), 1.0))
             pyro.sample("x", dist.Normal(z, 1.0), obs=torch.ones(NUM_ROWS))
 
-    with pytest.raises(ValueError, match="'z' must be masked by poutine.mask, or by .mask of .* inside Transformed"):
+    with pytest.raises(
+        ValueError, match="'z' must be masked by poutine.mask, or by .mask of .* inside Transformed"
+    ):
         DoublyReparameterizedELBO(2).differentiable_loss(model, guide)

@@ -29,7 +29,9 @@ def test_a_warmup_rises_in_a_straight_line_from_its_start_to_1_and_stays_there(e
     assert LinearWarmup(epochs=4, start=0.1)(epoch) == pytest.approx(weight)
 
 
-@pytest.mark.parametrize(("epoch", "weight"), [(0.0, 0.2), (1.0, 0.6), (2.0, 1.0), (7.9, 1.0), (8.0, 0.2), (9.0, 0.6)])
+@pytest.mark.parametrize(
+    ("epoch", "weight"), [(0.0, 0.2), (1.0, 0.6), (2.0, 1.0), (7.9, 1.0), (8.0, 0.2), (9.0, 0.6)]
+)
 def test_a_cycle_rises_for_its_share_and_stays_at_1_until_the_next_begins(epoch, weight):
     assert CyclicalKL(epochs=8, rise=0.25, start=0.2)(epoch) == pytest.approx(weight)
 
@@ -42,27 +44,39 @@ def test_cycles_repeat_themselves(rise):
 
 
 def test_with_one_cycle_it_is_a_warmup():
-    cyclical, warmup = CyclicalKL(epochs=100, rise=0.1, start=0.3), LinearWarmup(epochs=10, start=0.3)
+    cyclical, warmup = (
+        CyclicalKL(epochs=100, rise=0.1, start=0.3),
+        LinearWarmup(epochs=10, start=0.3),
+    )
     assert [cyclical(time) for time in TIMES] == [warmup(time) for time in TIMES]
 
 
 @pytest.mark.parametrize(
-    "schedule", [LinearWarmup(5), LinearWarmup(5, start=1.0), CyclicalKL(5), CyclicalKL(0.5, rise=1)]
+    "schedule",
+    [LinearWarmup(5), LinearWarmup(5, start=1.0), CyclicalKL(5), CyclicalKL(0.5, rise=1)],
 )
 def test_weights_are_greater_than_0_and_at_most_1(schedule):
     assert all(0 < schedule(time) <= 1 for time in TIMES)
 
 
-@pytest.mark.parametrize(("epoch", "capacity"), [(0.0, 0.0), (1.0, 5.0), (2.5, 12.5), (4.0, 20.0), (9.0, 20.0)])
-def test_a_capacity_rises_in_a_straight_line_from_0_to_its_last_value_and_stays_there(epoch, capacity):
+@pytest.mark.parametrize(
+    ("epoch", "capacity"), [(0.0, 0.0), (1.0, 5.0), (2.5, 12.5), (4.0, 20.0), (9.0, 20.0)]
+)
+def test_a_capacity_rises_in_a_straight_line_from_0_to_its_last_value_and_stays_there(
+    epoch, capacity
+):
     assert LinearCapacity(last=20.0, epochs=4)(epoch) == pytest.approx(capacity)
 
 
 def test_a_capacity_goes_to_another_argument_than_a_weight():
     assert scheduled_by(CapacityELBO()) == "kl_capacity"
-    assert {scheduled_by(objective) for objective in (Trace_ELBO(), FreeBitsELBO())} == {"kl_weight"}
+    assert {scheduled_by(objective) for objective in (Trace_ELBO(), FreeBitsELBO())} == {
+        "kl_weight"
+    }
     assert LinearCapacity(last=1.0, epochs=1).unit == "nats"
-    assert {schedule.unit for schedule in (ConstantKL(), LinearWarmup(1), CyclicalKL(1))} == {"weight"}
+    assert {schedule.unit for schedule in (ConstantKL(), LinearWarmup(1), CyclicalKL(1))} == {
+        "weight"
+    }
 
 
 def test_an_objective_of_the_users_own_says_what_it_takes_of_a_schedule():
@@ -78,13 +92,37 @@ def test_the_earlier_name_of_a_schedule_is_the_same_class():
 
 REFUSALS = {
     "'weight' of ConstantKL must be greater than 0": (ConstantKL, "weight", [0, float("nan")]),
-    "'epochs' of LinearWarmup must be greater than 0": (LinearWarmup, "epochs", [0, -1, float("nan")]),
-    "'start' of LinearWarmup must be greater than 0 and at most 1": (LinearWarmup, "start", [0, 1.1, float("nan")]),
+    "'epochs' of LinearWarmup must be greater than 0": (
+        LinearWarmup,
+        "epochs",
+        [0, -1, float("nan")],
+    ),
+    "'start' of LinearWarmup must be greater than 0 and at most 1": (
+        LinearWarmup,
+        "start",
+        [0, 1.1, float("nan")],
+    ),
     "'epochs' of CyclicalKL must be greater than 0": (CyclicalKL, "epochs", [0, -1, float("nan")]),
-    "'rise' of CyclicalKL must be greater than 0 and at most 1": (CyclicalKL, "rise", [0, 1.1, float("nan")]),
-    "'start' of CyclicalKL must be greater than 0 and at most 1": (CyclicalKL, "start", [0, 1.1, float("nan")]),
-    "'last' of LinearCapacity must be greater than 0": (LinearCapacity, "last", [0, -1, float("nan")]),
-    "'epochs' of LinearCapacity must be greater than 0": (LinearCapacity, "epochs", [0, -1, float("nan")]),
+    "'rise' of CyclicalKL must be greater than 0 and at most 1": (
+        CyclicalKL,
+        "rise",
+        [0, 1.1, float("nan")],
+    ),
+    "'start' of CyclicalKL must be greater than 0 and at most 1": (
+        CyclicalKL,
+        "start",
+        [0, 1.1, float("nan")],
+    ),
+    "'last' of LinearCapacity must be greater than 0": (
+        LinearCapacity,
+        "last",
+        [0, -1, float("nan")],
+    ),
+    "'epochs' of LinearCapacity must be greater than 0": (
+        LinearCapacity,
+        "epochs",
+        [0, -1, float("nan")],
+    ),
 }
 VALID = {
     ConstantKL: {},

@@ -59,12 +59,16 @@ def scored_with(density):
     """log p(x) from a density of one element and the network's numbers for it."""
     return lambda x, outputs: sum(
         density(value, *numbers)
-        for value, numbers in zip(x.flatten().tolist(), outputs.reshape(-1, x.numel()).T.tolist(), strict=True)
+        for value, numbers in zip(
+            x.flatten().tolist(), outputs.reshape(-1, x.numel()).T.tolist(), strict=True
+        )
     )
 
 
 def discretized_logistic(level, raw_loc, log_scale):
-    return references.discretized_logistic(level, 7.5 * (1 + raw_loc), 7.5 * (1e-3 + math.exp(log_scale)), 16)
+    return references.discretized_logistic(
+        level, 7.5 * (1 + raw_loc), 7.5 * (1e-3 + math.exp(log_scale)), 16
+    )
 
 
 def discretized_logistic_mixture(level, *numbers):
@@ -145,7 +149,9 @@ LIKELIHOODS = {
     "normal, scale from the network": Case(
         lambda: NormalLikelihood(network, X_SHAPE, NetworkScale()),
         REAL,
-        scored_with(lambda x, loc, log_scale: references.normal(x, loc, 1e-3 + math.exp(log_scale))),
+        scored_with(
+            lambda x, loc, log_scale: references.normal(x, loc, 1e-3 + math.exp(log_scale))
+        ),
     ),
     "laplace": Case(
         lambda: LaplaceLikelihood(network, X_SHAPE, LearnedScale(init=0.5)),
@@ -155,7 +161,9 @@ LIKELIHOODS = {
     "student t": Case(
         lambda: StudentTLikelihood(network, X_SHAPE, NetworkScale(), df=3.0),
         REAL,
-        scored_with(lambda x, loc, log_scale: references.student_t(x, 3.0, loc, 1e-3 + math.exp(log_scale))),
+        scored_with(
+            lambda x, loc, log_scale: references.student_t(x, 3.0, loc, 1e-3 + math.exp(log_scale))
+        ),
     ),
     "binomial": Case(
         lambda: BinomialLikelihood(network, X_SHAPE, total_count=16),
@@ -212,7 +220,9 @@ LIKELIHOODS = {
 }
 OTHERS = {
     "standard normal": lambda: StandardNormalPrior(LATENT_DIM),
-    "diagonal normal": lambda: DiagNormalPosterior(lambda out_shape: MLP(6, [4], out_shape), X_SHAPE, LATENT_DIM),
+    "diagonal normal": lambda: DiagNormalPosterior(
+        lambda out_shape: MLP(6, [4], out_shape), X_SHAPE, LATENT_DIM
+    ),
 }
 PARTS = {name: case.make for name, case in LIKELIHOODS.items()} | OTHERS
 
@@ -237,14 +247,19 @@ def test_a_likelihood_keeps_leading_dimensions_apart(likelihood_case, batch_shap
     p_x = likelihood(z)
     assert p_x.batch_shape == batch_shape
     assert p_x.event_shape == case.x.shape
-    one_by_one = torch.stack([likelihood(row).log_prob(case.x) for row in z.reshape(-1, LATENT_DIM)])
+    one_by_one = torch.stack(
+        [likelihood(row).log_prob(case.x) for row in z.reshape(-1, LATENT_DIM)]
+    )
     torch.testing.assert_close(p_x.log_prob(case.x).flatten(), one_by_one)
 
 
 def test_every_parameter_of_a_likelihood_gets_a_gradient(likelihood_case):
     likelihood, case = likelihood_case
     likelihood(torch.randn(5, LATENT_DIM)).log_prob(case.x).sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in likelihood.parameters())
+    assert all(
+        parameter.grad is not None and parameter.grad.abs().sum() > 0
+        for parameter in likelihood.parameters()
+    )
 
 
 def test_a_likelihood_accepts_its_own_draws(likelihood_case):
@@ -256,7 +271,9 @@ def test_the_bias_starts_at_the_mean_of_the_data(likelihood_case):
     likelihood, case = likelihood_case
     nn.init.zeros_(likelihood.network.layers[-1].weight)
     likelihood.initialize_bias(case.mean)
-    torch.testing.assert_close(likelihood(torch.randn(LATENT_DIM)).mean, case.mean, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        likelihood(torch.randn(LATENT_DIM)).mean, case.mean, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_every_number_of_the_network_gets_a_gradient_at_that_start(likelihood_case):
@@ -316,11 +333,23 @@ SUPPORT_ERRORS = {
     "student t": (math.nan, "must be finite for StudentTLikelihood"),
     "binomial": (3.5, "whole levels from 0 to total_count = 16"),
     "one-hot": (1.0, "one-hot along its last axis"),
-    "discretized logistic": (16.0, "whole levels from 0 to num_levels - 1 = 15 .*to 16: the transform Identity"),
-    "discretized logistic mixture": (0.5, "for DiscretizedLogisticMixtureLikelihood.* the transform Identity"),
+    "discretized logistic": (
+        16.0,
+        "whole levels from 0 to num_levels - 1 = 15 .*to 16: the transform Identity",
+    ),
+    "discretized logistic mixture": (
+        0.5,
+        "for DiscretizedLogisticMixtureLikelihood.* the transform Identity",
+    ),
     "poisson": (-1.0, "must hold counts .* for PoissonLikelihood, got values from -1 to 30"),
-    "negative binomial": (0.5, "must hold counts .* for NegativeBinomialLikelihood, got the fraction 0.5"),
-    "zero-inflated negative binomial": (math.inf, "must be finite for ZeroInflatedNegativeBinomialLikelihood"),
+    "negative binomial": (
+        0.5,
+        "must hold counts .* for NegativeBinomialLikelihood, got the fraction 0.5",
+    ),
+    "zero-inflated negative binomial": (
+        math.inf,
+        "must be finite for ZeroInflatedNegativeBinomialLikelihood",
+    ),
     "product": (math.nan, "In columns 0 to 1, 'x' must be finite for NormalLikelihood"),
 }
 
@@ -343,7 +372,9 @@ def test_not_a_number_is_outside_every_support(name):
 
 
 def test_a_network_of_the_wrong_size_is_refused():
-    with pytest.raises(ValueError, match=r"'network' of BernoulliLikelihood must give 6 numbers.*got 5"):
+    with pytest.raises(
+        ValueError, match=r"'network' of BernoulliLikelihood must give 6 numbers.*got 5"
+    ):
         BernoulliLikelihood(nn.Linear(2, 5), X_SHAPE)(torch.zeros(3, 2))
 
 
@@ -375,7 +406,9 @@ def test_an_mlp_appends_the_context():
     inputs, y = torch.randn(6, 3), torch.randn(6, 2)
     assert mlp(inputs, y).shape == (6, 2, 4)
     assert not torch.allclose(mlp(inputs, y), mlp(inputs, -y))
-    with pytest.raises(ValueError, match="accepts 3 numbers a row and a context 'y' of 2, got 3 and 0"):
+    with pytest.raises(
+        ValueError, match="accepts 3 numbers a row and a context 'y' of 2, got 3 and 0"
+    ):
         mlp(inputs)
 
 
@@ -389,7 +422,9 @@ def test_an_mlp_without_hidden_layers_is_affine():
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_a_traced_step_is_that_of_plain_pyro_bit_for_bit(name, objective):
     likelihood, x = LIKELIHOODS[name].make(), LIKELIHOODS[name].x
-    posterior = DiagNormalPosterior(lambda out_shape: MLP(x.shape, [4], out_shape), x.shape, LATENT_DIM)
+    posterior = DiagNormalPosterior(
+        lambda out_shape: MLP(x.shape, [4], out_shape), x.shape, LATENT_DIM
+    )
     vae = VAE(OTHERS["standard normal"](), likelihood, posterior)
     other = likelihood(torch.zeros(LATENT_DIM)).sample()
     batches = [torch.stack([x, other]), torch.stack([other, other])]
@@ -401,7 +436,11 @@ def steps(vae, objective, batches, trace):
     """Losses and gradients of some steps from the same start, and the random number that follows."""
     vae = copy.deepcopy(vae)
     svi = SVI(
-        vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=0.01), objective, execution=Execution(trace=trace)
+        vae.model,
+        vae.guide,
+        torch.optim.Adam(vae.parameters(), lr=0.01),
+        objective,
+        execution=Execution(trace=trace),
     )
     torch.manual_seed(1)
     results = []

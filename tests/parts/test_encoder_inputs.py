@@ -53,9 +53,13 @@ INPUTS = {
     "divided by 255": lambda network, x_shape: Divided(network, x_shape, highest=255),
     "log1p": lambda network, x_shape: Log1p(network, x_shape),
     "standardized": lambda network, x_shape: Standardized(network, x_shape),
-    "standardized logs": lambda network, x_shape: Log1p(lambda shape: Standardized(network, shape), x_shape),
+    "standardized logs": lambda network, x_shape: Log1p(
+        lambda shape: Standardized(network, shape), x_shape
+    ),
     "composed": partial(Composed, steps=[Divided, Log1p, Standardized]),
-    "by column": partial(ByColumn, sizes=[1, 2], groups=[AsIs, partial(Composed, steps=[Log1p, Standardized])]),
+    "by column": partial(
+        ByColumn, sizes=[1, 2], groups=[AsIs, partial(Composed, steps=[Log1p, Standardized])]
+    ),
 }
 
 
@@ -89,7 +93,9 @@ def test_every_input_shows_zero_for_a_missing_entry_after_the_transform(make_inp
     seen = started(make_input, x)(x)
     assert (seen[::3, 1] == 0).all()
     assert seen.isfinite().all()
-    torch.testing.assert_close(seen[:, [0, 2]], started(make_input, x)(x.nan_to_num(7.0))[:, [0, 2]])
+    torch.testing.assert_close(
+        seen[:, [0, 2]], started(make_input, x)(x.nan_to_num(7.0))[:, [0, 2]]
+    )
 
 
 def test_what_is_seen_with_the_mask_has_zero_at_the_mean_and_the_mask_beside(make_input):
@@ -113,7 +119,9 @@ def test_standardised_rows_have_mean_zero_and_standard_deviation_one():
     x = 1e5 * torch.randn(400, 3, dtype=torch.float64) * torch.tensor([1e-9, 1.0, 1e4]) + 1e5
     seen = started(Standardized, x.float().double(), network=nn.Identity().double())
     seen = seen.double()(x)
-    torch.testing.assert_close(seen[:, 1:].mean(0), torch.zeros(2, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        seen[:, 1:].mean(0), torch.zeros(2, dtype=torch.float64), atol=1e-6, rtol=0
+    )
     torch.testing.assert_close(seen[:, 1:].std(0, correction=0), torch.ones(2, dtype=torch.float64))
 
 
@@ -162,25 +170,32 @@ def test_negative_numbers_have_logs_too():
 
 
 def test_nothing_is_invented_where_a_transform_of_the_users_own_makes_nan():
-    with pytest.raises(ValueError, match="'transform' of SquareRoot must make finite numbers of the training rows"):
+    with pytest.raises(
+        ValueError, match="'transform' of SquareRoot must make finite numbers of the training rows"
+    ):
         start_inputs(SquareRoot(ONE), [torch.tensor([[1.0], [-1.0]])])
     start_inputs(SquareRoot(ONE), [torch.tensor([[1.0], [NAN]])])
 
 
 @pytest.mark.parametrize("highest", [0, -1.0, NAN, float("inf")])
 def test_a_divisor_must_be_positive(highest):
-    with pytest.raises(ValueError, match="'highest' of Divided must be greater than 0, and finite, got"):
+    with pytest.raises(
+        ValueError, match="'highest' of Divided must be greater than 0, and finite, got"
+    ):
         Divided(ONE, highest=highest)
 
 
 def test_a_network_that_is_to_be_made_needs_the_shape():
-    with pytest.raises(ValueError, match="'x_shape' of Log1p must be given where 'network' is a function"):
+    with pytest.raises(
+        ValueError, match="'x_shape' of Log1p must be given where 'network' is a function"
+    ):
         Log1p(lambda shape: ONE)
 
 
 def test_groups_must_add_up():
     with pytest.raises(
-        ValueError, match=r"'sizes' must have a number for each of 1 groups, which add up to x_shape = 3"
+        ValueError,
+        match=r"'sizes' must have a number for each of 1 groups, which add up to x_shape = 3",
     ):
         ByColumn(ONE, 3, sizes=[2], groups=[AsIs])
 
@@ -190,16 +205,24 @@ def test_groups_must_add_up():
 
 def normal_vae(x, encoder, prior=None, missing=None):
     decoder = NormalLikelihood(MLP(2, [4], 3), 3)
-    return VAE(prior or StandardNormalPrior(2), decoder, DiagNormalPosterior(encoder, 3, 2), missing)
+    return VAE(
+        prior or StandardNormalPrior(2), decoder, DiagNormalPosterior(encoder, 3, 2), missing
+    )
 
 
 def test_the_units_of_x_change_nothing_of_what_a_standardised_encoder_gives():
-    x, unit, shift = torch.randn(60, 3), torch.tensor([1e-4, 1.0, 1e5]), torch.tensor([0.0, 100.0, -1e5])
+    x, unit, shift = (
+        torch.randn(60, 3),
+        torch.tensor([1e-4, 1.0, 1e5]),
+        torch.tensor([0.0, 100.0, -1e5]),
+    )
     vae = normal_vae(x, Standardized(MLP(3, [4], 4), 3))
     other = copy.deepcopy(vae)
     initialize(vae, x)
     initialize(other, x * unit + shift)
-    torch.testing.assert_close(other.encode(x * unit + shift).mean, vae.encode(x).mean, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        other.encode(x * unit + shift).mean, vae.encode(x).mean, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_x_itself_is_what_is_scored():
@@ -232,7 +255,9 @@ def test_rows_of_another_shape_are_refused_before_anything_starts():
 
 def test_a_network_with_an_input_inside_another_is_refused():
     network = nn.Sequential(Standardized(nn.Linear(3, 4), 3), nn.Tanh(), nn.Linear(4, 4))
-    with pytest.raises(ValueError, match="'network' must be an EncoderInput, such as WithMask, as a whole"):
+    with pytest.raises(
+        ValueError, match="'network' must be an EncoderInput, such as WithMask, as a whole"
+    ):
         DiagNormalPosterior(network, 3, 2)
 
 
@@ -240,7 +265,8 @@ def test_an_encoder_that_sees_large_numbers_is_told_of_before_training():
     x = torch.randn(40, 3) * torch.tensor([1.0, 1.0, 1e4])
     training = pv.Training(epochs=1, batches=pv.Shuffled(20))
     with pytest.warns(
-        UserWarning, match="The encoder sees numbers up to [0-9.]+, .*: put Standardized, .* call initialize"
+        UserWarning,
+        match="The encoder sees numbers up to [0-9.]+, .*: put Standardized, .* call initialize",
     ):
         pv.fit(normal_vae(x, MLP(3, [4], 4)), x, training)
     vae = normal_vae(x, Standardized(MLP(3, [4], 4), 3))
@@ -378,7 +404,9 @@ def test_what_the_encoder_sees_suits_the_likelihood(name):
     assert kinds(vae) == [*SUITED[name], WithMask]
 
 
-@pytest.mark.parametrize("preset", ["onehot", "mnist-20d", "mnist-2d", "mnist-dynamic-2d", "mnist-10d", "mnist-gated"])
+@pytest.mark.parametrize(
+    "preset", ["onehot", "mnist-20d", "mnist-2d", "mnist-dynamic-2d", "mnist-10d", "mnist-gated"]
+)
 def test_a_reference_system_sees_x_as_it_is(preset):
     vae = built(preset=preset, x_shape=(4,) if preset == "onehot" else (1, 28, 28))
     assert kinds(vae) == []
@@ -387,18 +415,54 @@ def test_a_reference_system_sees_x_as_it_is(preset):
 
 def test_the_input_is_chosen_by_class_on_the_command_line():
     assert kinds(built("--vae.encoder_sees", "AsIs")) == []
-    assert built("--vae.encoder_sees", "Divided", "--vae.encoder_sees.highest", "4").posterior.network.highest == 4
-    composed = ("--vae.encoder_sees", "Composed", "--vae.encoder_sees.steps", "[Log1p, Standardized, WithMask]")
+    assert (
+        built(
+            "--vae.encoder_sees", "Divided", "--vae.encoder_sees.highest", "4"
+        ).posterior.network.highest
+        == 4
+    )
+    composed = (
+        "--vae.encoder_sees",
+        "Composed",
+        "--vae.encoder_sees.steps",
+        "[Log1p, Standardized, WithMask]",
+    )
     vae = built(*composed, "--vae.missing", "nan")
     assert kinds(vae) == [Composed, Log1p, Standardized, WithMask]
-    with pytest.raises(ValueError, match="'vae.encoder_sees' accepts .*EncoderInput .*the nearest is 'Standardized'"):
+    with pytest.raises(
+        ValueError,
+        match="'vae.encoder_sees' accepts .*EncoderInput .*the nearest is 'Standardized'",
+    ):
         built("--vae.encoder_sees", "Standardised")
 
 
 COLUMNS = (
-    *("--data.source", "ArrayFile", "--data.source.path", "table.npy", "--data.transform", "Identity"),
-    *("--vae.likelihood", "NormalLikelihood", "--vae.encoder.hidden", "[8]", "--vae.decoder.hidden", "[8]"),
-    *("--training.epochs", "1", "--run", "run", "--device", "cpu", "--training.execution.trace", "false"),
+    *(
+        "--data.source",
+        "ArrayFile",
+        "--data.source.path",
+        "table.npy",
+        "--data.transform",
+        "Identity",
+    ),
+    *(
+        "--vae.likelihood",
+        "NormalLikelihood",
+        "--vae.encoder.hidden",
+        "[8]",
+        "--vae.decoder.hidden",
+        "[8]",
+    ),
+    *(
+        "--training.epochs",
+        "1",
+        "--run",
+        "run",
+        "--device",
+        "cpu",
+        "--training.execution.trace",
+        "false",
+    ),
 )
 
 

@@ -26,13 +26,22 @@ COLUMNS = """
   likelihood:
     class_path: pyro_vae.OneHotCategoricalLikelihood
 """
-SIZES = [Columns(2, pv.NormalLikelihood), Columns(1, pv.PoissonLikelihood), Columns(3, pv.OneHotCategoricalLikelihood)]
+SIZES = [
+    Columns(2, pv.NormalLikelihood),
+    Columns(1, pv.PoissonLikelihood),
+    Columns(3, pv.OneHotCategoricalLikelihood),
+]
 
 
 def table(num_rows=60):
     generator = np.random.default_rng(0)
-    reals, counts = generator.normal(3, 1, size=(num_rows, 2)), generator.poisson(4, size=(num_rows, 1))
-    return np.concatenate([reals, counts, np.eye(3)[generator.integers(3, size=num_rows)]], axis=1).astype(np.float32)
+    reals, counts = (
+        generator.normal(3, 1, size=(num_rows, 2)),
+        generator.poisson(4, size=(num_rows, 1)),
+    )
+    return np.concatenate(
+        [reals, counts, np.eye(3)[generator.integers(3, size=num_rows)]], axis=1
+    ).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +81,9 @@ def test_a_factor_is_moved_by_its_own_numbers_alone():
 
 
 def test_the_network_gives_all_numbers_with_the_context_in_one_pass():
-    likelihood = ProductLikelihood(lambda out_shape: pv.MLP(2, [4], out_shape, context_dim=3), 6, SIZES)
+    likelihood = ProductLikelihood(
+        lambda out_shape: pv.MLP(2, [4], out_shape, context_dim=3), 6, SIZES
+    )
     z, y = torch.randn(5, 2), torch.randn(5, 3)
     assert likelihood.out_shape == (6,)
     others = [name for name, _ in likelihood.named_parameters() if not name.startswith("network.")]
@@ -90,19 +101,33 @@ def test_a_product_trains_like_any_other_likelihood_and_survives_copies():
     x = torch.from_numpy(table())
     vae.likelihood.initialize_bias(x.mean(0))
     before = vae.elbo(x, num_samples=10).mean()
-    pv.fit(vae, x, pv.Training(epochs=30, batches=pv.Shuffled(20), optimizer=partial(torch.optim.Adam, lr=0.01)))
+    pv.fit(
+        vae,
+        x,
+        pv.Training(
+            epochs=30, batches=pv.Shuffled(20), optimizer=partial(torch.optim.Adam, lr=0.01)
+        ),
+    )
     assert vae.elbo(x, num_samples=10).mean() > before
     vae.likelihood.check(vae.sample(50))
     for other in (copy.deepcopy(vae), pickle.loads(pickle.dumps(vae))):
-        torch.testing.assert_close(other.decode(torch.ones(1, 2)).mean, vae.decode(torch.ones(1, 2)).mean)
+        torch.testing.assert_close(
+            other.decode(torch.ones(1, 2)).mean, vae.decode(torch.ones(1, 2)).mean
+        )
 
 
-def test_a_run_over_a_table_is_trained_from_the_command_line_and_loaded_again(tmp_path, script, arguments):
-    settings, text, _ = script["read_settings"]("digits", arguments(COLUMNS, "--vae.initialize_bias=true"))
+def test_a_run_over_a_table_is_trained_from_the_command_line_and_loaded_again(
+    tmp_path, script, arguments
+):
+    settings, text, _ = script["read_settings"](
+        "digits", arguments(COLUMNS, "--vae.initialize_bias=true")
+    )
     assert script["train"](settings, text, RunFolder(tmp_path / "run"), False) == 0
     vae = pv.load(tmp_path / "run")
     normal, poisson, one_hot = vae.likelihood.factors
-    assert [type(factor) for factor in vae.likelihood.factors] == [columns.likelihood for columns in SIZES]
+    assert [type(factor) for factor in vae.likelihood.factors] == [
+        columns.likelihood for columns in SIZES
+    ]
     assert normal.scale.log_scale.item() != math.log(0.5 - 1e-3)
     assert (poisson.x_shape, one_hot.x_shape) == ((1,), (3,))
     stored = yaml.safe_load(text)["vae"]["likelihood"]["init_args"]["columns"]
@@ -115,16 +140,27 @@ def test_a_run_over_a_table_is_trained_from_the_command_line_and_loaded_again(tm
 @pytest.mark.parametrize(
     ("columns", "sentence"),
     [
-        ("[{size: 3, likelihood: NormalLikelihod}]", "subclass of Likelihood .* the nearest is 'NormalLikelihood'"),
-        ("[{sise: 3, likelihood: NormalLikelihood}]", "'vae.likelihood.columns.sise' is no setting; .* 'size'"),
-        ("[{size: 0, likelihood: NormalLikelihood}]", "'size' must be a whole number of at least 1, got 0"),
+        (
+            "[{size: 3, likelihood: NormalLikelihod}]",
+            "subclass of Likelihood .* the nearest is 'NormalLikelihood'",
+        ),
+        (
+            "[{sise: 3, likelihood: NormalLikelihood}]",
+            "'vae.likelihood.columns.sise' is no setting; .* 'size'",
+        ),
+        (
+            "[{size: 0, likelihood: NormalLikelihood}]",
+            "'size' must be a whole number of at least 1, got 0",
+        ),
         (
             "[{size: 2, likelihood: {class_path: NormalLikelihood, init_args: {scal: 2}}}]",
             "'vae.likelihood.columns.likelihood.scal' is no setting; the nearest is 'scale'",
         ),
     ],
 )
-def test_a_mistake_in_the_columns_is_explained_in_one_sentence(script, arguments, columns, sentence):
+def test_a_mistake_in_the_columns_is_explained_in_one_sentence(
+    script, arguments, columns, sentence
+):
     with pytest.raises(ValueError, match=sentence) as caught:
         script["read_settings"]("digits", arguments(columns))
     assert "\n" not in str(caught.value)
@@ -132,12 +168,17 @@ def test_a_mistake_in_the_columns_is_explained_in_one_sentence(script, arguments
 
 @pytest.mark.parametrize("x_shape", [5, 7, (2, 3), (6, 1)])
 def test_sizes_that_do_not_add_up_are_refused(x_shape):
-    with pytest.raises(ValueError, match=r"'columns' must have sizes that add up to x_shape = \(.*\), got \[2, 1, 3\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"'columns' must have sizes that add up to x_shape = \(.*\), got \[2, 1, 3\]",
+    ):
         ProductLikelihood(nn.Identity(), x_shape, SIZES)
 
 
 def test_no_columns_are_refused():
-    with pytest.raises(ValueError, match=r"'columns' must have sizes that add up to x_shape = \(1,\), got \[\]"):
+    with pytest.raises(
+        ValueError, match=r"'columns' must have sizes that add up to x_shape = \(1,\), got \[\]"
+    ):
         ProductLikelihood(nn.Identity(), 1, [])
 
 
@@ -145,7 +186,11 @@ def test_no_columns_are_refused():
     ("index", "value", "sentence"),
     [
         (1, math.inf, "In columns 0 to 1, 'x' must be finite for NormalLikelihood"),
-        (2, 0.5, "In column 2, 'x' must hold counts .* for PoissonLikelihood, got the fraction 0.5"),
+        (
+            2,
+            0.5,
+            "In column 2, 'x' must hold counts .* for PoissonLikelihood, got the fraction 0.5",
+        ),
         (5, 0.5, "In columns 3 to 5, 'x' must be one-hot"),
     ],
 )
@@ -162,14 +207,18 @@ def test_a_factor_without_a_link_is_named():
         def forward(self, z, y=None):
             raise NotImplementedError
 
-    likelihood = ProductLikelihood(lambda out_shape: pv.MLP(2, [4], out_shape), 3, [SIZES[0], Columns(1, Plain)])
+    likelihood = ProductLikelihood(
+        lambda out_shape: pv.MLP(2, [4], out_shape), 3, [SIZES[0], Columns(1, Plain)]
+    )
     with pytest.raises(ValueError, match="Plain defines no 'link'"):
         likelihood.initialize_bias(torch.zeros(3))
 
 
 def test_a_factor_scores_what_it_accepts():
     relaxed = partial(BernoulliLikelihood, relaxed=True)
-    likelihood = ProductLikelihood(nn.Linear(2, 3), 3, [Columns(2, relaxed), Columns(1, NormalLikelihood)])
+    likelihood = ProductLikelihood(
+        nn.Linear(2, 3), 3, [Columns(2, relaxed), Columns(1, NormalLikelihood)]
+    )
     x = torch.tensor([[0.5, 0.25, -3.0]])
     likelihood.check(x)
     assert likelihood(torch.zeros(1, 2)).log_prob(x).isfinite().all()

@@ -46,14 +46,18 @@ def beta():
 
 
 def mixture(num_components=2, num_levels=256):
-    return DiscretizedLogisticMixtureLikelihood(nn.Identity(), 1, num_levels, num_components=num_components)
+    return DiscretizedLogisticMixtureLikelihood(
+        nn.Identity(), 1, num_levels, num_components=num_components
+    )
 
 
 def assert_moments(p_x, values, mean, variance, width=1.0, tolerance=1e-9):
     """The density adds up to one, and has this mean and this variance; so it says itself."""
     probs = p_x.log_prob(values.unsqueeze(1)).exp() * width
     moments = [probs.sum(), (values * probs).sum(), ((values - mean) ** 2 * probs).sum()]
-    assert [moment.item() for moment in moments] == pytest.approx([1.0, mean, variance], rel=tolerance, abs=tolerance)
+    assert [moment.item() for moment in moments] == pytest.approx(
+        [1.0, mean, variance], rel=tolerance, abs=tolerance
+    )
     assert [p_x.mean.item(), p_x.variance.item()] == pytest.approx([mean, variance], rel=1e-9)
 
 
@@ -67,36 +71,48 @@ def test_a_poisson_has_its_rate_for_mean_and_variance(mean):
 
 
 @pytest.mark.parametrize("mean", [0.01, 1.0, 20.0])
-def test_the_variance_of_a_negative_binomial_exceeds_its_mean_by_the_dispersion_times_the_squared_mean(mean):
+def test_the_variance_of_a_negative_binomial_exceeds_its_mean_by_the_dispersion_times_the_squared_mean(
+    mean,
+):
     assert_moments(at(negative_binomial(), math.log(mean)), COUNTS, mean, mean + 0.5 * mean**2)
 
 
 @pytest.mark.parametrize("gate_logit", [-30.0, -1.0, 2.0])
 @pytest.mark.parametrize("mean", [0.01, 1.0, 20.0])
-def test_a_zero_inflated_negative_binomial_has_the_mean_and_variance_of_its_docstring(mean, gate_logit):
+def test_a_zero_inflated_negative_binomial_has_the_mean_and_variance_of_its_docstring(
+    mean, gate_logit
+):
     gate = 1 / (1 + math.exp(-gate_logit))
     p_x = at(zero_inflated(), math.log(mean), gate_logit)
     assert_moments(p_x, COUNTS, (1 - gate) * mean, (1 - gate) * (mean + (0.5 + gate) * mean**2))
 
 
-@pytest.mark.parametrize(("logit", "log_precision"), [(0.0, 3.0), (-1.0, 2.0), (2.0, 6.0), (0.5, 100.0)])
+@pytest.mark.parametrize(
+    ("logit", "log_precision"), [(0.0, 3.0), (-1.0, 2.0), (2.0, 6.0), (0.5, 100.0)]
+)
 def test_a_beta_has_the_mean_and_variance_of_its_docstring(logit, log_precision):
     precision = 1 / (math.exp(-log_precision) + 1e-4)
     total = precision + 2e-3
     mean = (1e-3 + precision / (1 + math.exp(-logit))) / total
     p_x = at(beta(), logit, log_precision)
-    assert_moments(p_x, INSIDE, mean, mean * (1 - mean) / (1 + total), 1 / len(INSIDE), tolerance=1e-6)
+    assert_moments(
+        p_x, INSIDE, mean, mean * (1 - mean) / (1 + total), 1 / len(INSIDE), tolerance=1e-6
+    )
 
 
 def test_laplace_and_student_t_have_the_variances_of_their_docstrings():
-    assert at(LaplaceLikelihood(nn.Identity(), 1, 0.3), 5.0).variance.item() == pytest.approx(2 * 0.3**2)
+    assert at(LaplaceLikelihood(nn.Identity(), 1, 0.3), 5.0).variance.item() == pytest.approx(
+        2 * 0.3**2
+    )
     p_x = at(StudentTLikelihood(nn.Identity(), 1, 0.3, df=5.0), 5.0)
     assert p_x.variance.item() == pytest.approx(0.3**2 * 5 / 3)
     assert at(StudentTLikelihood(nn.Identity(), 1, df=1.5), 5.0).mean == 5
     assert at(StudentTLikelihood(nn.Identity(), 1, df=1.5), 5.0).variance == math.inf
 
 
-@pytest.mark.parametrize("numbers", [(0.0, 1.0, -0.9, 0.3, -3.0, -7.0), (5.0, 0.0, -2.0, 2.0, 3.0, -20.0)])
+@pytest.mark.parametrize(
+    "numbers", [(0.0, 1.0, -0.9, 0.3, -3.0, -7.0), (5.0, 0.0, -2.0, 2.0, 3.0, -20.0)]
+)
 def test_the_probabilities_of_a_mixture_add_up_to_one_and_give_its_mean_and_variance(numbers):
     p_x = at(mixture(), *numbers)
     probs = p_x.log_prob(LEVELS.unsqueeze(1)).exp()
@@ -109,7 +125,9 @@ def test_a_mixture_of_one_component_is_a_discretized_logistic():
     rows = LEVELS.unsqueeze(1)
     expected = at(single, 0.3, -2.0).log_prob(rows)
     torch.testing.assert_close(at(mixture(1), 7.0, 0.3, -2.0).log_prob(rows), expected)
-    torch.testing.assert_close(mixture(1).link(torch.tensor([30.0]))[1:, 0], single.link(torch.tensor([30.0])))
+    torch.testing.assert_close(
+        mixture(1).link(torch.tensor([30.0]))[1:, 0], single.link(torch.tensor([30.0]))
+    )
 
 
 # Draws
@@ -160,8 +178,14 @@ LARGE = {
     "poisson": (PoissonLikelihood(nn.Identity(), 1000), math.log(1e5)),
     "poisson of high counts": (PoissonLikelihood(nn.Identity(), 1000), math.log(1e6)),
     "binomial": (BinomialLikelihood(nn.Identity(), 1000, 65535), 0.3),
-    "negative binomial near a poisson": (NegativeBinomialLikelihood(nn.Identity(), 1000, 1e-6), math.log(1e4)),
-    "negative binomial of high counts": (NegativeBinomialLikelihood(nn.Identity(), 1000, 0.1), math.log(1e6)),
+    "negative binomial near a poisson": (
+        NegativeBinomialLikelihood(nn.Identity(), 1000, 1e-6),
+        math.log(1e4),
+    ),
+    "negative binomial of high counts": (
+        NegativeBinomialLikelihood(nn.Identity(), 1000, 0.1),
+        math.log(1e6),
+    ),
     "student t near a normal": (StudentTLikelihood(nn.Identity(), 1000, 0.5, df=1e6), 0.3),
     "beta": (BetaLikelihood(nn.Identity(), 1000), (0.3, 100.0)),
 }
@@ -206,8 +230,16 @@ CORNERS = {
         [[-15.0, 0.0, 12.0], EXTREME, [-100.0, 0.0, 10.0]],
     ),
     "beta": (beta(), [1e-6, 1 / 512, 0.5, 511 / 512], [[-100.0, -15.0, 0.0, 15.0, 100.0], EXTREME]),
-    "laplace": (LaplaceLikelihood(nn.Identity(), 1, NetworkScale()), [0.0, 1e6], [[-1e6, 0.0], [-100.0, 0.0, 10.0]]),
-    "student t": (StudentTLikelihood(nn.Identity(), 1, NetworkScale()), [0.0, 1e6], [[-1e6, 0.0], [-100.0, 0.0, 10.0]]),
+    "laplace": (
+        LaplaceLikelihood(nn.Identity(), 1, NetworkScale()),
+        [0.0, 1e6],
+        [[-1e6, 0.0], [-100.0, 0.0, 10.0]],
+    ),
+    "student t": (
+        StudentTLikelihood(nn.Identity(), 1, NetworkScale()),
+        [0.0, 1e6],
+        [[-1e6, 0.0], [-100.0, 0.0, 10.0]],
+    ),
     "discretized logistic": (
         DiscretizedLogisticLikelihood(nn.Identity(), 1),
         [0.0, 1.0, 128.0, 254.0, 255.0],
@@ -256,7 +288,9 @@ def test_elements_that_never_vary_start_near_their_mean(likelihood):
 def test_the_components_of_a_mixture_start_apart():
     likelihood = mixture(num_components=5)
     numbers = likelihood.link(torch.tensor([100.0])).float().requires_grad_()
-    (gradient,) = torch.autograd.grad(likelihood(numbers.flatten()).log_prob(torch.tensor([80.0])), numbers)
+    (gradient,) = torch.autograd.grad(
+        likelihood(numbers.flatten()).log_prob(torch.tensor([80.0])), numbers
+    )
     logits, raw_loc, log_scale = gradient.squeeze(-1)
     for slopes in (logits, raw_loc, log_scale):
         assert len(slopes.unique()) == 5
@@ -273,8 +307,14 @@ def test_the_components_of_a_mixture_start_apart():
             lambda: StudentTLikelihood(nn.Identity(), 1, df=1.0),
             "'df' of StudentTLikelihood must be greater than 1.*got 1",
         ),
-        (lambda: PoissonLikelihood(nn.Identity(), 1, min_rate=0), "'min_rate' of PoissonLikelihood .* than 0, got 0"),
-        (lambda: NegativeBinomialLikelihood(nn.Identity(), 1, -1.0), "'value' of FixedScale must be greater than 0"),
+        (
+            lambda: PoissonLikelihood(nn.Identity(), 1, min_rate=0),
+            "'min_rate' of PoissonLikelihood .* than 0, got 0",
+        ),
+        (
+            lambda: NegativeBinomialLikelihood(nn.Identity(), 1, -1.0),
+            "'value' of FixedScale must be greater than 0",
+        ),
         (
             lambda: BetaLikelihood(nn.Identity(), 1, max_precision=2.0),
             "'max_precision' .* greater than 2 and .*, got 2",
@@ -283,9 +323,15 @@ def test_the_components_of_a_mixture_start_apart():
             lambda: BetaLikelihood(nn.Identity(), 1, max_precision=1e6),
             "'max_precision' .* at most 100000, .*, got 1000000",
         ),
-        (lambda: BinomialLikelihood(nn.Identity(), 1, 10**6), "'total_count' .* at most 65536, .* got 1000000: divide"),
+        (
+            lambda: BinomialLikelihood(nn.Identity(), 1, 10**6),
+            "'total_count' .* at most 65536, .* got 1000000: divide",
+        ),
         (lambda: mixture(num_levels=1), "'num_levels' must be a whole number of at least 2, got 1"),
-        (lambda: mixture(num_components=0), "'num_components' must be a whole number of at least 1, got 0"),
+        (
+            lambda: mixture(num_components=0),
+            "'num_components' must be a whole number of at least 1, got 0",
+        ),
         (
             lambda: DiscretizedLogisticLikelihood(nn.Identity(), 1, min_scale=0.0),
             "'min_scale' of DiscretizedLogisticLikelihood must be greater than 0, got 0",

@@ -33,9 +33,15 @@ NETWORKS = {
     "mlp": (lambda size: MLP(3, [4], (2, 3), context_dim=size), (3,)),
     "gated": (lambda size: GatedMLP(3, [4, 5], (2, 3), context_dim=size), (3,)),
     "encoder": (lambda size: ConvEncoder(IMAGE, (2, 3), **SMALL, context_dim=size), IMAGE),
-    "residual encoder": (lambda size: ConvEncoder(IMAGE, (2, 3), **SMALL, num_blocks=1, context_dim=size), IMAGE),
+    "residual encoder": (
+        lambda size: ConvEncoder(IMAGE, (2, 3), **SMALL, num_blocks=1, context_dim=size),
+        IMAGE,
+    ),
     "decoder": (lambda size: ConvDecoder(3, (2, *IMAGE), **SMALL, context_dim=size), (3,)),
-    "residual decoder": (lambda size: ConvDecoder(3, (2, *IMAGE), **SMALL, num_blocks=1, context_dim=size), (3,)),
+    "residual decoder": (
+        lambda size: ConvDecoder(3, (2, *IMAGE), **SMALL, num_blocks=1, context_dim=size),
+        (3,),
+    ),
 }
 
 
@@ -67,7 +73,10 @@ def test_a_row_has_the_same_outputs_alone_and_in_a_batch(network, rows):
 
 def test_every_parameter_gets_a_gradient(network, rows):
     network(rows).square().sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in network.parameters())
+    assert all(
+        parameter.grad is not None and parameter.grad.abs().sum() > 0
+        for parameter in network.parameters()
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -80,7 +89,9 @@ def test_a_network_keeps_no_statistics(network):
     assert not list(network.buffers())
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))]
+)
 def test_a_copy_gives_the_same(network, rows, copied):
     assert torch.equal(copied(network)(rows), network(rows))
 
@@ -98,16 +109,16 @@ def test_the_context_changes_every_row(case, rows):
     assert torch.equal(network(rows, y.double()), network(rows, y))
     changed = (network(rows, y) - network(rows, -y)).flatten(1).abs().amax(1)
     assert (changed > 1e-4).all()
-    first = torch.cat([network(row[None], context[None]) for row, context in zip(rows, y, strict=True)])
+    first = torch.cat(
+        [network(row[None], context[None]) for row, context in zip(rows, y, strict=True)]
+    )
     torch.testing.assert_close(network(rows, y), first)
 
 
 @pytest.mark.parametrize(("context_dim", "given"), [(2, 0), (0, 2), (2, 3)])
 def test_another_context_is_refused(case, rows, context_dim, given):
     network = case[0](context_dim)
-    sentence = (
-        f"{type(network).__name__} accepts .* numbers a row and a context 'y' of {context_dim}, got .* and {given}"
-    )
+    sentence = f"{type(network).__name__} accepts .* numbers a row and a context 'y' of {context_dim}, got .* and {given}"
     with pytest.raises(ValueError, match=sentence):
         network(rows, torch.randn(4, given) if given else None)
 
@@ -124,7 +135,9 @@ def test_other_rows_are_refused(case, network):
 
 def test_an_image_on_its_side_is_no_row_of_an_encoder():
     encoder = ConvEncoder((1, 8, 12), 2, channels=[4])
-    with pytest.raises(ValueError, match=r"accepts \(1, 8, 12\) numbers a row .*, got \(1, 12, 8\) and 0"):
+    with pytest.raises(
+        ValueError, match=r"accepts \(1, 8, 12\) numbers a row .*, got \(1, 12, 8\) and 0"
+    ):
         encoder(torch.zeros(3, 1, 12, 8))
 
 
@@ -148,7 +161,9 @@ def test_the_weights_of_an_mlp_have_the_names_and_the_draws_that_they_always_had
     torch.manual_seed(3)
     plain = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 4))
     assert list(mlp.state_dict()) == [f"layers.{name}" for name in plain.state_dict()]
-    assert all(torch.equal(*pair) for pair in zip(mlp.parameters(), plain.parameters(), strict=True))
+    assert all(
+        torch.equal(*pair) for pair in zip(mlp.parameters(), plain.parameters(), strict=True)
+    )
 
 
 def test_a_gated_layer_is_the_formula():
@@ -172,7 +187,9 @@ def test_a_gated_mlp_without_hidden_layers_is_affine():
 def sizes_and_stages():
     """Every even height from 8 to 64 beside every even width, some odd ones, and each number of stages that they allow."""
     sizes = [*((size, 72 - size) for size in range(8, 65, 2)), (28, 28), (9, 15), (27, 11), (2, 2)]
-    return [(size, stages) for size in sizes for stages in range(1, (min(size) - 1).bit_length() + 1)]
+    return [
+        (size, stages) for size in sizes for stages in range(1, (min(size) - 1).bit_length() + 1)
+    ]
 
 
 @pytest.mark.parametrize(("size", "stages"), sizes_and_stages(), ids=str)
@@ -193,7 +210,10 @@ def test_an_image_of_any_size_is_halved_and_doubled_back(size, stages):
 def test_leading_sizes_of_the_outputs_multiply_the_channels(leading):
     decoder = ConvDecoder(3, (*leading, *IMAGE), **SMALL)
     flat = ConvDecoder(3, (torch.Size(leading).numel() * IMAGE[0], *IMAGE[1:]), **SMALL)
-    state = {name: value.reshape(flat.state_dict()[name].shape) for name, value in decoder.state_dict().items()}
+    state = {
+        name: value.reshape(flat.state_dict()[name].shape)
+        for name, value in decoder.state_dict().items()
+    }
     flat.load_state_dict(state)
     z = torch.randn(4, 3)
     assert decoder(z).shape == (4, *leading, *IMAGE)
@@ -203,8 +223,13 @@ def test_leading_sizes_of_the_outputs_multiply_the_channels(leading):
 @pytest.mark.parametrize("hidden", [7, [7, 5], []])
 def test_the_dense_layers_of_a_convolutional_network_have_their_widths(hidden):
     widths = [hidden] if isinstance(hidden, int) else hidden
-    for network in (ConvEncoder(IMAGE, 3, [4], hidden=hidden), ConvDecoder(3, IMAGE, [4], hidden=hidden)):
-        linear = [layer.out_features for layer in network.dense.layers if isinstance(layer, nn.Linear)]
+    for network in (
+        ConvEncoder(IMAGE, 3, [4], hidden=hidden),
+        ConvDecoder(3, IMAGE, [4], hidden=hidden),
+    ):
+        linear = [
+            layer.out_features for layer in network.dense.layers if isinstance(layer, nn.Linear)
+        ]
         assert linear[:-1] == widths
 
 
@@ -226,7 +251,9 @@ def test_a_shift_of_the_maps_is_a_shift_of_the_image():
     patch = torch.randn(8, 2, 2, dtype=torch.float64)
     for each, (down, right) in zip(maps, [(4, 4), (5, 4), (4, 6)], strict=True):
         each[:, down : down + 2, right : right + 2] = patch
-    images = decoder.stages(maps)[:, :, 4:-4, 4:-4]  # what is constant in the maps repeats every 4 pixels
+    images = decoder.stages(maps)[
+        :, :, 4:-4, 4:-4
+    ]  # what is constant in the maps repeats every 4 pixels
     assert (images[0] - images[1]).abs().max() > 0.1
     torch.testing.assert_close(images[0].roll(4, dims=1), images[1])
     torch.testing.assert_close(images[0].roll(8, dims=2), images[2])
@@ -267,15 +294,21 @@ def test_blocks_whose_last_convolution_is_zero_leave_the_plain_network(kind, num
 def test_a_block_adds_two_normalised_convolutions_to_its_inputs():
     block, h = _ResidualBlock(4, nn.SiLU).double(), torch.randn(3, 4, 5, 6, dtype=torch.float64)
     f = h
-    for weight, bias in ((layer.weight, layer.bias) for layer in block.layers if isinstance(layer, nn.Conv2d)):
-        normal = (f - f.mean((1, 2, 3), keepdim=True)) / (f.var((1, 2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
+    for weight, bias in (
+        (layer.weight, layer.bias) for layer in block.layers if isinstance(layer, nn.Conv2d)
+    ):
+        normal = (f - f.mean((1, 2, 3), keepdim=True)) / (
+            f.var((1, 2, 3), correction=0, keepdim=True) + 1e-5
+        ).sqrt()
         f = nn.functional.conv2d(normal * torch.sigmoid(normal), weight, bias, padding=1)
     torch.testing.assert_close(block(h), h + f)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 7, 8, 12, 17, 30, 64])
 def test_no_group_has_less_than_eight_channels_where_there_are_as_many(channels):
-    norms = [m for m in ConvEncoder((1, 8, 8), 2, [channels]).modules() if isinstance(m, nn.GroupNorm)]
+    norms = [
+        m for m in ConvEncoder((1, 8, 8), 2, [channels]).modules() if isinstance(m, nn.GroupNorm)
+    ]
     assert [norm.num_channels for norm in norms] == [channels]
     assert channels // norms[0].num_groups >= min(8, channels)
 
@@ -283,7 +316,10 @@ def test_no_group_has_less_than_eight_channels_where_there_are_as_many(channels)
 # Refusals
 
 REFUSED = {
-    "no image": (lambda: ConvEncoder(784, 2), r"'in_shape' must be \(C, H, W\) with H and W from 2, got \(784,\)"),
+    "no image": (
+        lambda: ConvEncoder(784, 2),
+        r"'in_shape' must be \(C, H, W\) with H and W from 2, got \(784,\)",
+    ),
     "a batch of images": (
         lambda: ConvEncoder((2, 1, 8, 8), 2),
         r"'in_shape' must be \(C, H, W\) .* got \(2, 1, 8, 8\)",
@@ -300,18 +336,42 @@ REFUSED = {
         lambda: ConvDecoder(2, (2, 20, 24, 4)),
         r"'out_shape' must have images of the shape \(C, H, W\), got \(20, 24, 4\)",
     ),
-    "a line": (lambda: ConvDecoder(2, (1, 1, 9)), r"'out_shape' must be .* with H and W from 2, got \(1, 1, 9\)"),
+    "a line": (
+        lambda: ConvDecoder(2, (1, 1, 9)),
+        r"'out_shape' must be .* with H and W from 2, got \(1, 1, 9\)",
+    ),
     "too many stages": (
         lambda: ConvEncoder((1, 8, 64), 2, channels=[4] * 4),
         "'channels' must hold 1 to 3 numbers, since an image of 8 × 64 can be halved 3 times, got 4",
     ),
-    "too many stages back": (lambda: ConvDecoder(2, (1, 10, 9), [4] * 5), "'channels' must hold 1 to 4 .* got 5"),
-    "no stage": (lambda: ConvEncoder((1, 8, 8), 2, channels=[]), "'channels' must hold 1 to 3 numbers, .* got 0"),
-    "no channels": (lambda: ConvDecoder(2, (1, 8, 8), [0]), r"'channels' must hold positive whole numbers, got \[0\]"),
-    "negative blocks": (lambda: ConvDecoder(2, (1, 8, 8), [2], -1), "'num_blocks' must be a whole number .* 0, got -1"),
-    "no width": (lambda: ConvEncoder((1, 8, 8), 2, [2], hidden=0), "'hidden' must hold positive whole numbers, got 0"),
-    "no outputs": (lambda: MLP(3, [4]), "'out_shape' must be the shape of one row of outputs, got None"),
-    "no gated outputs": (lambda: GatedMLP(3), "'out_shape' must be the shape of one row of outputs, got None"),
+    "too many stages back": (
+        lambda: ConvDecoder(2, (1, 10, 9), [4] * 5),
+        "'channels' must hold 1 to 4 .* got 5",
+    ),
+    "no stage": (
+        lambda: ConvEncoder((1, 8, 8), 2, channels=[]),
+        "'channels' must hold 1 to 3 numbers, .* got 0",
+    ),
+    "no channels": (
+        lambda: ConvDecoder(2, (1, 8, 8), [0]),
+        r"'channels' must hold positive whole numbers, got \[0\]",
+    ),
+    "negative blocks": (
+        lambda: ConvDecoder(2, (1, 8, 8), [2], -1),
+        "'num_blocks' must be a whole number .* 0, got -1",
+    ),
+    "no width": (
+        lambda: ConvEncoder((1, 8, 8), 2, [2], hidden=0),
+        "'hidden' must hold positive whole numbers, got 0",
+    ),
+    "no outputs": (
+        lambda: MLP(3, [4]),
+        "'out_shape' must be the shape of one row of outputs, got None",
+    ),
+    "no gated outputs": (
+        lambda: GatedMLP(3),
+        "'out_shape' must be the shape of one row of outputs, got None",
+    ),
 }
 
 
@@ -329,8 +389,12 @@ def test_what_cannot_be_built_is_refused_in_one_sentence(name):
 def convolutional_vae():
     return VAE(
         StandardNormalPrior(2),
-        BernoulliLikelihood(lambda out_shape: ConvDecoder(2, out_shape, **SMALL, num_blocks=1), IMAGE),
-        DiagNormalPosterior(lambda out_shape: ConvEncoder(IMAGE, out_shape, **SMALL, num_blocks=1), IMAGE, 2),
+        BernoulliLikelihood(
+            lambda out_shape: ConvDecoder(2, out_shape, **SMALL, num_blocks=1), IMAGE
+        ),
+        DiagNormalPosterior(
+            lambda out_shape: ConvEncoder(IMAGE, out_shape, **SMALL, num_blocks=1), IMAGE, 2
+        ),
     )
 
 

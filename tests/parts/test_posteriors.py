@@ -29,8 +29,12 @@ POSTERIORS = {
     "diagonal normal": DiagNormalPosterior,
     "full normal": FullNormalPosterior,
     "low-rank normal": partial(LowRankNormalPosterior, rank=2),
-    "affine flow": partial(FlowPosterior, flow=AffineFlow(num_transforms=2, hidden=[4]), num_features=3),
-    "spline flow": partial(FlowPosterior, flow=SplineFlow(num_transforms=2, hidden=[4]), num_features=3),
+    "affine flow": partial(
+        FlowPosterior, flow=AffineFlow(num_transforms=2, hidden=[4]), num_features=3
+    ),
+    "spline flow": partial(
+        FlowPosterior, flow=SplineFlow(num_transforms=2, hidden=[4]), num_features=3
+    ),
 }
 NORMALS = ["diagonal normal", "full normal", "low-rank normal"]
 FLOWS = ["affine flow", "spline flow"]
@@ -64,7 +68,9 @@ def diagonal_density(posterior, numbers, z):
 
 
 def full_moments(numbers):
-    loc, log_scale, below = numbers.split([LATENT_DIM, LATENT_DIM, LATENT_DIM * (LATENT_DIM - 1) // 2])
+    loc, log_scale, below = numbers.split(
+        [LATENT_DIM, LATENT_DIM, LATENT_DIM * (LATENT_DIM - 1) // 2]
+    )
     below, lower = iter(below), torch.zeros(LATENT_DIM, LATENT_DIM)
     for row in range(LATENT_DIM):
         scale = 1e-6 + log_scale[row].exp()
@@ -88,13 +94,17 @@ def flow_density(posterior, numbers, z):
     noise = forward.inv(z).detach()
     torch.testing.assert_close(forward(noise).detach(), z)
     jacobian = torch.autograd.functional.jacobian(forward, noise)
-    return references.normals(noise, loc, 1e-6 + log_scale.exp()) - jacobian.det().abs().log().item()
+    return (
+        references.normals(noise, loc, 1e-6 + log_scale.exp()) - jacobian.det().abs().log().item()
+    )
 
 
 DENSITIES = {
     "diagonal normal": diagonal_density,
     "full normal": lambda _, numbers, z: references.multivariate_normal(z, *full_moments(numbers)),
-    "low-rank normal": lambda _, numbers, z: references.multivariate_normal(z, *low_rank_moments(numbers)),
+    "low-rank normal": lambda _, numbers, z: references.multivariate_normal(
+        z, *low_rank_moments(numbers)
+    ),
     "affine flow": flow_density,
     "spline flow": flow_density,
 }
@@ -134,7 +144,10 @@ def test_expanding_repeats_the_distribution(posterior):
 def test_a_draw_gives_every_parameter_a_gradient(posterior):
     assert posterior(torch.zeros(X_SHAPE)).has_rsample
     posterior(torch.randn(5, *X_SHAPE)).rsample().square().sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in posterior.parameters())
+    assert all(
+        parameter.grad is not None and parameter.grad.abs().sum() > 0
+        for parameter in posterior.parameters()
+    )
 
 
 @pytest.mark.usefixtures("float64")
@@ -144,7 +157,9 @@ def test_a_draw_and_its_copy_have_one_density_and_one_gradient(posterior):
     received, expected = q_z.log_prob(z), q_z.log_prob(z.clone())
     torch.testing.assert_close(received, expected, atol=1e-9, rtol=0)
     gradients = [
-        torch.autograd.grad(value.sum(), list(posterior.parameters()), retain_graph=True, allow_unused=True)
+        torch.autograd.grad(
+            value.sum(), list(posterior.parameters()), retain_graph=True, allow_unused=True
+        )
         for value in (received, expected)
     ]
     torch.testing.assert_close(*gradients, atol=1e-8, rtol=1e-8)
@@ -155,7 +170,9 @@ def test_a_draw_without_gradients_has_the_density_and_the_score_of_a_given_point
     q_z = posterior(torch.randn(5, *X_SHAPE))
     z = q_z.sample()
     gradients = [
-        torch.autograd.grad(q_z.log_prob(point).sum(), list(posterior.parameters()), retain_graph=True)
+        torch.autograd.grad(
+            q_z.log_prob(point).sum(), list(posterior.parameters()), retain_graph=True
+        )
         for point in (z, z.clone())
     ]
     torch.testing.assert_close(*gradients)
@@ -230,7 +247,11 @@ def test_the_distribution_follows_the_dtype_of_the_module(posterior, dtype):
     ids=["deep copy", "pickle", "state dict"],
 )
 def test_a_copy_has_the_same_density_and_parameters_of_its_own(name, posterior, copied):
-    x, z, twin = torch.randn(3, *X_SHAPE), torch.randn(3, LATENT_DIM), copied(posterior, make_posterior(name))
+    x, z, twin = (
+        torch.randn(3, *X_SHAPE),
+        torch.randn(3, LATENT_DIM),
+        copied(posterior, make_posterior(name)),
+    )
     density = posterior(x).log_prob(z)
     assert torch.equal(twin(x).log_prob(z), density)
     twin.network.layers[-1].bias.data += 0.1
@@ -246,7 +267,9 @@ def test_the_context_changes_every_row(name):
     one_by_one = [posterior(*row).log_prob(point) for *row, point in zip(x, y, z, strict=True)]
     torch.testing.assert_close(posterior(x, y).log_prob(z), torch.stack(one_by_one))
     # One context for a batch of particles in front of it.
-    torch.testing.assert_close(posterior(x.expand(4, *x.shape), y).log_prob(z)[2], posterior(x, y).log_prob(z))
+    torch.testing.assert_close(
+        posterior(x.expand(4, *x.shape), y).log_prob(z)[2], posterior(x, y).log_prob(z)
+    )
 
 
 def test_scales_that_underflow_are_held_by_their_floor(name):
@@ -261,11 +284,21 @@ def test_scales_that_underflow_are_held_by_their_floor(name):
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("diagonal normal", 6), ("full normal", 9), ("low-rank normal", 12), ("affine flow", 9), ("spline flow", 9)],
+    [
+        ("diagonal normal", 6),
+        ("full normal", 9),
+        ("low-rank normal", 12),
+        ("affine flow", 9),
+        ("spline flow", 9),
+    ],
 )
 def test_a_network_of_the_wrong_size_is_refused(name, count):
-    posterior = POSTERIORS[name](nn.Sequential(nn.Flatten(), nn.Linear(6, count + 1)), X_SHAPE, LATENT_DIM)
-    sentence = rf"'network' of {type(posterior).__name__} must give {count} numbers .*got {count + 1}\."
+    posterior = POSTERIORS[name](
+        nn.Sequential(nn.Flatten(), nn.Linear(6, count + 1)), X_SHAPE, LATENT_DIM
+    )
+    sentence = (
+        rf"'network' of {type(posterior).__name__} must give {count} numbers .*got {count + 1}\."
+    )
     with pytest.raises(ValueError, match=sentence):
         posterior(torch.zeros(2, *X_SHAPE))
 
@@ -307,7 +340,9 @@ def exact_low_rank_posterior(reference):
     scale = 0.5 * torch.linalg.eigvalsh(covariance).min().sqrt()
     factor = 10 * torch.linalg.cholesky(covariance / scale**2 - torch.eye(len(covariance)))
     numbers = torch.cat([(scale - 1e-3).log().expand(len(covariance)), factor.T.flatten()])
-    return LowRankNormalPosterior(exact_network(reference, numbers), len(reference.bias), len(covariance), rank=3)
+    return LowRankNormalPosterior(
+        exact_network(reference, numbers), len(reference.bias), len(covariance), rank=3
+    )
 
 
 def exact_network(reference, numbers):
@@ -321,10 +356,14 @@ def exact_network(reference, numbers):
 @pytest.mark.usefixtures("float64")
 def test_a_normal_with_correlations_can_be_exact_for_every_draw(make):
     reference = LinearGaussian(torch.randn(5, 3), torch.randn(5), 0.7)
-    assert (reference.weight.T @ reference.weight - torch.eye(3)).abs().max() > 0.5  # far from orthogonal columns
+    assert (
+        reference.weight.T @ reference.weight - torch.eye(3)
+    ).abs().max() > 0.5  # far from orthogonal columns
     vae, x = linear_gaussian_vae(reference, make(reference)), torch.randn(7, 5)
     expected = reference.log_marginal(x)
-    assert -Trace_ELBO().loss(vae.model, vae.guide, x) == pytest.approx(expected.sum().item(), abs=1e-9)
+    assert -Trace_ELBO().loss(vae.model, vae.guide, x) == pytest.approx(
+        expected.sum().item(), abs=1e-9
+    )
     torch.testing.assert_close(vae.elbo(x, num_samples=4), expected.expand(7), atol=1e-10, rtol=0)
     log_marginal = evaluate(vae, x, num_importance_samples=20).log_marginal
     assert log_marginal.mean == pytest.approx(expected.mean().item(), abs=1e-10)

@@ -78,12 +78,17 @@ def normal_density(loc, log_scale, z, floor=1e-6):
 
 def mixture_density(vae, z, y):
     prior = vae.prior
-    components = [normal_density(*numbers, z, floor=1e-3) for numbers in zip(prior.loc, prior.log_scale, strict=True)]
+    components = [
+        normal_density(*numbers, z, floor=1e-3)
+        for numbers in zip(prior.loc, prior.log_scale, strict=True)
+    ]
     return references.mixture(components, prior.logits.tolist())
 
 
 def vamp_density(vae, z, y):
-    components = [normal_density(*numbers, z) for numbers in vae.posterior.network(vae.prior.pseudo_inputs)]
+    components = [
+        normal_density(*numbers, z) for numbers in vae.posterior.network(vae.prior.pseudo_inputs)
+    ]
     return references.mixture(components, [0.0] * NUM_COMPONENTS)
 
 
@@ -95,10 +100,14 @@ def flow_density(vae, z, y):
 
 
 DENSITIES = {
-    "standard normal": lambda vae, z, y: sum(references.normal(value, 0, 1) for value in z.tolist()),
+    "standard normal": lambda vae, z, y: sum(
+        references.normal(value, 0, 1) for value in z.tolist()
+    ),
     "laplace": lambda vae, z, y: sum(references.laplace(value, 0, 0.6) for value in z.tolist()),
     "diagonal normal": lambda vae, z, y: normal_density(vae.prior.loc, vae.prior.log_scale, z),
-    "conditional normal": lambda vae, z, y: normal_density(*vae.prior.network(y).reshape(2, LATENT_DIM), z),
+    "conditional normal": lambda vae, z, y: normal_density(
+        *vae.prior.network(y).reshape(2, LATENT_DIM), z
+    ),
     "mixture": mixture_density,
     "vamp": vamp_density,
     "affine flow": flow_density,
@@ -111,7 +120,9 @@ def test_the_density_is_the_plain_formula(name, vae, y):
     points = torch.randn(5, LATENT_DIM)
     rows = [None] * 5 if y is None else y
     expected = [DENSITIES[name](vae, z, row) for z, row in zip(points, rows, strict=True)]
-    torch.testing.assert_close(vae.prior(y).log_prob(points), torch.tensor(expected), atol=1e-9, rtol=0)
+    torch.testing.assert_close(
+        vae.prior(y).log_prob(points), torch.tensor(expected), atol=1e-9, rtol=0
+    )
 
 
 def test_draws_have_the_shape_of_the_latent(vae, y):
@@ -193,7 +204,9 @@ def test_the_repr_names_the_sizes(name, vae):
 def test_a_context_leaves_the_other_priors_as_they_are(name, vae):
     if name != "conditional normal":
         z = torch.randn(5, LATENT_DIM)
-        assert torch.equal(vae.prior(torch.randn(5, CONTEXT_DIM)).log_prob(z), vae.prior().log_prob(z))
+        assert torch.equal(
+            vae.prior(torch.randn(5, CONTEXT_DIM)).log_prob(z), vae.prior().log_prob(z)
+        )
 
 
 def test_a_conditional_normal_takes_any_leading_dimensions_and_any_network():
@@ -209,12 +222,18 @@ def test_a_conditional_normal_takes_any_leading_dimensions_and_any_network():
 BAD_PRIORS = {
     "'latent_dim' must be a whole number of at least 1, got 0": lambda: StandardNormalPrior(0),
     "'scale' of LaplacePrior must be greater than 0, got 0": lambda: LaplacePrior(2, scale=0.0),
-    "'scale' of LaplacePrior must be greater than 0, got nan": lambda: LaplacePrior(2, scale=math.nan),
-    "'context_dim' must be a whole number of at least 1, got 0": lambda: ConditionalNormalPrior(2, 0),
-    "'num_components' must be a whole number of at least 1, got 0": lambda: MixtureNormalPrior(2, 0),
+    "'scale' of LaplacePrior must be greater than 0, got nan": lambda: LaplacePrior(
+        2, scale=math.nan
+    ),
+    "'context_dim' must be a whole number of at least 1, got 0": lambda: ConditionalNormalPrior(
+        2, 0
+    ),
+    "'num_components' must be a whole number of at least 1, got 0": lambda: MixtureNormalPrior(
+        2, 0
+    ),
     "'num_components' must be a whole number of at least 1, got -1": lambda: VampPrior(2, -1),
-    "LaplacePrior does not start from data: leave 'initialize_prior' at false": lambda: LaplacePrior(2).initialize(
-        torch.zeros(3, 2)
+    "LaplacePrior does not start from data: leave 'initialize_prior' at false": lambda: (
+        LaplacePrior(2).initialize(torch.zeros(3, 2))
     ),
 }
 
@@ -236,7 +255,10 @@ def vamp():
 @pytest.mark.parametrize("family", POSTERIORS)
 @pytest.mark.usefixtures("float64")
 def test_a_vamp_prior_averages_the_posteriors_of_its_pseudo_inputs(family):
-    vae, z = make_vae(VampPrior(LATENT_DIM, NUM_COMPONENTS), make_posterior(family)), torch.randn(5, LATENT_DIM)
+    vae, z = (
+        make_vae(VampPrior(LATENT_DIM, NUM_COMPONENTS), make_posterior(family)),
+        torch.randn(5, LATENT_DIM),
+    )
     components = [vae.posterior(u).log_prob(z).exp() for u in vae.prior.pseudo_inputs]
     torch.testing.assert_close(vae.prior().log_prob(z), (sum(components) / NUM_COMPONENTS).log())
     assert vae.prior().expand((6,)).sample().shape == (6, LATENT_DIM)
@@ -245,7 +267,9 @@ def test_a_vamp_prior_averages_the_posteriors_of_its_pseudo_inputs(family):
 @pytest.mark.parametrize("family", POSTERIORS)
 def test_a_vamp_prior_of_one_component_is_that_posterior(family):
     vae, z = make_vae(VampPrior(LATENT_DIM, 1), make_posterior(family)), torch.randn(5, LATENT_DIM)
-    torch.testing.assert_close(vae.prior().log_prob(z), vae.posterior(vae.prior.pseudo_inputs[0]).log_prob(z))
+    torch.testing.assert_close(
+        vae.prior().log_prob(z), vae.posterior(vae.prior.pseudo_inputs[0]).log_prob(z)
+    )
 
 
 @pytest.mark.parametrize("family", POSTERIORS)
@@ -258,7 +282,9 @@ def test_a_conditional_vamp_prior_averages_the_posteriors_at_that_context(family
     assert p_z.batch_shape == (6,)
     received = p_z.log_prob(z)
     for row, context in enumerate(y):
-        components = [vae.posterior(u, context).log_prob(z[:, row]).exp() for u in vae.prior.pseudo_inputs]
+        components = [
+            vae.posterior(u, context).log_prob(z[:, row]).exp() for u in vae.prior.pseudo_inputs
+        ]
         torch.testing.assert_close(received[:, row], (sum(components) / NUM_COMPONENTS).log())
         torch.testing.assert_close(vae.prior(context).log_prob(z[:, row]), received[:, row])
     received.sum().backward()
@@ -282,16 +308,18 @@ def test_a_copy_shares_within_itself_and_not_with_the_original(vamp, duplicate):
     twin.posterior.network.layers[-1].bias.data += 0.5
     assert torch.equal(vamp.prior().log_prob(z), density)
     components = torch.stack([twin.posterior(u).log_prob(z) for u in twin.prior.pseudo_inputs])
-    torch.testing.assert_close(twin.prior().log_prob(z), components.logsumexp(0) - math.log(NUM_COMPONENTS))
+    torch.testing.assert_close(
+        twin.prior().log_prob(z), components.logsumexp(0) - math.log(NUM_COMPONENTS)
+    )
     assert not torch.isclose(twin.prior().log_prob(z), density).any()
 
 
 def test_a_vamp_prior_follows_its_posterior_to_another_dtype(vamp):
     vamp.double()
     assert vamp.prior().sample().dtype == torch.float64
-    assert make_vae(VampPrior(LATENT_DIM, 4), make_posterior("full normal").double()).prior.pseudo_inputs.dtype == (
-        torch.float64
-    )
+    assert make_vae(
+        VampPrior(LATENT_DIM, 4), make_posterior("full normal").double()
+    ).prior.pseudo_inputs.dtype == (torch.float64)
 
 
 def loss_by_hand(vae, x, posterior_of_prior):
@@ -299,7 +327,9 @@ def loss_by_hand(vae, x, posterior_of_prior):
     torch.manual_seed(3)
     q_z = vae.posterior(x)
     z = q_z.rsample()
-    log_p = posterior_of_prior(vae.prior.pseudo_inputs).log_prob(z.unsqueeze(1)).logsumexp(1) - math.log(NUM_COMPONENTS)
+    log_p = posterior_of_prior(vae.prior.pseudo_inputs).log_prob(z.unsqueeze(1)).logsumexp(
+        1
+    ) - math.log(NUM_COMPONENTS)
     return -(vae.likelihood(z).log_prob(x) + log_p - q_z.log_prob(z)).sum()
 
 
@@ -316,12 +346,18 @@ def gradients_of_pyro(vae, x):
 def test_the_shared_encoder_gets_its_gradient_through_posterior_and_prior(vamp, backward):
     x = vamp.sample(6)
     expected = torch.autograd.grad(loss_by_hand(vamp, x, vamp.posterior), list(vamp.parameters()))
-    one_path = torch.autograd.grad(loss_by_hand(vamp, x, copy.deepcopy(vamp.posterior)), list(vamp.parameters()))
+    one_path = torch.autograd.grad(
+        loss_by_hand(vamp, x, copy.deepcopy(vamp.posterior)), list(vamp.parameters())
+    )
     torch.manual_seed(3)
     backward(vamp, x)
-    for (name, parameter), gradient, partial_gradient in zip(vamp.named_parameters(), expected, one_path, strict=True):
+    for (name, parameter), gradient, partial_gradient in zip(
+        vamp.named_parameters(), expected, one_path, strict=True
+    ):
         torch.testing.assert_close(parameter.grad, gradient, atol=1e-5, rtol=1e-5)
-        assert torch.allclose(gradient, partial_gradient) == (not name.startswith("posterior")), name
+        assert torch.allclose(gradient, partial_gradient) == (not name.startswith("posterior")), (
+            name
+        )
 
 
 def step_of_ours(vae, x):
@@ -359,9 +395,13 @@ def test_too_few_rows_to_start_from_are_refused(vamp):
         vamp.prior.initialize(torch.rand(3, *X_SHAPE))
 
 
-@pytest.mark.parametrize("use", [lambda prior: prior(), lambda prior: prior.initialize(torch.rand(9, *X_SHAPE))])
+@pytest.mark.parametrize(
+    "use", [lambda prior: prior(), lambda prior: prior.initialize(torch.rand(9, *X_SHAPE))]
+)
 def test_a_vamp_prior_outside_a_vae_is_refused(use):
-    with pytest.raises(ValueError, match="'prior' must be part of a VAE, whose posterior a VampPrior is made of"):
+    with pytest.raises(
+        ValueError, match="'prior' must be part of a VAE, whose posterior a VampPrior is made of"
+    ):
         use(VampPrior(LATENT_DIM))
 
 
@@ -387,12 +427,17 @@ for expected in (True, False):
 
 
 def test_flows_leave_the_validation_of_every_other_distribution_as_it_was():
-    result = subprocess.run([sys.executable, "-c", IMPORT_OF_FLOWS], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", IMPORT_OF_FLOWS], capture_output=True, text=True, check=True
+    )
     assert result.stdout.split() == ["True"] * 8
 
 
 def test_the_repr_of_a_flow_names_its_sizes():
-    assert repr(SplineFlow(num_transforms=2, hidden=[8, 8])) == "SplineFlow(num_transforms=2, hidden=(8, 8))"
+    assert (
+        repr(SplineFlow(num_transforms=2, hidden=[8, 8]))
+        == "SplineFlow(num_transforms=2, hidden=(8, 8))"
+    )
 
 
 def test_a_vamp_prior_belongs_to_one_posterior():
@@ -411,7 +456,9 @@ def test_a_vae_that_is_refused_leaves_its_vamp_prior_free():
     VAE(prior, vae.likelihood, vae.posterior)
 
 
-@pytest.mark.parametrize("make", [DiagNormalPrior, MixtureNormalPrior, partial(ConditionalNormalPrior, context_dim=2)])
+@pytest.mark.parametrize(
+    "make", [DiagNormalPrior, MixtureNormalPrior, partial(ConditionalNormalPrior, context_dim=2)]
+)
 def test_a_floor_must_not_be_negative(make):
     with pytest.raises(ValueError, match="'min_scale' must be 0 or more, got -0.1"):
         make(latent_dim=2, min_scale=-0.1)

@@ -38,7 +38,9 @@ def trained(tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("trained") / "run")
     folder.begin(settings_text(), X_SHAPE)
     vae = build_vae(load_settings(folder.path).vae, X_SHAPE)
-    training = Training(epochs=3, optimizer=partial(torch.optim.Adam, lr=1e-3), execution=Execution(trace=False))
+    training = Training(
+        epochs=3, optimizer=partial(torch.optim.Adam, lr=1e-3), execution=Execution(trace=False)
+    )
     result = fit(vae, levels(200), training, validation=levels())
     best = {name: tensor + 0.01 for name, tensor in result.weights.items()}
     result = result._replace(best_weights=best)
@@ -113,7 +115,9 @@ torch.save(log_weights(vae.model, vae.guide, x, num_samples=7).detach(), sys.arg
     x, out = levels(), tmp_path / "log_weights.pt"
     torch.save(x, tmp_path / "x.pt")
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    subprocess.run([sys.executable, "-c", code, path, tmp_path / "x.pt", out], check=True, env=environment)
+    subprocess.run(
+        [sys.executable, "-c", code, path, tmp_path / "x.pt", out], check=True, env=environment
+    )
     vae = load(path)
     torch.manual_seed(5)
     assert torch.equal(torch.load(out), log_weights(vae.model, vae.guide, x, num_samples=7))
@@ -143,7 +147,9 @@ def test_a_new_or_empty_folder_is_free_and_stays_as_it_is(tmp_path, name):
 
 
 def test_a_folder_that_holds_files_is_free_only_to_be_overwritten(run):
-    with pytest.raises(ValueError, match=r"'run' must be a new or empty folder, got .*pass --overwrite"):
+    with pytest.raises(
+        ValueError, match=r"'run' must be a new or empty folder, got .*pass --overwrite"
+    ):
         RunFolder(run).check_free(overwrite=False)
     RunFolder(run).check_free(overwrite=True)
     assert load(run)
@@ -177,7 +183,9 @@ def test_a_crash_while_writing_leaves_the_old_file_whole(tmp_path):
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2])
-def test_a_crash_in_any_file_of_a_checkpoint_leaves_a_folder_that_loads_and_resumes(run, trained, monkeypatch, writes):
+def test_a_crash_in_any_file_of_a_checkpoint_leaves_a_folder_that_loads_and_resumes(
+    run, trained, monkeypatch, writes
+):
     _, result = trained
     newer = result._replace(weights={name: tensor * 2 for name, tensor in result.weights.items()})
     save, calls = torch.save, []
@@ -217,13 +225,17 @@ def assert_refused(path, sentence, weights="best"):
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path):
-    assert_refused(tmp_path / "none", r"'run' must be the folder of a run, got .*none, which does not exist")
+    assert_refused(
+        tmp_path / "none", r"'run' must be the folder of a run, got .*none, which does not exist"
+    )
 
 
 @pytest.mark.parametrize("name", ["run.json", "settings.yaml", "best.pt"])
 def test_a_missing_file_is_named(run, name):
     (run / name).unlink()
-    assert_refused(run, rf"'run' must be the folder of a run, got {re.escape(str(run))}, which has no {name}")
+    assert_refused(
+        run, rf"'run' must be the folder of a run, got {re.escape(str(run))}, which has no {name}"
+    )
 
 
 def test_a_run_without_a_state_cannot_be_resumed(run):
@@ -245,13 +257,17 @@ def test_truncated_weights_are_refused(run, name, size):
 
 
 @pytest.mark.parametrize("name", ["best", "state"])
-@pytest.mark.parametrize("wrap", [lambda evil: evil, lambda evil: {"weights": evil}], ids=["alone", "in a dict"])
+@pytest.mark.parametrize(
+    "wrap", [lambda evil: evil, lambda evil: {"weights": evil}], ids=["alone", "in a dict"]
+)
 @pytest.mark.parametrize("write", [pickle.dump, torch.save], ids=["pickle", "torch"])
 def test_the_code_in_a_foreign_pickle_does_not_run(run, tmp_path, name, wrap, write):
     mark = tmp_path / "mark"
     with (run / f"{name}.pt").open("wb") as file:
         write(wrap(Evil(mark)), file)
-    with pytest.raises(ValueError, match=rf"{name}.pt must be a file of weights, but is truncated or foreign"):
+    with pytest.raises(
+        ValueError, match=rf"{name}.pt must be a file of weights, but is truncated or foreign"
+    ):
         load(run) if name == "best" else RunFolder(run).fit()
     assert not mark.exists()
 
@@ -273,23 +289,35 @@ def test_a_state_of_something_else_is_refused(run, content):
         RunFolder(run).fit()
 
 
-@pytest.mark.parametrize("vae", [{"latent_dim": 3}, {"likelihood": "pyro_vae.OneHotCategoricalLikelihood"}], ids=str)
+@pytest.mark.parametrize(
+    "vae", [{"latent_dim": 3}, {"likelihood": "pyro_vae.OneHotCategoricalLikelihood"}], ids=str
+)
 def test_weights_of_another_architecture_are_refused(run, vae):
     mlp = {"class_path": "pyro_vae.MLP", "init_args": {"hidden": [5]}}
     (run / "settings.yaml").write_text(settings_text(**vae, encoder=mlp))
-    assert_refused(run, r"best.pt must hold the weights of this VAE, but does not: .*(size mismatch|Missing key)")
+    assert_refused(
+        run,
+        r"best.pt must hold the weights of this VAE, but does not: .*(size mismatch|Missing key)",
+    )
 
 
-@pytest.mark.parametrize("content", [{}, {"a": torch.zeros(2)}, {"likelihood.network.layers.0.bias": 3}], ids=str)
+@pytest.mark.parametrize(
+    "content", [{}, {"a": torch.zeros(2)}, {"likelihood.network.layers.0.bias": 3}], ids=str
+)
 def test_weights_of_something_else_are_refused(run, content):
     torch.save(content, run / "last.pt")
     assert_refused(run, r"last.pt must hold the weights of this VAE, but does not", "last")
 
 
 def test_a_newer_format_is_refused_and_says_who_wrote_it(run):
-    info = json.loads((run / "run.json").read_text()) | {"format": FORMAT + 1, "versions": {"pyro_vae": "9.9"}}
+    info = json.loads((run / "run.json").read_text()) | {
+        "format": FORMAT + 1,
+        "versions": {"pyro_vae": "9.9"},
+    }
     (run / "run.json").write_text(json.dumps(info))
-    assert_refused(run, rf"must have a run format up to {FORMAT}, got {FORMAT + 1}: .* newer pyro_vae \(9.9\)")
+    assert_refused(
+        run, rf"must have a run format up to {FORMAT}, got {FORMAT + 1}: .* newer pyro_vae \(9.9\)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -322,7 +350,10 @@ def test_a_damaged_description_is_refused(run, content):
         (b"\xff\xfe\x00", r"settings.yaml must be"),
         (b"", r"settings.yaml must hold a tree of settings, got NoneType"),
         (b"- 1", r"settings.yaml must hold a tree of settings, got list"),
-        (b"!!python/object/apply:os.system ['true']", r"settings.yaml must be YAML, but is damaged"),
+        (
+            b"!!python/object/apply:os.system ['true']",
+            r"settings.yaml must be YAML, but is damaged",
+        ),
         (b"vae: {latent_dim: 2}", r"required|must"),
     ],
     ids=str,
@@ -357,19 +388,32 @@ COUNTS = "pyro_vae.likelihoods.NegativeBinomialLikelihood"
                 "class_path": "P",
                 "init_args": {
                     "columns": [
-                        {"size": 2, "likelihood": {"class_path": COUNTS, "init_args": {"dispersion": ONE_DISPERSION}}}
+                        {
+                            "size": 2,
+                            "likelihood": {
+                                "class_path": COUNTS,
+                                "init_args": {"dispersion": ONE_DISPERSION},
+                            },
+                        }
                     ]
                 },
             },
         ),
-        ("pyro_vae.PoissonLikelihood", {"class_path": "pyro_vae.PoissonLikelihood", "init_args": {}}),
+        (
+            "pyro_vae.PoissonLikelihood",
+            {"class_path": "pyro_vae.PoissonLikelihood", "init_args": {}},
+        ),
     ],
 )
 def test_settings_of_format_1_say_what_they_meant(likelihood, expected):
     tree = {"vae": {"latent_dim": 2, "likelihood": likelihood}, "device": "cpu"}
     before = copy.deepcopy(tree)
     received = upgraded(tree, 1)
-    assert received["vae"] == {"encoder_sees": "pyro_vae.AsIs", "latent_dim": 2, "likelihood": expected}
+    assert received["vae"] == {
+        "encoder_sees": "pyro_vae.AsIs",
+        "latent_dim": 2,
+        "likelihood": expected,
+    }
     assert (tree, upgraded(received, 1), upgraded(tree, 2)) == (before, received, tree)
 
 

@@ -31,9 +31,25 @@ FORMAT2 = Path(__file__).parent / "data" / "format2"
 NUM_ROWS, HIGHEST = 200, 31
 # Whole levels whose dtype does not tell how high they go.
 SMALL = (
-    *("--vae.decoder.hidden", "[4]", "--vae.encoder.hidden", "[4]", "--training.epochs", "1", "--device", "cpu"),
+    *(
+        "--vae.decoder.hidden",
+        "[4]",
+        "--vae.encoder.hidden",
+        "[4]",
+        "--training.epochs",
+        "1",
+        "--device",
+        "cpu",
+    ),
     *("--training.execution.trace", "false"),
-    *("--vae.likelihood", "NormalLikelihood", "--data.transform", "UnitInterval", "--data.source", "ArrayFile"),
+    *(
+        "--vae.likelihood",
+        "NormalLikelihood",
+        "--data.transform",
+        "UnitInterval",
+        "--data.source",
+        "ArrayFile",
+    ),
 )
 
 
@@ -94,7 +110,9 @@ def pair(x=None, y=None):
 BASE = torch.arange(12.0).reshape(6, 2)
 NAN = torch.tensor(float("nan"))
 CHANGED = {
-    "a training level": pair(BASE.index_put((torch.tensor(0), torch.tensor(0)), torch.tensor(1e-30))),
+    "a training level": pair(
+        BASE.index_put((torch.tensor(0), torch.tensor(0)), torch.tensor(1e-30))
+    ),
     "a test level": pair(BASE.index_put((torch.tensor(5), torch.tensor(1)), torch.tensor(12.0))),
     "a missing entry": pair(BASE.index_put((torch.tensor(5), torch.tensor(1)), NAN)),
     "the order": pair(BASE.flip(0)),
@@ -132,7 +150,12 @@ def test_the_level_is_that_of_the_source_before_a_transform_changes_it(trained):
 @pytest.mark.slow
 def test_mnist_has_a_record():
     record = data_record(*MNIST().read())
-    assert (record.num_train, record.num_test, record.max_level, record.shape) == (60_000, 10_000, 255.0, (1, 28, 28))
+    assert (record.num_train, record.num_test, record.max_level, record.shape) == (
+        60_000,
+        10_000,
+        255.0,
+        (1, 28, 28),
+    )
 
 
 # Other data than those of the run
@@ -140,7 +163,10 @@ def test_mnist_has_a_record():
 OTHERS = {
     "a row more": lambda x, y: (np.vstack([x, x[:1]]), np.append(y, 0)),
     "a row fewer": lambda x, y: (x[:-1], y[:-1]),
-    "another level": lambda x, y: (np.where(np.arange(x.size).reshape(x.shape) == 7, (x + 1) % 31, x), y),
+    "another level": lambda x, y: (
+        np.where(np.arange(x.size).reshape(x.shape) == 7, (x + 1) % 31, x),
+        y,
+    ),
     "another order": lambda x, y: (x[::-1], y[::-1]),
     "another label": lambda x, y: (x, np.where(np.arange(len(y)) == 6, 2 - y, y)),
     "another dtype": lambda x, y: (x.astype(np.float64), y),
@@ -160,7 +186,9 @@ READERS = {
 def test_other_data_are_refused_in_python(place, other):
     x, y = OTHERS[other](levels(), np.arange(NUM_ROWS) % 3)
     np.savez(place / "mine.npz", x=x, y=y)
-    with pytest.raises(ValueError, match=r"^'data' must be those that .* was trained on \(160 training, ") as caught:
+    with pytest.raises(
+        ValueError, match=r"^'data' must be those that .* was trained on \(160 training, "
+    ) as caught:
         load_data(place / "runs" / "mine")
     assert "\n" not in str(caught.value)
 
@@ -172,7 +200,9 @@ def test_other_data_are_refused_by_every_script_and_nothing_is_written(place, re
     script, *arguments = READERS[reader]
     ended = call(place, script, *arguments)
     (line,) = ended.err.splitlines()
-    assert line.startswith("error: 'data' must be those that runs/mine was trained on (160 training, ")
+    assert line.startswith(
+        "error: 'data' must be those that runs/mine was trained on (160 training, "
+    )
     assert (ended.code, ended.out) == (2, "")
     assert contents(place) == before
 
@@ -217,7 +247,9 @@ def test_a_level_above_those_of_the_training_data_is_refused(trained, tmp_path):
     rows = levels(41, seed=1)
     rows[40, 0] = HIGHEST + 1
     np.save(tmp_path / "new.npy", rows)
-    sentence = r"'data' must lie in 0 ... 31 for the transform UnitInterval\(\), got values from 0 to 32"
+    sentence = (
+        r"'data' must lie in 0 ... 31 for the transform UnitInterval\(\), got values from 0 to 32"
+    )
     with pytest.raises(ValueError, match=sentence):
         rows_like(trained / "runs" / "mine", tmp_path / "new.npy")
     for script, *arguments in (["evaluate", "--data"], ["detect"]):
@@ -234,13 +266,20 @@ def test_the_scripts_score_new_rows_as_the_helper_makes_them(trained, tmp_path):
     assert ended.out == expected.table() + "\n"
     scores = []
     for last in (0, HIGHEST):
-        np.save(tmp_path / "new.npy", np.vstack([levels(40, seed=1, highest=20), np.full((1, 3), last)]))
-        ended = call(trained, "detect", "runs/mine", tmp_path / "new.npy", "--out", tmp_path / "scores.csv")
+        np.save(
+            tmp_path / "new.npy", np.vstack([levels(40, seed=1, highest=20), np.full((1, 3), last)])
+        )
+        ended = call(
+            trained, "detect", "runs/mine", tmp_path / "new.npy", "--out", tmp_path / "scores.csv"
+        )
         assert ended.code == 0, ended.err
         lines = (tmp_path / "scores.csv").read_text().splitlines()[1:41]
         scores.append([line.split(",") for line in lines])
     # The others draw z, and the draws of a row depend on the order of all rows by content.
-    for exact in (AnomalyScores._fields.index("kl") + 1, AnomalyScores._fields.index("squared_error") + 1):
+    for exact in (
+        AnomalyScores._fields.index("kl") + 1,
+        AnomalyScores._fields.index("squared_error") + 1,
+    ):
         assert [row[exact] for row in scores[0]] == [row[exact] for row in scores[1]]
 
 
@@ -263,7 +302,9 @@ def test_new_rows_of_every_form_are_made_as_the_rows_of_the_run(trained, form):
 
 def test_rows_that_are_x_already_are_no_levels(trained):
     rows = load_data(trained / "runs" / "mine").test
-    with pytest.raises(ValueError, match=r"'data' must hold levels as they are stored, got rows with the transform"):
+    with pytest.raises(
+        ValueError, match=r"'data' must hold levels as they are stored, got rows with the transform"
+    ):
         rows_like(trained / "runs" / "mine", rows)
 
 
@@ -276,12 +317,16 @@ def old(tmp_path):
 
 
 def test_a_folder_of_format_1_gives_the_numbers_that_were_written_with_it(old):
-    with pytest.warns(UserWarning, match="run keeps no record of its data, as runs of format 1 do not") as caught:
+    with pytest.warns(
+        UserWarning, match="run keeps no record of its data, as runs of format 1 do not"
+    ) as caught:
         rows = load_data(old).test
     assert len(caught) == 1
     expected = json.loads((old / "metrics.json").read_text())
     evaluation = evaluate(load(old), rows)
-    assert evaluation.negative_elbo.mean == pytest.approx(expected["negative_elbo"]["mean"], rel=1e-5)
+    assert evaluation.negative_elbo.mean == pytest.approx(
+        expected["negative_elbo"]["mean"], rel=1e-5
+    )
     assert evaluation.log_marginal.mean == pytest.approx(expected["log_marginal"]["mean"], rel=1e-5)
 
 
@@ -292,7 +337,15 @@ def test_new_rows_for_a_folder_of_format_1_have_the_level_of_the_data_that_are_t
 
 
 def test_a_run_of_format_1_is_resumed_with_one_warning_and_is_of_this_format_then(old, tmp_path):
-    arguments = ["--resume", "--run", "run", "--training.epochs", 3, "--training.execution.trace", "false"]
+    arguments = [
+        "--resume",
+        "--run",
+        "run",
+        "--training.epochs",
+        3,
+        "--training.execution.trace",
+        "false",
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         ended = call(tmp_path, "train", *arguments)

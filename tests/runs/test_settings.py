@@ -96,7 +96,11 @@ def preset_settings(script, preset):
 
 
 # Those that parts are compared with: networks, latent dimensions.
-COMPARED = {"mnist-iwae": (pv.MLP, 50), "mnist-gated": (pv.GatedMLP, 40), "mnist-conv": (pv.ConvEncoder, 32)}
+COMPARED = {
+    "mnist-iwae": (pv.MLP, 50),
+    "mnist-gated": (pv.GatedMLP, 40),
+    "mnist-conv": (pv.ConvEncoder, 32),
+}
 
 
 def test_every_preset_is_known_here_and_the_script_names_it(script):
@@ -122,7 +126,11 @@ def test_a_preset_builds_the_vae_of_its_reference(preset, preset_settings):
     vae = build_vae(preset_settings.vae, reference.x_shape)
     assert linear_sizes(vae.posterior) == reference.encoder
     assert linear_sizes(vae.likelihood) == reference.decoder
-    assert {type(m) for m in vae.modules() if not list(m.children())} == {nn.Linear, nn.ReLU, pv.StandardNormalPrior}
+    assert {type(m) for m in vae.modules() if not list(m.children())} == {
+        nn.Linear,
+        nn.ReLU,
+        pv.StandardNormalPrior,
+    }
     assert type(vae.likelihood) is reference.likelihood
     assert type(vae.posterior) is pv.DiagNormalPosterior
     assert getattr(vae.likelihood, "relaxed", False) == (reference.transform == GREY)
@@ -140,7 +148,11 @@ def test_a_preset_trains_as_its_reference_does(preset, preset_settings):
     optimizer = make_optimizer(preset_settings)
     assert type(optimizer) is reference.optimizer
     (group,) = optimizer.param_groups
-    assert (group["lr"], group["weight_decay"], group.get("momentum", 0)) == (reference.learning_rate, 0, 0)
+    assert (group["lr"], group["weight_decay"], group.get("momentum", 0)) == (
+        reference.learning_rate,
+        0,
+        0,
+    )
     assert type(training.objective) is pyro.infer.TraceMeanField_ELBO
     assert [training.kl_schedule(time) for time in (0, 0.5, 100)] == [1, 1, 1]
     assert (training.scheduler, training.clip_norm, training.patience) == (None, None, None)
@@ -161,7 +173,9 @@ def test_the_onehot_preset_has_2000_rows(read):
 def test_the_same_stream_builds_the_same_vae(read):
     settings = read()
     first, second = (seeded_vae(settings) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
 
 
 def seeded_vae(settings):
@@ -173,29 +187,68 @@ def seeded_vae(settings):
 # Mistakes
 
 MISTAKES = [
-    ("--vae.latent_dims 3", r"'--vae.latent_dims' is no setting; the nearest is '--vae.latent_dim'"),
-    ("--trainingg.epochs 3", r"'--trainingg.epochs' is no setting; the nearest is '--training.epochs'"),
+    (
+        "--vae.latent_dims 3",
+        r"'--vae.latent_dims' is no setting; the nearest is '--vae.latent_dim'",
+    ),
+    (
+        "--trainingg.epochs 3",
+        r"'--trainingg.epochs' is no setting; the nearest is '--training.epochs'",
+    ),
     ("--vae.latent_dim two", r"'vae.latent_dim' accepts int, got two"),
     ("--training.epochs 1.5", r"'training.epochs' accepts int, got 1.5"),
     ("--vae.decoder.hidden [3,x]", r"'vae.decoder.hidden' accepts int, got x"),
     ("--vae.likelihood.total_count x", r"'vae.likelihood.total_count' accepts int, got x"),
-    ("--vae.likelihood.total_cout 5", r"'vae.likelihood.total_cout' is no setting; the nearest is 'total_count'"),
+    (
+        "--vae.likelihood.total_cout 5",
+        r"'vae.likelihood.total_cout' is no setting; the nearest is 'total_count'",
+    ),
     ("--training.optimizer.lrr 3", r"'training.optimizer.lrr' is no setting; the nearest is 'lr'"),
-    ("--vae.prior NormalLikelihood", r"'vae.prior' accepts a subclass of Prior \(.*\), got NormalLikelihood"),
-    ("--vae.prior StandardNormalPriro", r"got StandardNormalPriro; the nearest is 'StandardNormalPrior'"),
+    (
+        "--vae.prior NormalLikelihood",
+        r"'vae.prior' accepts a subclass of Prior \(.*\), got NormalLikelihood",
+    ),
+    (
+        "--vae.prior StandardNormalPriro",
+        r"got StandardNormalPriro; the nearest is 'StandardNormalPrior'",
+    ),
     ("--vae.prior os.system", r"'vae.prior' accepts a subclass of Prior \(.*\), got os.system"),
     ("--vae.prior torch.zeros", r"'vae.prior' accepts a subclass of Prior \(.*\), got torch.zeros"),
-    ("--vae.prior no.such.Prior", r"'vae.prior' accepts a subclass of Prior \(.*\), got no.such.Prior"),
-    ("--vae.likelihood BernouliLikelihood", r"subclass of Likelihood .*; the nearest is 'BernoulliLikelihood'"),
-    ("--vae.posterior DiagNormal", r"subclass of Posterior .*; the nearest is 'DiagNormalPosterior'"),
+    (
+        "--vae.prior no.such.Prior",
+        r"'vae.prior' accepts a subclass of Prior \(.*\), got no.such.Prior",
+    ),
+    (
+        "--vae.likelihood BernouliLikelihood",
+        r"subclass of Likelihood .*; the nearest is 'BernoulliLikelihood'",
+    ),
+    (
+        "--vae.posterior DiagNormal",
+        r"subclass of Posterior .*; the nearest is 'DiagNormalPosterior'",
+    ),
     ("--vae.decoder MPL", r"'vae.decoder' accepts a subclass of Module .*; the nearest is 'MLP'"),
-    ("--training.optimizer Adm", r"'training.optimizer' accepts a subclass of Optimizer .*; the nearest is 'Adam'"),
-    ("--training.scheduler StepL", r"'training.scheduler' accepts a subclass of LRScheduler .* nearest is 'StepLR'"),
-    ("--training.objective TraceELBO", r"'training.objective' accepts a subclass of ELBO .* nearest is 'Trace_ELBO'"),
-    ("--training.batches Shufled", r"'training.batches' accepts a subclass of Batches .* nearest is 'Shuffled'"),
+    (
+        "--training.optimizer Adm",
+        r"'training.optimizer' accepts a subclass of Optimizer .*; the nearest is 'Adam'",
+    ),
+    (
+        "--training.scheduler StepL",
+        r"'training.scheduler' accepts a subclass of LRScheduler .* nearest is 'StepLR'",
+    ),
+    (
+        "--training.objective TraceELBO",
+        r"'training.objective' accepts a subclass of ELBO .* nearest is 'Trace_ELBO'",
+    ),
+    (
+        "--training.batches Shufled",
+        r"'training.batches' accepts a subclass of Batches .* nearest is 'Shuffled'",
+    ),
     ("--training.kl_schedule Warmup", r"subclass of Schedule .* nearest is 'LinearWarmup'"),
     ("--data.source MNST", r"'data.source' accepts a subclass of Source .* nearest is 'MNIST'"),
-    ("--data.transform Treshold", r"'data.transform' accepts a subclass of Transform .* nearest is 'Threshold'"),
+    (
+        "--data.transform Treshold",
+        r"'data.transform' accepts a subclass of Transform .* nearest is 'Threshold'",
+    ),
     ("--training.batches.size 0", r"'size' must be a whole number of at least 1, got 0"),
     ("--training.kl_schedule.weight -1", r"'weight' of ConstantKL must be greater than 0, got -1"),
     ("--config no.yaml", r"'config' must be valid: File does not exist"),
@@ -205,7 +258,9 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES, ids=[arguments for arguments, _ in MISTAKES])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"), MISTAKES, ids=[arguments for arguments, _ in MISTAKES]
+)
 def test_a_mistake_is_explained_in_one_sentence(read, arguments, sentence):
     with pytest.raises(ValueError, match=sentence) as caught:
         read(*arguments.split())
@@ -225,14 +280,18 @@ def test_a_class_that_is_no_network_lacks_the_shapes_that_the_settings_give(read
 
 def test_a_wrong_activation_is_not_told_to_be_an_mlp(read):
     with pytest.raises(
-        ValueError, match=r"'vae.decoder.activation' accepts the import path of a subclass of Module, got Tahn"
+        ValueError,
+        match=r"'vae.decoder.activation' accepts the import path of a subclass of Module, got Tahn",
     ) as caught:
         read("--vae.decoder.activation", "Tahn")
     assert "(MLP," not in str(caught.value)
 
 
 def test_an_unknown_preset_is_told_the_presets_and_the_nearest():
-    with pytest.raises(ValueError, match=r"'preset' must be one of digits, .*got mnist20d; the nearest is 'mnist-20d'"):
+    with pytest.raises(
+        ValueError,
+        match=r"'preset' must be one of digits, .*got mnist20d; the nearest is 'mnist-20d'",
+    ):
         read_preset("mnist20d")
 
 
@@ -241,14 +300,24 @@ def test_an_unknown_preset_is_told_the_presets_and_the_nearest():
 
 def test_a_file_that_leaves_things_out_is_completed_from_the_default(tmp_path, read):
     file = tmp_path / "mine.yaml"
-    file.write_text("vae: {latent_dim: 7}\ntraining: {optimizer: {init_args: {lr: 0.5}}, epochs: 3}\n")
+    file.write_text(
+        "vae: {latent_dim: 7}\ntraining: {optimizer: {init_args: {lr: 0.5}}, epochs: 3}\n"
+    )
     settings = read(preset=str(file))
-    assert (settings.vae.latent_dim, settings.training.epochs, settings.training.batches.size) == (7, 3, 100)
+    assert (settings.vae.latent_dim, settings.training.epochs, settings.training.batches.size) == (
+        7,
+        3,
+        100,
+    )
     assert make_optimizer(settings).param_groups[0]["lr"] == 0.5
 
 
-@pytest.mark.parametrize("likelihood", ["NormalLikelihood", "{class_path: NormalLikelihood, init_args: {scale: 0.3}}"])
-def test_another_class_in_a_file_does_not_inherit_the_arguments_of_the_default(tmp_path, read, likelihood):
+@pytest.mark.parametrize(
+    "likelihood", ["NormalLikelihood", "{class_path: NormalLikelihood, init_args: {scale: 0.3}}"]
+)
+def test_another_class_in_a_file_does_not_inherit_the_arguments_of_the_default(
+    tmp_path, read, likelihood
+):
     file = tmp_path / "mine.yaml"
     file.write_text(f"vae: {{likelihood: {likelihood}}}\n")
     vae = build_vae(read(preset=str(file)).vae, X_SHAPE)
@@ -265,7 +334,8 @@ def test_the_command_line_wins_over_the_file(tmp_path, read):
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"), [("[1, 2]", "a tree of settings, got list"), ("a: [", "YAML"), ("", "got NoneType")]
+    ("text", "sentence"),
+    [("[1, 2]", "a tree of settings, got list"), ("a: [", "YAML"), ("", "got NoneType")],
 )
 def test_a_file_that_is_no_tree_of_settings_is_refused(tmp_path, read, text, sentence):
     file = tmp_path / "mine.yaml"
@@ -277,15 +347,31 @@ def test_a_file_that_is_no_tree_of_settings_is_refused(tmp_path, read, text, sen
 
 
 def test_the_printed_settings_can_be_fed_back(tmp_path, read, script, capsys):
-    arguments = ["--vae.latent_dim", "5", "--training.optimizer", "SGD", "--training.optimizer.lr", "0.5"]
+    arguments = [
+        "--vae.latent_dim",
+        "5",
+        "--training.optimizer",
+        "SGD",
+        "--training.optimizer.lr",
+        "0.5",
+    ]
     with pytest.raises(SystemExit) as caught:
-        read(*arguments, "--training.scheduler=StepLR", "--training.scheduler.step_size=2", "--print_config")
+        read(
+            *arguments,
+            "--training.scheduler=StepLR",
+            "--training.scheduler.step_size=2",
+            "--print_config",
+        )
     assert not caught.value.code
     file = tmp_path / "printed.yaml"
     file.write_text(capsys.readouterr().out)
     settings, text, _ = script["read_settings"](str(file), [])
     optimizer = make_optimizer(settings)
-    assert (settings.vae.latent_dim, type(optimizer), optimizer.param_groups[0]["lr"]) == (5, torch.optim.SGD, 0.5)
+    assert (settings.vae.latent_dim, type(optimizer), optimizer.param_groups[0]["lr"]) == (
+        5,
+        torch.optim.SGD,
+        0.5,
+    )
     assert settings.training.scheduler(optimizer).step_size == 2
     file.write_text(text)  # the text of settings.yaml is a fixed point
     assert script["read_settings"](str(file), [])[1] == text
@@ -294,23 +380,54 @@ def test_the_printed_settings_can_be_fed_back(tmp_path, read, script, capsys):
 # Every kind of part by name
 
 SWAPS = {
-    "likelihood": (["NormalLikelihood", "scale=0.3"], lambda s: vae_of(s).likelihood.scale.value == 0.3),
+    "likelihood": (
+        ["NormalLikelihood", "scale=0.3"],
+        lambda s: vae_of(s).likelihood.scale.value == 0.3,
+    ),
     "prior": (["StandardNormalPrior"], lambda s: type(vae_of(s).prior) is pv.StandardNormalPrior),
-    "posterior": (["DiagNormalPosterior", "min_scale=0.5"], lambda s: vae_of(s).posterior.min_scale == 0.5),
-    "decoder": (["pyro_vae.MLP", "hidden=[7]"], lambda s: linear_sizes(vae_of(s).likelihood) == [2, 7, 64]),
-    "encoder": (["pyro_vae.MLP", "hidden=[7]"], lambda s: linear_sizes(vae_of(s).posterior) == [64, 7, 4]),
+    "posterior": (
+        ["DiagNormalPosterior", "min_scale=0.5"],
+        lambda s: vae_of(s).posterior.min_scale == 0.5,
+    ),
+    "decoder": (
+        ["pyro_vae.MLP", "hidden=[7]"],
+        lambda s: linear_sizes(vae_of(s).likelihood) == [2, 7, 64],
+    ),
+    "encoder": (
+        ["pyro_vae.MLP", "hidden=[7]"],
+        lambda s: linear_sizes(vae_of(s).posterior) == [64, 7, 4],
+    ),
     "decoder.activation": (["torch.nn.Tanh"], lambda s: has_module(vae_of(s).likelihood, nn.Tanh)),
-    "encoder.activation": (["torch.nn.Softplus"], lambda s: has_module(vae_of(s).posterior, nn.Softplus)),
+    "encoder.activation": (
+        ["torch.nn.Softplus"],
+        lambda s: has_module(vae_of(s).posterior, nn.Softplus),
+    ),
     "optimizer": (["AdamW", "lr=0.5"], lambda s: make_optimizer(s).param_groups[0]["lr"] == 0.5),
-    "scheduler": (["StepLR", "step_size=3"], lambda s: s.training.scheduler(make_optimizer(s)).step_size == 3),
-    "objective": (["Trace_ELBO", "num_particles=3"], lambda s: s.training.objective.num_particles == 3),
-    "kl_schedule": (["LinearWarmup", "epochs=4", "start=0.5"], lambda s: s.training.kl_schedule(2) == 0.75),
-    "batches": (["WithReplacement", "size=5", "batches=3"], lambda s: s.training.batches.num_dealt(9) == 15),
+    "scheduler": (
+        ["StepLR", "step_size=3"],
+        lambda s: s.training.scheduler(make_optimizer(s)).step_size == 3,
+    ),
+    "objective": (
+        ["Trace_ELBO", "num_particles=3"],
+        lambda s: s.training.objective.num_particles == 3,
+    ),
+    "kl_schedule": (
+        ["LinearWarmup", "epochs=4", "start=0.5"],
+        lambda s: s.training.kl_schedule(2) == 0.75,
+    ),
+    "batches": (
+        ["WithReplacement", "size=5", "batches=3"],
+        lambda s: s.training.batches.num_dealt(9) == 15,
+    ),
     "source": (["OneHot", "num_classes=3"], lambda s: s.data.source.num_classes == 3),
     "transform": (["Threshold", "threshold=0.3"], lambda s: s.data.transform.threshold == 0.3),
 }
-GROUPS = dict.fromkeys(SWAPS, "vae") | dict.fromkeys(["optimizer", "scheduler", "objective"], "training")
-GROUPS |= dict.fromkeys(["kl_schedule", "batches"], "training") | dict.fromkeys(["source", "transform"], "data")
+GROUPS = dict.fromkeys(SWAPS, "vae") | dict.fromkeys(
+    ["optimizer", "scheduler", "objective"], "training"
+)
+GROUPS |= dict.fromkeys(["kl_schedule", "batches"], "training") | dict.fromkeys(
+    ["source", "transform"], "data"
+)
 
 
 def vae_of(settings):
@@ -373,7 +490,11 @@ MY_CLASSES = {
     "likelihood": ("MyLikelihood", ["wide=true"], lambda s: vae_of(s).likelihood),
     "posterior": ("MyPosterior", ["min_scale=0.5"], lambda s: vae_of(s).posterior),
     "decoder": ("MyNetwork", ["width=5"], lambda s: vae_of(s).likelihood.network),
-    "encoder": ("MyNetwork", ["width=5"], lambda s: vae_of(s).posterior.network.network),  # behind Standardized
+    "encoder": (
+        "MyNetwork",
+        ["width=5"],
+        lambda s: vae_of(s).posterior.network.network,
+    ),  # behind Standardized
     "decoder.activation": ("MyActivation", [], lambda s: vae_of(s).likelihood.network.layers[1]),
     "optimizer": ("MyOptimizer", ["lr=0.5"], make_optimizer),
     "scheduler": ("MyScheduler", ["gamma=0.5"], lambda s: s.training.scheduler(make_optimizer(s))),
@@ -457,9 +578,13 @@ TEXTS = {
 @pytest.mark.parametrize("place", PLACES, ids=".".join)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ["os.system", "evil_parts.EvilPrior"])
-def test_a_run_folder_that_names_foreign_code_is_refused_before_an_import(tmp_path, evil, place, form, name):
+def test_a_run_folder_that_names_foreign_code_is_refused_before_an_import(
+    tmp_path, evil, place, form, name
+):
     run = write_settings(tmp_path / "run", *place, value=FORMS[form](name))
-    with pytest.raises(ValueError, match=r"settings may name classes of pyro_vae, pyro, torch.*, got"):
+    with pytest.raises(
+        ValueError, match=r"settings may name classes of pyro_vae, pyro, torch.*, got"
+    ):
         load_settings(run)
     assert not evil.exists()
     assert "evil_parts" not in sys.modules
@@ -474,7 +599,9 @@ def test_a_run_folder_cannot_hide_foreign_code_in_a_text(tmp_path, evil, place, 
     assert not evil.exists()
 
 
-@pytest.mark.parametrize("value", ["{file}", "{{vae: {{prior: evil_parts.EvilPrior}}}}"], ids=["file", "text"])
+@pytest.mark.parametrize(
+    "value", ["{file}", "{{vae: {{prior: evil_parts.EvilPrior}}}}"], ids=["file", "text"]
+)
 def test_a_run_folder_cannot_bring_further_settings_in_by_the_config_option(tmp_path, evil, value):
     file = tmp_path / "more" / "settings"
     file.parent.mkdir()
@@ -487,18 +614,23 @@ def test_a_run_folder_cannot_bring_further_settings_in_by_the_config_option(tmp_
 
 def test_load_refuses_foreign_code_too(tmp_path, evil):
     run = write_settings(tmp_path / "run", "vae", "prior", value="evil_parts.EvilPrior")
-    with pytest.raises(ValueError, match=r"got evil_parts.EvilPrior: allow evil_parts by name if you trust it"):
+    with pytest.raises(
+        ValueError, match=r"got evil_parts.EvilPrior: allow evil_parts by name if you trust it"
+    ):
         pv.load(run)
     assert not evil.exists()
 
 
 @pytest.mark.parametrize("place", PLACES[:5], ids=".".join)
 @pytest.mark.parametrize(
-    "name", ["torch.zeros", "torch.hub.load", "torch.nn.init.zeros_", "pyro_vae.runs.folder.os.system"]
+    "name",
+    ["torch.zeros", "torch.hub.load", "torch.nn.init.zeros_", "pyro_vae.runs.folder.os.system"],
 )
 def test_a_function_of_a_trusted_package_is_no_class_for_any_place(tmp_path, place, name):
     run = write_settings(tmp_path / "run", *place, value=name)
-    with pytest.raises(ValueError, match=rf"'{'.'.join(place).replace('.init_args', '')}' (accepts|must be)"):
+    with pytest.raises(
+        ValueError, match=rf"'{'.'.join(place).replace('.init_args', '')}' (accepts|must be)"
+    ):
         load_settings(run)
 
 
@@ -512,7 +644,12 @@ def test_a_package_that_is_allowed_is_imported(tmp_path, evil):
 @pytest.mark.parametrize("path", ["my.file.npy", "file.npy", "some/folder/my.file.npz", "évil.npy"])
 def test_the_name_of_a_data_file_is_not_taken_for_code(tmp_path, path):
     source = {"class_path": "pyro_vae.ArrayFile", "init_args": {"path": path}}
-    assert load_settings(write_settings(tmp_path / "run", "data", "source", value=source)).data.source.path == path
+    assert (
+        load_settings(
+            write_settings(tmp_path / "run", "data", "source", value=source)
+        ).data.source.path
+        == path
+    )
 
 
 @pytest.mark.parametrize("given", [["--data.max_level", "255"], ["--data.source.max_level", "255"]])
@@ -527,17 +664,27 @@ def test_the_highest_level_and_the_channels_of_a_file_are_settings(tmp_path, scr
     torch.testing.assert_close(rows.batch(slice(None), torch.float64), rows.levels / 255)
 
 
-@pytest.mark.parametrize("name", ["pyro_vaex.Prior", "torchx.nn.Tanh", "pyro_vae_evil.P", "Pyro.infer.X", "_torch.a"])
+@pytest.mark.parametrize(
+    "name", ["pyro_vaex.Prior", "torchx.nn.Tanh", "pyro_vae_evil.P", "Pyro.infer.X", "_torch.a"]
+)
 def test_a_package_is_trusted_by_its_whole_name(name):
     with pytest.raises(ValueError, match=f"got {name}: allow {name.split('.')[0]} by name"):
         check_trusted({"vae": {"prior": name}}, ("pyro_vae", "pyro", "torch"))
 
 
 def test_the_settings_of_every_preset_are_trusted(preset, script):
-    check_trusted(yaml.safe_load(script["read_settings"](preset, [])[1]), ("pyro_vae", "pyro", "torch"))
+    check_trusted(
+        yaml.safe_load(script["read_settings"](preset, [])[1]), ("pyro_vae", "pyro", "torch")
+    )
 
 
 def test_the_parser_that_reads_a_run_folder_is_the_one_of_the_command_line(script):
-    text = script["read_settings"]("mnist-20d", ["--training.patience", "3", "--data.validation_fraction", "0.1"])[1]
+    text = script["read_settings"](
+        "mnist-20d", ["--training.patience", "3", "--data.validation_fraction", "0.1"]
+    )[1]
     parsed = settings_parser().parse_object(yaml.safe_load(text))
-    assert (parsed.training.patience, parsed.data.validation_fraction, parsed.vae.latent_dim) == (3, 0.1, 20)
+    assert (parsed.training.patience, parsed.data.validation_fraction, parsed.vae.latent_dim) == (
+        3,
+        0.1,
+        20,
+    )

@@ -62,7 +62,10 @@ ADAMW = {
         "--training.optimizer=AdamW",
     ],
     "another class in settings": [
-        *("--config", "training: {optimizer: {class_path: SGD, init_args: {lr: 0.3, momentum: 0.9}}}"),
+        *(
+            "--config",
+            "training: {optimizer: {class_path: SGD, init_args: {lr: 0.3, momentum: 0.9}}}",
+        ),
         *("--training.optimizer", "AdamW"),
     ],
 }
@@ -87,10 +90,15 @@ def test_a_file_swaps_a_class_like_an_option(tmp_path, read, written, as_preset)
 
 def test_an_option_swaps_the_class_of_a_file(tmp_path, read):
     file = tmp_path / "mine.yaml"
-    file.write_text("training: {optimizer: {class_path: SGD, init_args: {lr: 0.3, momentum: 0.9}}}\n")
+    file.write_text(
+        "training: {optimizer: {class_path: SGD, init_args: {lr: 0.3, momentum: 0.9}}}\n"
+    )
     tree, sentences = read("--training.optimizer", "AdamW", preset=str(file))
     assert tree["training"]["optimizer"] == own_defaults("AdamW")
-    assert sentences[-1] == "'training.optimizer' is AdamW now: lr = 0.3 and momentum = 0.9 of SGD are dropped."
+    assert (
+        sentences[-1]
+        == "'training.optimizer' is AdamW now: lr = 0.3 and momentum = 0.9 of SGD are dropped."
+    )
 
 
 # Each names a class of another kind with arguments that the old one has too.
@@ -121,9 +129,13 @@ def test_a_convolutional_encoder_by_its_name_is_the_one_that_its_defaults_make(r
 
 
 @pytest.mark.parametrize("preset", ["mnist-conv", "mnist-gated"])
-@pytest.mark.parametrize("name", ["pyro_vae.MLP", "GatedMLP"])  # zuko, once imported, has an MLP too
+@pytest.mark.parametrize(
+    "name", ["pyro_vae.MLP", "GatedMLP"]
+)  # zuko, once imported, has an MLP too
 def test_a_perceptron_by_its_name_has_hidden_layers(read_settings, preset, name):
-    settings, _, _ = read_settings(preset, ["--vae.decoder", name, "--vae.encoder", "pyro_vae.parts.networks.MLP"])
+    settings, _, _ = read_settings(
+        preset, ["--vae.decoder", name, "--vae.encoder", "pyro_vae.parts.networks.MLP"]
+    )
     build_vae(settings.vae, (1, 8, 8))
     network = settings.vae.decoder(in_shape=(2,), out_shape=(3,))
     widths = [layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear)]
@@ -152,10 +164,16 @@ SAID = {
         {"lr": 5e-4},
     ),
     "settings last win": (
-        ["--training.optimizer.lr=5", "--config=training: {optimizer: {class_path: AdamW, init_args: {lr: 5e-4}}}"],
+        [
+            "--training.optimizer.lr=5",
+            "--config=training: {optimizer: {class_path: AdamW, init_args: {lr: 5e-4}}}",
+        ],
         {"lr": 5e-4},
     ),
-    "of no other class, before": (["--training.optimizer.momentum=0.9", "--training.optimizer=SGD"], {"momentum": 0.9}),
+    "of no other class, before": (
+        ["--training.optimizer.momentum=0.9", "--training.optimizer=SGD"],
+        {"momentum": 0.9},
+    ),
     "in between": (
         [
             "--training.optimizer=AdamW",
@@ -176,7 +194,9 @@ def test_what_is_said_for_the_new_class_holds_wherever_it_is_said(read, order):
     assert optimizer["init_args"] == own["init_args"] | expected
 
 
-@pytest.mark.parametrize("name", ["Adam", "torch.optim.Adam", "torch.optim.adam.Adam", "{class_path: Adam}"])
+@pytest.mark.parametrize(
+    "name", ["Adam", "torch.optim.Adam", "torch.optim.adam.Adam", "{class_path: Adam}"]
+)
 def test_naming_the_same_class_again_keeps_its_arguments(read, name):
     tree, sentences = read("--training.optimizer", name, "--training.optimizer.eps", "1e-3")
     assert tree["training"]["optimizer"]["init_args"] == own_defaults("Adam")["init_args"] | {
@@ -191,14 +211,23 @@ def test_naming_the_same_class_again_keeps_its_arguments(read, name):
 )
 def test_a_class_has_many_import_paths_and_is_the_same(tmp_path, read, first):
     file = tmp_path / "mine.yaml"
-    file.write_text(f"training: {{kl_schedule: {{class_path: {first}, init_args: {{epochs: 5}}}}}}\n")
+    file.write_text(
+        f"training: {{kl_schedule: {{class_path: {first}, init_args: {{epochs: 5}}}}}}\n"
+    )
     for second in ("LinearWarmup", "pyro_vae.objectives.LinearWarmup"):
         tree, sentences = read("--training.kl_schedule", second, preset=str(file))
         assert tree["training"]["kl_schedule"]["init_args"] == {"epochs": 5, "start": 0.01}
         assert sentences == []
     # A preset's own path is not the shortest.
-    parser = settings_parser({**read_preset("digits")[0], "training": yaml.safe_load(file.read_text())["training"]})
-    assert parser.parse_args(["--training.kl_schedule", "LinearWarmup"]).training.kl_schedule.init_args.epochs == 5
+    parser = settings_parser(
+        {**read_preset("digits")[0], "training": yaml.safe_load(file.read_text())["training"]}
+    )
+    assert (
+        parser.parse_args(
+            ["--training.kl_schedule", "LinearWarmup"]
+        ).training.kl_schedule.init_args.epochs
+        == 5
+    )
 
 
 def test_an_argument_that_the_new_class_lacks_is_refused(read):
@@ -208,7 +237,10 @@ def test_an_argument_that_the_new_class_lacks_is_refused(read):
 
 def test_a_setting_that_is_put_off_keeps_the_order_of_the_others(read):
     tree, _ = read(
-        "--vae.latent_dim=3", "--config=vae: {latent_dim: 7}", "--training.epochs=9", "--training={epochs: 4}"
+        "--vae.latent_dim=3",
+        "--config=vae: {latent_dim: 7}",
+        "--training.epochs=9",
+        "--training={epochs: 4}",
     )
     assert (tree["vae"]["latent_dim"], tree["training"]["epochs"]) == (7, 4)
 
@@ -216,14 +248,26 @@ def test_a_setting_that_is_put_off_keeps_the_order_of_the_others(read):
 # Classes inside classes
 
 NETWORK_SCALE = "{class_path: NetworkScale, init_args: {min_scale: 0.25}}"
-LEARNED = {"class_path": "pyro_vae.LearnedScale", "init_args": {"shape": [], "init": None, "min_scale": None}}
-NORMAL = ("--vae.likelihood", f"{{class_path: NormalLikelihood, init_args: {{scale: {NETWORK_SCALE}}}}}")
+LEARNED = {
+    "class_path": "pyro_vae.LearnedScale",
+    "init_args": {"shape": [], "init": None, "min_scale": None},
+}
+NORMAL = (
+    "--vae.likelihood",
+    f"{{class_path: NormalLikelihood, init_args: {{scale: {NETWORK_SCALE}}}}}",
+)
 NESTED = {
     "an option": ["--vae.likelihood.scale", "LearnedScale"],
     "class_path": ["--vae.likelihood.scale.class_path", "LearnedScale"],
     "init_args": ["--vae.likelihood.init_args.scale", "LearnedScale"],
-    "a tree": ["--vae.likelihood", "{class_path: NormalLikelihood, init_args: {scale: LearnedScale}}"],
-    "a group": ["--vae", "{likelihood: {class_path: NormalLikelihood, init_args: {scale: LearnedScale}}}"],
+    "a tree": [
+        "--vae.likelihood",
+        "{class_path: NormalLikelihood, init_args: {scale: LearnedScale}}",
+    ],
+    "a group": [
+        "--vae",
+        "{likelihood: {class_path: NormalLikelihood, init_args: {scale: LearnedScale}}}",
+    ],
     "settings": ["--config", "vae: {likelihood: {init_args: {scale: {class_path: LearnedScale}}}}"],
 }
 
@@ -232,13 +276,17 @@ NESTED = {
 def test_a_scale_inside_a_likelihood_starts_from_its_own_defaults(read, way):
     tree, sentences = read(*NORMAL, *NESTED[way])
     assert tree["vae"]["likelihood"]["init_args"]["scale"] == LEARNED
-    assert sentences[1:] == ["'vae.likelihood.scale' is LearnedScale now: min_scale = 0.25 of NetworkScale is dropped."]
+    assert sentences[1:] == [
+        "'vae.likelihood.scale' is LearnedScale now: min_scale = 0.25 of NetworkScale is dropped."
+    ]
 
 
 def test_a_likelihood_takes_no_scale_from_the_old_one(read):
     tree, sentences = read(*NORMAL, "--vae.likelihood", "LaplaceLikelihood")
     assert tree["vae"]["likelihood"] == own_defaults("LaplaceLikelihood", "vae.likelihood")
-    assert sentences[1].endswith("scale = NetworkScale(min_scale=0.25) of NormalLikelihood is dropped.")
+    assert sentences[1].endswith(
+        "scale = NetworkScale(min_scale=0.25) of NormalLikelihood is dropped."
+    )
 
 
 def test_what_is_said_inside_comes_before_the_classes_around_it(read):
@@ -246,13 +294,20 @@ def test_what_is_said_inside_comes_before_the_classes_around_it(read):
         *("--vae.likelihood.scale.init", "0.5", "--vae.likelihood.scale", "LearnedScale"),
         *("--vae.likelihood", "NormalLikelihood"),
     )
-    assert tree["vae"]["likelihood"]["init_args"]["scale"]["init_args"] == LEARNED["init_args"] | {"init": 0.5}
+    assert tree["vae"]["likelihood"]["init_args"]["scale"]["init_args"] == LEARNED["init_args"] | {
+        "init": 0.5
+    }
 
 
 def test_a_flow_inside_a_prior_starts_from_its_own_defaults(read):
     flow = ("--vae.prior.flow.num_transforms", "7", "--vae.prior.flow.hidden", "[9]")
     tree, sentences = read(
-        "--vae.prior", "FlowPrior", "--vae.prior.flow", "AffineFlow", *flow, "--vae.prior.flow=SplineFlow"
+        "--vae.prior",
+        "FlowPrior",
+        "--vae.prior.flow",
+        "AffineFlow",
+        *flow,
+        "--vae.prior.flow=SplineFlow",
     )
     spline = read("--vae.prior", "FlowPrior", "--vae.prior.flow", "SplineFlow")[0]
     assert tree["vae"]["prior"] == spline["vae"]["prior"]
@@ -288,16 +343,25 @@ class Layers(pv.NormalLikelihood):
 """
 
 
-@pytest.mark.parametrize("form", ["scales: [{}, {}]", "scales: [LearnedScale], more: {{a: {}, b: {}}}"])
-def test_classes_in_lists_and_dicts_start_from_their_own_defaults(tmp_path, monkeypatch, read, form):
+@pytest.mark.parametrize(
+    "form", ["scales: [{}, {}]", "scales: [LearnedScale], more: {{a: {}, b: {}}}"]
+)
+def test_classes_in_lists_and_dicts_start_from_their_own_defaults(
+    tmp_path, monkeypatch, read, form
+):
     (tmp_path / "my_lists.py").write_text(LISTS)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     importlib.invalidate_caches()
 
     def option(*scales):
-        return "--vae.likelihood", f"{{class_path: my_lists.Layers, init_args: {{{form.format(*scales)}}}}}"
+        return (
+            "--vae.likelihood",
+            f"{{class_path: my_lists.Layers, init_args: {{{form.format(*scales)}}}}}",
+        )
 
-    tree, sentences = read(*option(NETWORK_SCALE, NETWORK_SCALE), *option("LearnedScale", NETWORK_SCALE))
+    tree, sentences = read(
+        *option(NETWORK_SCALE, NETWORK_SCALE), *option("LearnedScale", NETWORK_SCALE)
+    )
     assert tree == read(*option("LearnedScale", NETWORK_SCALE))[0]
     assert "is LearnedScale now: min_scale = 0.25 of NetworkScale is dropped." in sentences[1]
     monkeypatch.delitem(sys.modules, "my_lists")
@@ -310,23 +374,43 @@ def test_a_class_in_the_place_of_none_or_of_a_number_has_nothing_to_drop(read):
     tree, sentences = read("--training.scheduler", "StepLR", "--training.scheduler.step_size", "2")
     assert tree["training"]["scheduler"]["init_args"]["gamma"] == 0.1
     assert sentences == []
-    tree, sentences = read("--vae.likelihood=NormalLikelihood", "--vae.likelihood.scale=0.5", *NESTED["an option"])
+    tree, sentences = read(
+        "--vae.likelihood=NormalLikelihood", "--vae.likelihood.scale=0.5", *NESTED["an option"]
+    )
     assert tree["vae"]["likelihood"]["init_args"]["scale"] == LEARNED
     assert len(sentences) == 1
 
 
 def test_a_scheduler_that_is_taken_away_leaves_nothing_to_the_next(read):
-    assert read("--training.scheduler", "null", preset="mnist-gated")[0]["training"]["scheduler"] is None
-    tree, _ = read("--training.scheduler=StepLR", "--training.scheduler.step_size=2", preset="mnist-gated")
-    assert tree["training"]["scheduler"]["init_args"] == {"step_size": 2, "gamma": 0.1, "last_epoch": -1}
+    assert (
+        read("--training.scheduler", "null", preset="mnist-gated")[0]["training"]["scheduler"]
+        is None
+    )
+    tree, _ = read(
+        "--training.scheduler=StepLR", "--training.scheduler.step_size=2", preset="mnist-gated"
+    )
+    assert tree["training"]["scheduler"]["init_args"] == {
+        "step_size": 2,
+        "gamma": 0.1,
+        "last_epoch": -1,
+    }
 
 
 # What is written
 
 
 @pytest.mark.parametrize("flags", ["--print_config", "--print_config=skip_default"])
-def test_the_printed_settings_of_a_swapped_class_can_be_fed_back(tmp_path, read_settings, capsys, flags):
-    arguments = ["--vae.encoder", "ConvEncoder", "--training.optimizer.lr", "0.5", "--training.optimizer", "AdamW"]
+def test_the_printed_settings_of_a_swapped_class_can_be_fed_back(
+    tmp_path, read_settings, capsys, flags
+):
+    arguments = [
+        "--vae.encoder",
+        "ConvEncoder",
+        "--training.optimizer.lr",
+        "0.5",
+        "--training.optimizer",
+        "AdamW",
+    ]
     arguments += [*NORMAL, *NESTED["an option"]]
     with pytest.raises(SystemExit):
         read_settings("digits", [*arguments, flags])
@@ -339,14 +423,18 @@ def test_the_printed_settings_of_a_swapped_class_can_be_fed_back(tmp_path, read_
 
 
 def test_the_settings_of_a_run_with_a_swapped_class_are_those_that_it_had(read_settings):
-    settings, text, _ = read_settings("digits", [*ADAMW["an option"], *NORMAL, *NESTED["an option"]])
+    settings, text, _ = read_settings(
+        "digits", [*ADAMW["an option"], *NORMAL, *NESTED["an option"]]
+    )
     stored = yaml.safe_load(text)
     assert stored["training"]["optimizer"]["init_args"]["weight_decay"] == 0.01
     assert stored["vae"]["likelihood"]["init_args"]["scale"] == LEARNED
     again = read_settings("digits", [], stored)[0]
     assert repr(build_vae(again.vae, (1, 8, 8))) == repr(build_vae(settings.vae, (1, 8, 8)))
     parameters = [nn.Parameter(torch.zeros(1))]
-    assert repr(again.training.optimizer(parameters)) == repr(settings.training.optimizer(parameters))
+    assert repr(again.training.optimizer(parameters)) == repr(
+        settings.training.optimizer(parameters)
+    )
 
 
 def test_a_parser_that_reads_twice_says_each_time_what_it_dropped():

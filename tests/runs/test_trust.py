@@ -147,7 +147,9 @@ PLACES = ["vae.decoder", "training.optimizer", "vae.more"]
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("name", NAMES)
-def test_only_a_class_of_a_known_kind_is_reached_through_a_trusted_package(tmp_path, calls, place, name):
+def test_only_a_class_of_a_known_kind_is_reached_through_a_trusted_package(
+    tmp_path, calls, place, name
+):
     run = foreign(tmp_path / "run", place, {"class_path": name, "init_args": {"command": "ls"}})
     with pytest.raises(ValueError, match=rf"'{place}' must be .*, got {name}") as caught:
         load_settings(run)
@@ -155,10 +157,14 @@ def test_only_a_class_of_a_known_kind_is_reached_through_a_trusted_package(tmp_p
     assert not calls
 
 
-@pytest.mark.parametrize("form", [str, lambda name: [name], lambda name: {"lr": {"class_path": name}}])
+@pytest.mark.parametrize(
+    "form", [str, lambda name: [name], lambda name: {"lr": {"class_path": name}}]
+)
 def test_a_name_is_checked_in_every_form_and_at_every_depth(tmp_path, calls, form):
     value = {"class_path": "torch.optim.Adam", "init_args": {"lr": form("torch.os.system")}}
-    with pytest.raises(ValueError, match=r"'training.optimizer.lr(\.lr)?' must be .*, got torch.os.system"):
+    with pytest.raises(
+        ValueError, match=r"'training.optimizer.lr(\.lr)?' must be .*, got torch.os.system"
+    ):
         load_settings(foreign(tmp_path / "run", "training.optimizer", value))
     assert not calls
 
@@ -190,21 +196,34 @@ def test_a_class_under_the_name_of_the_data_file_is_not_imported(tmp_path, evil)
 def test_a_short_name_does_not_find_a_class_of_another_package(tmp_path, evil):
     importlib.import_module("evil_parts")
     run = foreign(tmp_path / "run", "vae.prior", "EvilPrior")
-    with pytest.raises(ValueError, match=r"'vae.prior' must be a class of pyro_vae, .*, got evil_parts.EvilPrior"):
+    with pytest.raises(
+        ValueError, match=r"'vae.prior' must be a class of pyro_vae, .*, got evil_parts.EvilPrior"
+    ):
         load_settings(run)
-    assert type(load_settings(run, allow=["evil_parts"]).vae.prior(latent_dim=2)).__name__ == "EvilPrior"
+    assert (
+        type(load_settings(run, allow=["evil_parts"]).vae.prior(latent_dim=2)).__name__
+        == "EvilPrior"
+    )
 
 
 def test_a_package_that_is_allowed_does_not_lead_to_others(tmp_path, evil, calls):
     run = foreign(tmp_path / "run", "vae.decoder", {"class_path": "evil_parts.os.system"})
-    with pytest.raises(ValueError, match=r"'vae.decoder' must be a class of .*evil_parts, got evil_parts.os.system"):
+    with pytest.raises(
+        ValueError, match=r"'vae.decoder' must be a class of .*evil_parts, got evil_parts.os.system"
+    ):
         load_settings(run, allow=["evil_parts"])
     assert not calls
 
 
-@pytest.mark.parametrize("place", ["vae", "vae.prior", "vae.decoder", "training.batches", "data.source"])
-def test_a_word_in_a_foreign_folder_is_not_the_name_of_a_file_of_settings(tmp_path, monkeypatch, evil, place):
-    (tmp_path / "more").write_text("{class_path: evil_parts.EvilPrior, prior: evil_parts.EvilPrior}")
+@pytest.mark.parametrize(
+    "place", ["vae", "vae.prior", "vae.decoder", "training.batches", "data.source"]
+)
+def test_a_word_in_a_foreign_folder_is_not_the_name_of_a_file_of_settings(
+    tmp_path, monkeypatch, evil, place
+):
+    (tmp_path / "more").write_text(
+        "{class_path: evil_parts.EvilPrior, prior: evil_parts.EvilPrior}"
+    )
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="'|settings may"):
         load_settings(foreign(tmp_path / "run", place, "more"))
@@ -229,10 +248,14 @@ def test_only_the_weights_of_the_run_itself_are_loaded(tmp_path, name):
 # The user's own words: any class, but never a function
 
 
-@pytest.mark.parametrize("name", ["os.system", "torch.hub.load", "pyro_vae.data.sources.made", "functools.partial"])
+@pytest.mark.parametrize(
+    "name", ["os.system", "torch.hub.load", "pyro_vae.data.sources.made", "functools.partial"]
+)
 @pytest.mark.parametrize("way", ["typed", "typed as a tree", "a file"])
 def test_a_function_is_never_taken_for_a_class(tmp_path, calls, name, way):
-    (tmp_path / "mine.yaml").write_text(f"vae: {{decoder: {{class_path: {name}, init_args: {{command: ls}}}}}}")
+    (tmp_path / "mine.yaml").write_text(
+        f"vae: {{decoder: {{class_path: {name}, init_args: {{command: ls}}}}}}"
+    )
     arguments = {
         "typed": ["--vae.decoder", name],
         "typed as a tree": ["--vae.decoder", f"{{class_path: {name}, init_args: {{command: ls}}}}"],
@@ -272,7 +295,14 @@ def test_one_function_reads_the_settings_of_a_run_and_one_writes_them():
 def test_a_run_folder_shows_no_text_unchecked():
     public = {name for name in vars(RunFolder) if not name.startswith("_")}
     readers = {"info", "settings", "fit", "weights"}
-    assert public - readers == {"check_free", "begin", "save_settings", "save", "save_metrics", "check_data"}
+    assert public - readers == {
+        "check_free",
+        "begin",
+        "save_settings",
+        "save",
+        "save_metrics",
+        "check_data",
+    }
 
 
 def test_the_groups_of_a_run_folder_are_those_of_the_settings():
@@ -280,6 +310,8 @@ def test_the_groups_of_a_run_folder_are_those_of_the_settings():
 
 
 def test_a_trusted_class_is_loaded_from_a_module_of_any_depth(tmp_path):
-    for number, name in enumerate(["pyro_vae.parts.priors.StandardNormalPrior", "pyro_vae.StandardNormalPrior"]):
+    for number, name in enumerate(
+        ["pyro_vae.parts.priors.StandardNormalPrior", "pyro_vae.StandardNormalPrior"]
+    ):
         settings = load_settings(foreign(tmp_path / f"run{number}", "vae.prior", name))
         assert type(settings.vae.prior(latent_dim=2)) is StandardNormalPrior

@@ -25,13 +25,16 @@ def records(summary):
 
 
 def test_a_ratio_is_the_median_of_ratios_within_rounds(summary, records):
-    (verdict,) = summary.judge([summary.Claim("ours / other", ["fast", "faster at best"], ["slow"], 0.5)], records)
+    (verdict,) = summary.judge(
+        [summary.Claim("ours / other", ["fast", "faster at best"], ["slow"], 0.5)], records
+    )
     assert (verdict.ours, verdict.other) == ("fast", "slow")
     assert (verdict.lowest, verdict.ratio, verdict.highest) == (0.5, 0.5, 0.6)
 
 
 @pytest.mark.parametrize(
-    ("required", "hoped", "word"), [(0.5, 0.5, "as hoped"), (0.5, 0.4, "holds"), (0.49, 0.4, "fails")]
+    ("required", "hoped", "word"),
+    [(0.5, 0.5, "as hoped"), (0.5, 0.4, "holds"), (0.49, 0.4, "fails")],
 )
 def test_a_claim_is_judged_by_what_was_measured(summary, records, required, hoped, word):
     claim = summary.Claim("ours / other", ["fast"], ["slow"], required, hoped)

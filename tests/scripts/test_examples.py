@@ -33,7 +33,10 @@ class Accuracy(NamedTuple):
 def accuracies(out):
     """What an example has printed, by the name of the method."""
     matches = [LINE.fullmatch(line) for line in out.splitlines()]
-    return {m["name"]: Accuracy(float(m["mean"]), float(m["error"]), int(m["num_rows"])) for m in matches}
+    return {
+        m["name"]: Accuracy(float(m["mean"]), float(m["error"]), int(m["num_rows"]))
+        for m in matches
+    }
 
 
 def run(script, folder, *arguments):
@@ -50,7 +53,9 @@ def test_an_example_prints_accuracies_with_their_errors(script, tmp_path):
         assert num_rows == 297
         assert 0.1 < mean < 1
         assert error == pytest.approx((mean * (1 - mean) / num_rows) ** 0.5, rel=0.01, abs=1e-4)
-    files = [str(file.relative_to(tmp_path)) for file in Path(tmp_path).rglob("*") if file.is_file()]
+    files = [
+        str(file.relative_to(tmp_path)) for file in Path(tmp_path).rglob("*") if file.is_file()
+    ]
     assert files == WRITTEN[script]
 
 

@@ -20,7 +20,9 @@ def printed(folder, script, *arguments):
     """The table that an example prints: by the words of a row, its pairs of a mean and a standard error."""
     ended = call(folder, f"examples/{script}", *arguments)
     assert (ended.code, ended.err) == (0, "")
-    pairs = {line: re.findall(r"(-?\d+\.\d+) ± (\d+\.\d+)", line) for line in ended.out.splitlines()}
+    pairs = {
+        line: re.findall(r"(-?\d+\.\d+) ± (\d+\.\d+)", line) for line in ended.out.splitlines()
+    }
     return {
         " ".join(re.match(r"[a-zA-Z ]+", line)[0].removesuffix("log p").split()): [
             tuple(map(float, pair)) for pair in row
@@ -52,7 +54,10 @@ def test_hidden_pixels_alone_are_scored(tmp_path):
 
 def test_a_regression_is_tested_over_draws_of_weights_and_latents():
     script = runpy.run_path(str(EXAMPLES / "regression.py"))
-    weights = [(0.3, torch.tensor([1.0, -2.0, 0.5]), 0.4), (-0.1, torch.tensor([0.5, 0.0, 1.0]), 0.9)]
+    weights = [
+        (0.3, torch.tensor([1.0, -2.0, 0.5]), 0.4),
+        (-0.1, torch.tensor([0.5, 0.0, 1.0]), 0.9),
+    ]
     z, y = torch.randn(7, 5, 3), torch.randn(5)
     log_p, squares = script["tested"](weights, z, y)
     loc = torch.stack([intercept + z @ slope for intercept, slope, _ in weights])
@@ -63,14 +68,19 @@ def test_a_regression_is_tested_over_draws_of_weights_and_latents():
 
 
 def test_weights_are_fitted_to_known_latents_afresh_each_time():
-    fitted, model = (runpy.run_path(str(EXAMPLES / "regression.py"))[name] for name in ("fitted", "model_of_draws"))
+    fitted, model = (
+        runpy.run_path(str(EXAMPLES / "regression.py"))[name]
+        for name in ("fitted", "model_of_draws")
+    )
     z = torch.randn(1, 300, 3)
     for slope in (torch.tensor([1.0, -0.5, 0.2]), torch.tensor([-0.3, 0.8, 0.0])):
         y = 0.4 + z[0] @ slope + 0.5 * torch.randn(300)
         draws = fitted(model, lambda z: None, z, y, 300)
         expected = torch.linalg.lstsq(torch.cat([torch.ones(300, 1), z[0]], 1), y).solution
         residual = y - expected[0] - z[0] @ expected[1:]
-        intercept, slopes, scale = (torch.stack(values).detach() for values in zip(*draws, strict=True))
+        intercept, slopes, scale = (
+            torch.stack(values).detach() for values in zip(*draws, strict=True)
+        )
         # Standard errors of the weights are 0.03, and the guide is within a third of that; 200 draws are averaged.
         torch.testing.assert_close(intercept.mean(), expected[0], atol=0.03, rtol=0)
         torch.testing.assert_close(slopes.mean(0), expected[1:], atol=0.03, rtol=0)
@@ -79,9 +89,22 @@ def test_weights_are_fitted_to_known_latents_afresh_each_time():
 
 def test_inpainting_prints_scores_and_gains(tmp_path):
     table = printed(
-        tmp_path, "inpaint", "--source", "Digits", "--epochs", "2", "--rows", "20", "--draws", "12", "--out", tmp_path
+        tmp_path,
+        "inpaint",
+        "--source",
+        "Digits",
+        "--epochs",
+        "2",
+        "--rows",
+        "20",
+        "--draws",
+        "12",
+        "--out",
+        tmp_path,
     )
-    assert list(table) == [f"{guide} {way}" for guide in ("whole", "halves") for way in ("guide", "importance", "HMC")]
+    assert list(table) == [
+        f"{guide} {way}" for guide in ("whole", "halves") for way in ("guide", "importance", "HMC")
+    ]
     for name, columns in table.items():
         guide = table[f"{name.split()[0]} guide"]
         for score, gain in ((0, 1), (2, 3)):
@@ -92,7 +115,9 @@ def test_inpainting_prints_scores_and_gains(tmp_path):
 
 
 def test_regression_prints_densities_and_errors(tmp_path):
-    table = printed(tmp_path, "regression", "--folds", "2", "--epochs", "1", "--steps", "1", "--draws", "20")
+    table = printed(
+        tmp_path, "regression", "--folds", "2", "--epochs", "1", "--steps", "1", "--draws", "20"
+    )
     assert list(table) == ["mean", "draws", "weighted", "guide"]
     for (log_p, _), (gain, _), (rmse, error) in table.values():
         assert gain == pytest.approx(log_p - table["mean"][0][0], abs=0.0011)
@@ -119,6 +144,8 @@ def test_a_regression_gains_from_the_uncertainty_of_latents(tmp_path):
     gain, error = table["draws"][1]
     assert gain > 3 * error
     assert table["weighted"][1][0] > gain + 3 * table["weighted"][1][1]
-    assert table["draws"][2][0] == pytest.approx(table["mean"][2][0], abs=0.02)  # no better, but surer where it may be
+    assert table["draws"][2][0] == pytest.approx(
+        table["mean"][2][0], abs=0.02
+    )  # no better, but surer where it may be
     assert table["guide"][1][0] < gain - 3 * error
     assert table["guide"][2][0] > table["mean"][2][0]

@@ -29,8 +29,22 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 # A small network on scikit-learn's digits, with all the state there is to resume: validation rows and a schedule. So few
 # steps are not worth a trace.
 SMALL = (
-    *("--vae.decoder.hidden", "[16]", "--vae.encoder.hidden", "[16]", "--training.batches.size", "500"),
-    *("--data.validation_fraction", "0.2", "--training.scheduler", "StepLR", "--training.scheduler.step_size", "2"),
+    *(
+        "--vae.decoder.hidden",
+        "[16]",
+        "--vae.encoder.hidden",
+        "[16]",
+        "--training.batches.size",
+        "500",
+    ),
+    *(
+        "--data.validation_fraction",
+        "0.2",
+        "--training.scheduler",
+        "StepLR",
+        "--training.scheduler.step_size",
+        "2",
+    ),
     *("--device", "cpu", "--training.execution.trace", "false"),
 )
 EPOCHS = 4
@@ -59,7 +73,11 @@ class Ended(NamedTuple):
 def call(folder, script, *arguments):
     """Run a script in this process, in a folder, as its own command line would; nothing of it stays."""
     out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         patch.chdir(folder)
         patch.setattr(sys, "argv", [script, *map(str, arguments)])
         patch.setattr(sys, "path", [str(SCRIPTS), *sys.path])
@@ -70,7 +88,11 @@ def call(folder, script, *arguments):
 
 
 def contents(folder):
-    return {file.relative_to(folder): file.read_bytes() for file in Path(folder).rglob("*") if file.is_file()}
+    return {
+        file.relative_to(folder): file.read_bytes()
+        for file in Path(folder).rglob("*")
+        if file.is_file()
+    }
 
 
 def assert_same_run(first, second):
@@ -108,7 +130,12 @@ def test_the_run_folder_is_named_after_the_preset_when_no_other_name_is_given(tm
     ended = call(tmp_path, "train", "onehot", *few, "--training.optimizer", "AdamW")
     assert ended.code == 0
     # What was dropped is said once, in one line.
-    assert ended.err.count("'training.optimizer' is AdamW now: lr = 0.001 and fused = True of Adam are dropped.\n") == 1
+    assert (
+        ended.err.count(
+            "'training.optimizer' is AdamW now: lr = 0.001 and fused = True of Adam are dropped.\n"
+        )
+        == 1
+    )
     assert ", run traced; the run is in " in ended.out
     assert (tmp_path / "runs" / "onehot" / "metrics.json").is_file()
 
@@ -136,7 +163,9 @@ def test_a_run_is_kept_unless_it_may_be_overwritten(tmp_path):
     before = contents(tmp_path)
     ended = call(tmp_path, *short, "--training.seed", 3)
     assert ended.code == 2
-    assert ended.err.startswith("error: 'run' must be a new or empty folder, got run, which holds files")
+    assert ended.err.startswith(
+        "error: 'run' must be a new or empty folder, got run, which holds files"
+    )
     assert contents(tmp_path) == before
     assert call(tmp_path, *short, "--training.seed", 3, "--overwrite").code == 0
     assert contents(tmp_path)[Path("run/best.pt")] != before[Path("run/best.pt")]
@@ -155,7 +184,9 @@ def test_a_run_is_kept_unless_it_may_be_overwritten(tmp_path):
 )
 def test_a_run_is_not_resumed_with_other_parts(trained, tmp_path, resumed):
     before = contents(trained[0] / "run")
-    ended = call(trained[0], "train", *SMALL, "--training.epochs", 9, "--run", "run", "--resume", resumed)
+    ended = call(
+        trained[0], "train", *SMALL, "--training.epochs", 9, "--run", "run", "--resume", resumed
+    )
     assert (ended.code, len(ended.err.splitlines())) == (2, 1)
     assert ended.err.startswith("error: ")
     assert contents(trained[0] / "run") == before
@@ -191,7 +222,9 @@ def test_ctrl_c_leaves_a_run_that_loads_and_is_finished_by_resuming(tmp_path):
     assert "Traceback" not in (tmp_path / "err").read_text()
     reached = len(RunFolder(run).fit().history)
     assert reached == epochs_on_disk(run) >= 1
-    assert (tmp_path / "out").read_text() == f"Interrupted after {reached} epochs, run plain; the run is in run.\n"
+    assert (
+        tmp_path / "out"
+    ).read_text() == f"Interrupted after {reached} epochs, run plain; the run is in run.\n"
     for weights in ("best", "last"):
         assert load(run, weights).sample(2).shape == (2, 1, 8, 8)
     finish = ("train", *SMALL, "--training.epochs", reached + 1)
@@ -224,7 +257,9 @@ def test_evaluating_other_rows_leaves_the_metrics_alone(trained, tmp_path):
         (["--data", tmp_path / "rows.npy", "--weights", "last"], 7),
         (["--num_rows", 9], 9),
     ):
-        ended = call(folder, "evaluate", "run", *arguments, "--num_samples", 2, "--num_importance_samples", 0)
+        ended = call(
+            folder, "evaluate", "run", *arguments, "--num_samples", 2, "--num_importance_samples", 0
+        )
         assert ended.code == 0, ended.err
         table = ended.out.splitlines()
         assert table[1].split()[-2:] == ["2", str(num_rows)]
@@ -261,18 +296,30 @@ def conditional(tmp_path_factory):
     """A folder with a run whose parts take the label of a digit."""
     folder = tmp_path_factory.mktemp("conditional")
     contexts = ("--vae.decoder.context_dim", 10, "--vae.encoder.context_dim", 10)
-    assert call(folder, "train", *SMALL, *contexts, "--training.epochs", EPOCHS, "--run", "run").code == 0
+    assert (
+        call(folder, "train", *SMALL, *contexts, "--training.epochs", EPOCHS, "--run", "run").code
+        == 0
+    )
     return folder
 
 
 def test_a_conditional_run_is_sampled_for_a_label_or_for_all_of_them(conditional, tmp_path):
-    for out, arguments in (("all", []), ("three", ["--y", 3]), ("vector", ["--y", str(torch.eye(10)[3].tolist())])):
-        ended = call(conditional, "sample", "run", "--out", tmp_path / out, "--num_rows", 10, *arguments)
+    for out, arguments in (
+        ("all", []),
+        ("three", ["--y", 3]),
+        ("vector", ["--y", str(torch.eye(10)[3].tolist())]),
+    ):
+        ended = call(
+            conditional, "sample", "run", "--out", tmp_path / out, "--num_rows", 10, *arguments
+        )
         assert ended.code == 0, ended.err
     means = {out: np.load(tmp_path / out / "prior_means.npy") for out in ("all", "three", "vector")}
     assert np.array_equal(means["three"], means["vector"])
     # The draws of z are the same: only the row of the label 3 has the same pictures.
-    same = [np.allclose(means["all"][10 * row], means["three"][10 * row], atol=1e-5) for row in range(10)]
+    same = [
+        np.allclose(means["all"][10 * row], means["three"][10 * row], atol=1e-5)
+        for row in range(10)
+    ]
     assert same == [row == 3 for row in range(10)]
 
 
@@ -285,7 +332,9 @@ def test_a_conditional_run_refuses_a_label_that_it_does_not_know(conditional):
 
 @pytest.mark.parametrize("latent", ["aggregated", "mixture"])
 def test_a_run_is_sampled_from_where_the_codes_lie(trained, tmp_path, latent):
-    ended = call(trained[0], "sample", "run", "--out", tmp_path / "a", "--num_rows", 4, "--latent", latent)
+    ended = call(
+        trained[0], "sample", "run", "--out", tmp_path / "a", "--num_rows", 4, "--latent", latent
+    )
     assert ended.code == 0, ended.err
     assert np.load(tmp_path / "a" / f"{latent}_samples.npy").shape == (16, 1, 8, 8)
 
@@ -302,16 +351,31 @@ def test_what_is_seldom_meant_is_said_in_one_line(tmp_path):
 
 def test_the_parts_of_the_rate_are_reported_where_they_are_weighed(tmp_path):
     objective = ("--training.objective", "TotalCorrelationELBO", "--vae.latent_dim", 3)
-    assert call(tmp_path, "train", *SMALL, *objective, "--training.epochs", 1, "--run", "run").code == 0
+    assert (
+        call(tmp_path, "train", *SMALL, *objective, "--training.epochs", 1, "--run", "run").code
+        == 0
+    )
     ended = call(tmp_path, "evaluate", "run", "--num_rows", 50)
-    assert re.search(r"rate of 50 rows in nats: mutual information .*, total correlation .*, dimension kl", ended.out)
+    assert re.search(
+        r"rate of 50 rows in nats: mutual information .*, total correlation .*, dimension kl",
+        ended.out,
+    )
 
 
 def test_a_class_of_the_users_own_is_trained_and_must_be_allowed_to_be_loaded(tmp_path):
     (tmp_path / "my_prior.py").write_text(
         "from pyro_vae import StandardNormalPrior\nclass MyPrior(StandardNormalPrior): pass\n"
     )
-    arguments = ("train", *SMALL, "--training.epochs", 1, "--run", "run", "--vae.prior", "my_prior.MyPrior")
+    arguments = (
+        "train",
+        *SMALL,
+        "--training.epochs",
+        1,
+        "--run",
+        "run",
+        "--vae.prior",
+        "my_prior.MyPrior",
+    )
     assert call(tmp_path, *arguments).code == 0
     refused = call(tmp_path, "evaluate", "run")
     assert refused.code == 2
@@ -325,30 +389,54 @@ def test_a_class_of_the_users_own_is_trained_and_must_be_allowed_to_be_loaded(tm
 MISTAKES = [
     (["mnist20d"], "'preset' must be one of .*; the nearest is 'mnist-20d'"),
     (["no/such/file.yaml"], "'preset' must be one of"),
-    (["--vae.latent_dims", "3"], "'--vae.latent_dims' is no setting; the nearest is '--vae.latent_dim'"),
+    (
+        ["--vae.latent_dims", "3"],
+        "'--vae.latent_dims' is no setting; the nearest is '--vae.latent_dim'",
+    ),
     (["--training.epochs", "many"], "'training.epochs' accepts int, got many"),
     (["--training.epochs", "0"], "'epochs' must be 1 or more, got 0"),
     (["--vae.latent_dim", "0"], "'latent_dim' must be a whole number of at least 1, got 0"),
     (["--vae.prior", "NormalLikelihood"], "'vae.prior' accepts a subclass of Prior"),
     (["--vae.likelihood", "BernouliLikelihood"], "the nearest is 'BernoulliLikelihood'"),
     (["--vae.decoder", "torch.nn.Linear"], "'vae.decoder'"),
-    (["--training.batches.size", "1501"], "'data' must have at least one batch of 1501 rows, got 1500 rows"),
+    (
+        ["--training.batches.size", "1501"],
+        "'data' must have at least one batch of 1501 rows, got 1500 rows",
+    ),
     (
         ["--vae.likelihood", "BernoulliLikelihood"],
         "'x' must be 0 or 1 for BernoulliLikelihood, got values from 0 to 16",
     ),
-    (["--vae.likelihood.total_count", "15"], "'x' must hold whole levels from 0 to total_count = 15"),
+    (
+        ["--vae.likelihood.total_count", "15"],
+        "'x' must hold whole levels from 0 to total_count = 15",
+    ),
     (["--training.patience", "3"], "'patience' needs validation rows, got 3 without any"),
     (["--data.validation_fraction", "1"], "'validation_fraction' must lie in \\[0, 1\\), got 1.0"),
-    (["--data.max_level", "15"], "'max_level' must be at least the highest level of the data, 16, got 15"),
-    (["--data.source", "ArrayFile", "--data.source.path", "nan.npy"], "'data' must be finite, got NaN or infinity"),
-    (["--data.source", "ArrayFile", "--data.source.path", "none.npy"], "'path' must be a .npy or .npz file of numbers"),
+    (
+        ["--data.max_level", "15"],
+        "'max_level' must be at least the highest level of the data, 16, got 15",
+    ),
+    (
+        ["--data.source", "ArrayFile", "--data.source.path", "nan.npy"],
+        "'data' must be finite, got NaN or infinity",
+    ),
+    (
+        ["--data.source", "ArrayFile", "--data.source.path", "none.npy"],
+        "'path' must be a .npy or .npz file of numbers",
+    ),
     (["--training.optimizer.lr", "-1"], "lr|learning rate"),
     (["--device", "gpu"], "'device'"),
     (["--config", "none.yaml"], "'config' must be valid"),
     (["--run", "nan.npy"], "'run' must be a folder that can be written, got nan.npy"),
-    (["--run", "nan.npy/run", "--overwrite"], "'run' must be a folder that can be written, got nan.npy/run"),
-    (["--run", "none", "--resume"], "'run' must be the folder of a run, got none, which does not exist"),
+    (
+        ["--run", "nan.npy/run", "--overwrite"],
+        "'run' must be a folder that can be written, got nan.npy/run",
+    ),
+    (
+        ["--run", "none", "--resume"],
+        "'run' must be the folder of a run, got none, which does not exist",
+    ),
 ]
 
 
@@ -360,8 +448,12 @@ def assert_one_error(ended, sentence):
     assert (ended.code, ended.out) == (2, "")
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
-def test_a_mistake_ends_training_with_one_sentence_and_nothing_is_written(tmp_path, arguments, sentence):
+@pytest.mark.parametrize(
+    ("arguments", "sentence"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES]
+)
+def test_a_mistake_ends_training_with_one_sentence_and_nothing_is_written(
+    tmp_path, arguments, sentence
+):
     np.save(tmp_path / "nan.npy", np.full((600, 1, 8, 8), np.nan))
     before = contents(tmp_path)
     assert_one_error(call(tmp_path, "train", *arguments), sentence)
@@ -373,13 +465,29 @@ def test_a_mistake_ends_training_with_one_sentence_and_nothing_is_written(tmp_pa
     ("script", "arguments", "sentence"),
     [
         ("evaluate", ["none"], "'run' must be the folder of a run, got none, which does not exist"),
-        ("evaluate", ["run", "--data", "none.npy"], "'path' must be a .npy or .npz file of numbers"),
-        ("evaluate", ["run", "--data", "flat.npy"], r"'data' must have rows of the shape \(1, 8, 8\), got \(64,\)"),
-        ("evaluate", ["run", "--num_samples", "0"], "'num_samples' must be a whole number of at least 1, got 0"),
+        (
+            "evaluate",
+            ["run", "--data", "none.npy"],
+            "'path' must be a .npy or .npz file of numbers",
+        ),
+        (
+            "evaluate",
+            ["run", "--data", "flat.npy"],
+            r"'data' must have rows of the shape \(1, 8, 8\), got \(64,\)",
+        ),
+        (
+            "evaluate",
+            ["run", "--num_samples", "0"],
+            "'num_samples' must be a whole number of at least 1, got 0",
+        ),
         ("evaluate", ["run", "--num_importance_samples", "-1"], "'num_importance_samples'"),
         ("evaluate", ["run", "--num_rows", "0"], "'(num_rows|data)' must"),
         ("evaluate", ["run", "--split", "tests"], "split"),
-        ("evaluate", ["run", "--num_row", "3"], "'--num_row' is no setting; the nearest is '--num_rows'"),
+        (
+            "evaluate",
+            ["run", "--num_row", "3"],
+            "'--num_row' is no setting; the nearest is '--num_rows'",
+        ),
         ("evaluate", [], "run"),
         ("sample", ["none"], "'run' must be the folder of a run, got none, which does not exist"),
         ("sample", ["run", "--start", "297"], "'start' must be a test row from 0 to 296, got 297"),
@@ -401,8 +509,20 @@ def test_a_mistake_ends_the_other_scripts_with_one_sentence_and_nothing_is_writt
 
 
 def test_a_run_without_validation_rows_has_none_to_evaluate(tmp_path):
-    assert call(tmp_path, "train", *SMALL, "--data.validation_fraction=0", "--training.epochs=1", "--run=run").code == 0
-    assert_one_error(call(tmp_path, "evaluate", "run", "--split", "validation"), "'split' must be train or test")
+    assert (
+        call(
+            tmp_path,
+            "train",
+            *SMALL,
+            "--data.validation_fraction=0",
+            "--training.epochs=1",
+            "--run=run",
+        ).code
+        == 0
+    )
+    assert_one_error(
+        call(tmp_path, "evaluate", "run", "--split", "validation"), "'split' must be train or test"
+    )
 
 
 @pytest.mark.parametrize("script", ["train", "evaluate", "sample"])
@@ -424,7 +544,15 @@ def test_a_mistake_in_a_process_of_its_own_is_one_line_and_exit_code_2(tmp_path)
 def test_a_resumed_run_keeps_its_settings_except_those_that_are_asked_for_now(trained, tmp_path):
     shutil.copytree(trained[0] / "run", tmp_path / "run")
     ended = call(
-        tmp_path, "train", "--training.epochs", 5, "--run", "run", "--resume", "--training.optimizer.lr", "1e-2"
+        tmp_path,
+        "train",
+        "--training.epochs",
+        5,
+        "--run",
+        "run",
+        "--resume",
+        "--training.optimizer.lr",
+        "1e-2",
     )
     assert ended.code == 0
     assert "From epoch 5 on 'optimizer.lr' is 0.01, was 0.001.\n" in ended.err
@@ -458,7 +586,9 @@ def test_diagnosing_writes_the_verdict_as_json_and_as_a_page_with_figures(traine
     figures = ["coverage", "khat", "ranks", "sandwich", "worst_rows"]
     assert sorted(file.stem for file in written.glob("*.png")) == figures
     assert all(f"({name}.png)" in page for name in figures)
-    assert set(contents(folder / "run")) - before == {Path("diagnosis") / file.name for file in written.iterdir()}
+    assert set(contents(folder / "run")) - before == {
+        Path("diagnosis") / file.name for file in written.iterdir()
+    }
 
 
 def test_a_diagnosis_that_is_too_small_is_refused_in_a_sentence(trained):

@@ -15,9 +15,7 @@ from torch import nn
 from pyro_vae import SVI, VAE, BernoulliLikelihood, DiagNormalPosterior, StandardNormalPrior
 from pyro_vae.support import store
 
-NOT_USED = (
-    r"param store was given values under names of a VAE, such as 'pyro_vae.VAE.*save torch.save\(vae.state_dict\(\)"
-)
+NOT_USED = r"param store was given values under names of a VAE, such as 'pyro_vae.VAE.*save torch.save\(vae.state_dict\(\)"
 
 
 def stock(vae):
@@ -147,7 +145,9 @@ def test_parameters_that_are_not_contiguous_are_trained_themselves(make):
     encoder = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(27, 4))
     decoder = nn.Linear(2, 32)
     vae = VAE(
-        StandardNormalPrior(2), BernoulliLikelihood(decoder, (2, 4, 4)), DiagNormalPosterior(encoder, (2, 4, 4), 2)
+        StandardNormalPrior(2),
+        BernoulliLikelihood(decoder, (2, 4, 4)),
+        DiagNormalPosterior(encoder, (2, 4, 4), 2),
     ).to(memory_format=torch.channels_last)
     assert not encoder[0].weight.is_contiguous()
     with pyro.get_param_store().scope():

@@ -61,7 +61,10 @@ def test_training_raises_the_elbo(x):
 
 
 def test_the_same_seed_gives_the_same_losses_and_another_seed_others(x):
-    runs = [fit(fresh_vae(), x, plain(epochs=2, seed=seed, batches=Shuffled(10)), test=x) for seed in (3, 3, 4)]
+    runs = [
+        fit(fresh_vae(), x, plain(epochs=2, seed=seed, batches=Shuffled(10)), test=x)
+        for seed in (3, 3, 4)
+    ]
     assert losses(runs[0]) == losses(runs[1])
     assert same_weights(runs[0].weights, runs[1].weights)
     assert losses(runs[0]) != losses(runs[2])
@@ -92,7 +95,10 @@ def test_the_train_loss_weighs_rows_alike_whatever_the_last_batch():
         reference = LinearGaussian(torch.randn(3, 2), torch.randn(3), 0.5)
         vae, x = linear_gaussian_vae(reference, ExactPosterior(reference)), torch.randn(23, 3)
         still = Training(
-            epochs=1, batches=Shuffled(10), optimizer=partial(torch.optim.SGD, lr=0.0), objective=Trace_ELBO()
+            epochs=1,
+            batches=Shuffled(10),
+            optimizer=partial(torch.optim.SGD, lr=0.0),
+            objective=Trace_ELBO(),
         )
         result = fit(vae, x, still)
         expected = -reference.log_marginal(x).mean().item()
@@ -106,9 +112,17 @@ def test_a_step_differentiates_the_mean_so_that_the_batch_size_does_not_scale_it
     for rows in (x, torch.cat([x, x, x, x])):
         vae = fresh_vae()
         before = vae.likelihood.network.layers[-1].bias.detach().clone()
-        fit(vae, rows, plain(epochs=1, batches=Shuffled(len(rows)), optimizer=partial(torch.optim.SGD, lr=0.1)))
+        fit(
+            vae,
+            rows,
+            plain(
+                epochs=1, batches=Shuffled(len(rows)), optimizer=partial(torch.optim.SGD, lr=0.1)
+            ),
+        )
         moves.append(vae.likelihood.network.layers[-1].bias.detach() - before)
-    torch.testing.assert_close(moves[0], moves[1], rtol=0.3, atol=2e-3)  # another draw of z, not another scale
+    torch.testing.assert_close(
+        moves[0], moves[1], rtol=0.3, atol=2e-3
+    )  # another draw of z, not another scale
 
 
 def test_random_state_store_and_validation_flags_of_the_caller_stay(x):
@@ -129,7 +143,9 @@ def test_ctrl_c_returns_what_the_last_whole_epoch_reached(x):
     settings = plain(epochs=4, batches=Shuffled(10))
     result = fit(fresh_vae(), x, settings, on_epoch=interrupt)
     assert (result.outcome, len(result.history)) == ("interrupted", 2)
-    assert losses(fit(fresh_vae(), x, settings, resume=result)) == losses(fit(fresh_vae(), x, settings))
+    assert losses(fit(fresh_vae(), x, settings, resume=result)) == losses(
+        fit(fresh_vae(), x, settings)
+    )
 
 
 def test_on_epoch_sees_the_start_and_every_epoch(x):
@@ -146,12 +162,22 @@ def test_on_epoch_sees_the_start_and_every_epoch(x):
 def test_early_stopping_keeps_the_best_weights(x):
     vae, opposite = fresh_vae(), 1 - x
     torch.manual_seed(0)
-    result = fit(vae, x, plain(epochs=60, batches=Shuffled(10), optimizer=ADAM, patience=3), validation=opposite)
+    result = fit(
+        vae,
+        x,
+        plain(epochs=60, batches=Shuffled(10), optimizer=ADAM, patience=3),
+        validation=opposite,
+    )
     validation = [row.validation_loss for row in result.history]
     best = validation.index(min(validation))
     assert result.outcome == "stopped early"
     assert len(validation) == best + 1 + 3
-    again = fit(fresh_vae(), x, plain(epochs=best + 1, batches=Shuffled(10), optimizer=ADAM), validation=opposite)
+    again = fit(
+        fresh_vae(),
+        x,
+        plain(epochs=best + 1, batches=Shuffled(10), optimizer=ADAM),
+        validation=opposite,
+    )
     assert same_weights(result.best_weights, again.weights)
     assert not same_weights(result.best_weights, result.weights)
 
@@ -173,13 +199,22 @@ def test_a_non_finite_loss_names_epoch_and_step_and_gives_the_last_good_weights_
             return (
                 p_x
                 if self.calls < 3
-                else pyro.distributions.Normal(math.nan * z[:, :1, None, None], 1).expand([len(z), 1, 4, 4]).to_event(3)
+                else pyro.distributions.Normal(math.nan * z[:, :1, None, None], 1)
+                .expand([len(z), 1, 4, 4])
+                .to_event(3)
             )
 
     broken = Broken(vae.likelihood.network, vae.x_shape)
     vae.likelihood = broken
-    with pytest.raises(NonFiniteLossError, match="in epoch 2 at step 3, .* end of epoch 1 .* lower learning rate"):
-        fit(vae, x, Training(epochs=3, batches=Shuffled(10), execution=Execution(trace=False)), on_epoch=poison)
+    with pytest.raises(
+        NonFiniteLossError, match="in epoch 2 at step 3, .* end of epoch 1 .* lower learning rate"
+    ):
+        fit(
+            vae,
+            x,
+            Training(epochs=3, batches=Shuffled(10), execution=Execution(trace=False)),
+            on_epoch=poison,
+        )
     assert same_weights(vae.state_dict(), good[1])
 
 
@@ -187,18 +222,28 @@ def test_weights_that_overflow_are_caught_before_they_are_kept(x):
     vae = fresh_vae()
     start = {name: value.clone() for name, value in vae.state_dict().items()}
     with pytest.raises(NonFiniteLossError, match="epoch 1 at step"):
-        fit(vae, x, Training(epochs=1, batches=Shuffled(10), optimizer=partial(torch.optim.SGD, lr=1e38)))
+        fit(
+            vae,
+            x,
+            Training(epochs=1, batches=Shuffled(10), optimizer=partial(torch.optim.SGD, lr=1e38)),
+        )
     assert same_weights(vae.state_dict(), start)
 
 
 def test_the_kl_weight_warms_up_over_epochs(x):
-    result = fit(fresh_vae(), x, plain(epochs=4, batches=Shuffled(10), kl_schedule=LinearWarmup(epochs=2, start=0.1)))
+    result = fit(
+        fresh_vae(),
+        x,
+        plain(epochs=4, batches=Shuffled(10), kl_schedule=LinearWarmup(epochs=2, start=0.1)),
+    )
     assert [row.scheduled for row in result.history] == pytest.approx([0.46, 0.91, 1.0, 1.0])
 
 
 def test_the_scheduler_steps_once_an_epoch(x):
     halve = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
-    result = fit(fresh_vae(), x, plain(epochs=3, batches=Shuffled(10), optimizer=ADAM, scheduler=halve))
+    result = fit(
+        fresh_vae(), x, plain(epochs=3, batches=Shuffled(10), optimizer=ADAM, scheduler=halve)
+    )
     assert [row.learning_rate for row in result.history] == pytest.approx([0.01, 0.005, 0.0025])
 
 
@@ -212,8 +257,19 @@ def test_a_plateau_scheduler_watches_the_validation_loss(x):
 def test_gradients_are_clipped_by_their_common_norm(x):
     vae = fresh_vae()
     before = [parameter.detach().clone() for parameter in vae.parameters()]
-    fit(vae, x, plain(epochs=1, batches=Shuffled(50), optimizer=partial(torch.optim.SGD, lr=1.0), clip_norm=0.01))
-    moved = torch.cat([(new - old).flatten() for new, old in zip(vae.parameters(), before, strict=True)])
+    fit(
+        vae,
+        x,
+        plain(
+            epochs=1,
+            batches=Shuffled(50),
+            optimizer=partial(torch.optim.SGD, lr=1.0),
+            clip_norm=0.01,
+        ),
+    )
+    moved = torch.cat(
+        [(new - old).flatten() for new, old in zip(vae.parameters(), before, strict=True)]
+    )
     assert moved.norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
@@ -248,7 +304,9 @@ def test_a_test_loss_that_is_not_finite_ends_the_run(x, monkeypatch):
     vae = fresh_vae()
     start = {name: value.clone() for name, value in vae.state_dict().items()}
     monkeypatch.setattr("pyro_vae.training.fitting.negative_elbo", lambda *_: math.nan)
-    with pytest.raises(NonFiniteLossError, match="epoch 1 on validation or test rows, .* end of epoch 0"):
+    with pytest.raises(
+        NonFiniteLossError, match="epoch 1 on validation or test rows, .* end of epoch 0"
+    ):
         fit(vae, x, plain(epochs=2, batches=Shuffled(10)), test=x)
     assert same_weights(vae.state_dict(), start)
 
@@ -271,7 +329,9 @@ BAD_SETTINGS = {
     "'patience' must be a whole number of at least 1, got 0": lambda: Training(patience=0),
     "'patience' needs validation rows, got 3 without any": lambda: Training(patience=3),
     "'clip_norm' must be greater than 0, got 0": lambda: Training(clip_norm=0.0),
-    "'optimizer' must be a function from parameters": lambda: Training(optimizer=ADAM(binary_vae().parameters())),
+    "'optimizer' must be a function from parameters": lambda: Training(
+        optimizer=ADAM(binary_vae().parameters())
+    ),
     "'data' must have at least one batch of 128 rows, got 50": Training,
 }
 
@@ -279,7 +339,12 @@ BAD_SETTINGS = {
 @pytest.mark.parametrize("sentence", BAD_SETTINGS)
 def test_bad_settings_are_refused_before_any_work(x, sentence):
     with pytest.raises(ValueError, match=sentence):
-        fit(fresh_vae(), x, BAD_SETTINGS[sentence](), on_epoch=lambda reached: pytest.fail("work was done"))
+        fit(
+            fresh_vae(),
+            x,
+            BAD_SETTINGS[sentence](),
+            on_epoch=lambda reached: pytest.fail("work was done"),
+        )
 
 
 BAD_DATA = {
@@ -316,7 +381,8 @@ WARM = {"batches": Shuffled(10), "kl_schedule": LinearWarmup(epochs=3, start=0.1
 def test_traced_training_is_that_of_plain_pyro_bit_for_bit():
     rows = grey_rows()
     traced, plain = (
-        fit(fresh_vae(), rows, Training(epochs=4, execution=Execution(trace=trace), **WARM)) for trace in (True, False)
+        fit(fresh_vae(), rows, Training(epochs=4, execution=Execution(trace=trace), **WARM))
+        for trace in (True, False)
     )
     assert losses(traced) == losses(plain)
     assert same_weights(traced.weights, plain.weights)
@@ -337,16 +403,21 @@ EXECUTIONS = {
 def test_however_it_is_run_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(how):
     rows = grey_rows()
     whole, first = (
-        fit(fresh_vae(), rows, Training(epochs=epochs, **WARM, execution=EXECUTIONS[how])) for epochs in (2, 1)
+        fit(fresh_vae(), rows, Training(epochs=epochs, **WARM, execution=EXECUTIONS[how]))
+        for epochs in (2, 1)
     )
-    resumed = fit(fresh_vae(), rows, Training(epochs=2, **WARM, execution=EXECUTIONS[how]), resume=first)
+    resumed = fit(
+        fresh_vae(), rows, Training(epochs=2, **WARM, execution=EXECUTIONS[how]), resume=first
+    )
     assert losses(resumed) == losses(whole)
     assert same_weights(resumed.weights, whole.weights)
     assert resumed.how == how
 
 
 @pytest.mark.usefixtures("every_product_counts")
-@pytest.mark.parametrize("how", [pytest.param("compiled", marks=pytest.mark.slow), "traced, bfloat16 products"])
+@pytest.mark.parametrize(
+    "how", [pytest.param("compiled", marks=pytest.mark.slow), "traced, bfloat16 products"]
+)
 def test_however_it_is_run_it_learns_the_same(how):
     rows = grey_rows()
     received, expected = (
@@ -357,8 +428,12 @@ def test_however_it_is_run_it_learns_the_same(how):
 
 
 def test_long_runs_are_compiled_and_short_ones_are_not(x, monkeypatch):
-    monkeypatch.setattr(engine_program, "_seconds_saved", lambda graph: engine_program._COMPILE_SECONDS / 11)
-    hows = [fit(fresh_vae(), x, Training(epochs=epochs, batches=Shuffled(10))).how for epochs in (2, 3)]
+    monkeypatch.setattr(
+        engine_program, "_seconds_saved", lambda graph: engine_program._COMPILE_SECONDS / 11
+    )
+    hows = [
+        fit(fresh_vae(), x, Training(epochs=epochs, batches=Shuffled(10))).how for epochs in (2, 3)
+    ]
     assert hows == ["traced", "compiled"]
 
 
@@ -370,18 +445,26 @@ def test_a_schedule_of_kl_weights_needs_no_trace_for_each(x, monkeypatch):
         return trace(function, inputs)
 
     monkeypatch.setattr(engine_program, "trace", counted)
-    fit(fresh_vae(), x, Training(epochs=6, batches=Shuffled(10), kl_schedule=LinearWarmup(epochs=6)))
+    fit(
+        fresh_vae(), x, Training(epochs=6, batches=Shuffled(10), kl_schedule=LinearWarmup(epochs=6))
+    )
     assert len(traces) == 1
 
 
 @pytest.mark.usefixtures("every_product_counts")
 def test_losses_of_validation_rows_are_in_the_precision_of_the_parameters():
     rows = grey_rows()
-    result = fit(fresh_vae(), rows, Training(epochs=1, execution=Execution(precision="bfloat16"), **WARM), test=rows)
+    result = fit(
+        fresh_vae(),
+        rows,
+        Training(epochs=1, execution=Execution(precision="bfloat16"), **WARM),
+        test=rows,
+    )
     vae = fresh_vae()
     vae.load_state_dict(result.weights)
     assert (
-        result.history[-1].test_loss == evaluate(vae, rows, num_samples=1, num_importance_samples=0).negative_elbo.mean
+        result.history[-1].test_loss
+        == evaluate(vae, rows, num_samples=1, num_importance_samples=0).negative_elbo.mean
     )
 
 
@@ -392,6 +475,9 @@ def test_whole_numbers_under_a_density_are_said_to_be_so():
         NormalLikelihood(MLP(2, [], 3), 3),
         DiagNormalPosterior(MLP(3, [], 4), 3, 2),
     )
-    with pytest.warns(UserWarning, match="'data' hold whole numbers only, which NormalLikelihood scores by a density"):
+    with pytest.warns(
+        UserWarning,
+        match="'data' hold whole numbers only, which NormalLikelihood scores by a density",
+    ):
         fit(vae, x, plain(epochs=1, batches=Shuffled(10)))
     fit(vae, x + 0.5, plain(epochs=1, batches=Shuffled(10)))

@@ -40,7 +40,11 @@ def table(num_rows=300):
 
 def vae_of(likelihood):
     size = likelihood.x_shape.numel()
-    return VAE(StandardNormalPrior(2), likelihood, DiagNormalPosterior(MLP(size, [4], 4), likelihood.x_shape, 2))
+    return VAE(
+        StandardNormalPrior(2),
+        likelihood,
+        DiagNormalPosterior(MLP(size, [4], 4), likelihood.x_shape, 2),
+    )
 
 
 def zero_network(out_shape):
@@ -62,7 +66,9 @@ def test_a_location_scale_likelihood_starts_at_the_mean_and_the_spread_of_the_ro
     p_x = likelihood(torch.zeros(2))
     torch.testing.assert_close(p_x.mean, x.mean(0), rtol=1e-4, atol=0)
     # From the network it is the unit that the scale starts at, above the floor.
-    torch.testing.assert_close(p_x.stddev, x.std(0, correction=0), rtol=0.02 if scale is None else 0.6, atol=0)
+    torch.testing.assert_close(
+        p_x.stddev, x.std(0, correction=0), rtol=0.02 if scale is None else 0.6, atol=0
+    )
 
 
 @pytest.mark.parametrize("make", [NormalLikelihood, LaplaceLikelihood, StudentTLikelihood])
@@ -76,7 +82,12 @@ def test_the_scale_is_learned_for_each_element_by_default(make):
 
 @pytest.mark.parametrize(
     ("scale", "expected"),
-    [(0.3, 0.3), (FixedScale(0.3), 0.3), (LearnedScale(init=0.3), 0.3), (LearnedScale(init=0.3, min_scale=0.2), 0.3)],
+    [
+        (0.3, 0.3),
+        (FixedScale(0.3), 0.3),
+        (LearnedScale(init=0.3), 0.3),
+        (LearnedScale(init=0.3, min_scale=0.2), 0.3),
+    ],
 )
 def test_what_is_asked_for_in_numbers_is_in_the_units_of_x_and_stays(scale, expected):
     likelihood = NormalLikelihood(zero_network, 3, scale)
@@ -90,7 +101,9 @@ def test_one_scale_for_all_starts_at_their_root_mean_square():
     assert likelihood.scale().item() == pytest.approx(3)
 
 
-@pytest.mark.parametrize(("min_scale", "expected"), [(None, 0.01 * UNITS), (0.5, torch.full((3,), 0.5))])
+@pytest.mark.parametrize(
+    ("min_scale", "expected"), [(None, 0.01 * UNITS), (0.5, torch.full((3,), 0.5))]
+)
 def test_the_floor_is_a_hundredth_of_the_unit_unless_it_is_given(min_scale, expected):
     likelihood = NormalLikelihood(zero_network, 3, LearnedScale((3,), min_scale=min_scale))
     likelihood.initialize(torch.zeros(3), UNITS)
@@ -126,7 +139,11 @@ def test_an_output_bias_still_starts_at_the_mean_after_the_units():
 
 
 def test_weights_from_before_there_were_units_load():
-    old = {"network.weight": torch.ones(3, 2), "network.bias": torch.ones(3), "scale.log_scale": torch.zeros(())}
+    old = {
+        "network.weight": torch.ones(3, 2),
+        "network.bias": torch.ones(3),
+        "scale.log_scale": torch.zeros(()),
+    }
     likelihood = NormalLikelihood(nn.Linear(2, 3), 3, LearnedScale())
     likelihood.load_state_dict(old)
     assert sorted(old) == ["network.bias", "network.weight", "scale.log_scale"]
@@ -236,7 +253,9 @@ def test_an_evaluation_says_in_one_sentence_that_z_is_of_no_use():
     useless = result._replace(active_units=1)
     assert useless.remarks()[0].startswith("-ELBO is no better than the ")
     assert "of the best model without z: try " in useless.remarks()[0]
-    useful = useless._replace(without_latent=Estimate(result.negative_elbo.mean + 1, 0.0, 0.1, 0, 300))
+    useful = useless._replace(
+        without_latent=Estimate(result.negative_elbo.mean + 1, 0.0, 0.1, 0, 300)
+    )
     assert useful.remarks() == []
     assert "without z (nats)" in useful.table()
     assert pv.Evaluation(*result[:9]).remarks() == [sentence]

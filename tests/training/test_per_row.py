@@ -148,7 +148,9 @@ def test_x_is_made_anew_in_each_step():
     for _ in range(2):
         svi.step(torch.full((5, 1, 4, 4), 0.5))
     assert not torch.equal(*seen)
-    with pytest.raises(ValueError, match="'rows' must be the first argument of a step by position, got none"):
+    with pytest.raises(
+        ValueError, match="'rows' must be the first argument of a step by position, got none"
+    ):
         svi.step(x=torch.zeros(5, 1, 4, 4))
 
 

@@ -33,8 +33,20 @@ def x():
     return binary_vae().sample(50)
 
 
-def training(epochs, scheduler=None, optimizer=torch.optim.Adam, trace=False, lr=0.01, batches=BATCHES, **settings):
-    own = {name: settings.pop(name) for name in ("weight_decay", "betas", "momentum") if name in settings}
+def training(
+    epochs,
+    scheduler=None,
+    optimizer=torch.optim.Adam,
+    trace=False,
+    lr=0.01,
+    batches=BATCHES,
+    **settings,
+):
+    own = {
+        name: settings.pop(name)
+        for name in ("weight_decay", "betas", "momentum")
+        if name in settings
+    }
     return Training(
         epochs=epochs,
         scheduler=scheduler,
@@ -46,7 +58,11 @@ def training(epochs, scheduler=None, optimizer=torch.optim.Adam, trace=False, lr
 
 
 def train(x, *arguments, start=0, **keywords):
-    fits = {name: keywords.pop(name) for name in ("resume", "validation", "on_epoch") if name in keywords}
+    fits = {
+        name: keywords.pop(name)
+        for name in ("resume", "validation", "on_epoch")
+        if name in keywords
+    }
     torch.manual_seed(start)
     return fit(binary_vae(), x, training(*arguments, **keywords), **fits)
 
@@ -68,7 +84,9 @@ def assert_same(first, second):
 
 
 def assert_same_run(first, second):
-    assert [row[:-1] for row in first.history] == [row[:-1] for row in second.history]  # but for the seconds
+    assert [row[:-1] for row in first.history] == [
+        row[:-1] for row in second.history
+    ]  # but for the seconds
     for name in ("weights", "best_weights", "optimizer", "scheduler"):
         assert_same(getattr(first, name), getattr(second, name))
 
@@ -77,7 +95,9 @@ def memory(tree):
     """Where the tensors of a tree lie."""
     if isinstance(tree, torch.Tensor):
         return [tree.data_ptr()]
-    branches = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
+    branches = (
+        tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
+    )
     return [address for branch in branches for address in memory(branch)]
 
 
@@ -91,7 +111,9 @@ def rates(result):
 
 
 def changed(result):
-    return {change.setting: (change.epoch, change.before, change.after) for change in result.changes}
+    return {
+        change.setting: (change.epoch, change.before, change.after) for change in result.changes
+    }
 
 
 # What a run starts from stays
@@ -110,7 +132,10 @@ OPTIMIZERS = {
 def test_a_fit_that_is_gone_on_from_stays_as_it_is_and_serves_again(x, name):
     first = train(x, 2, HALVED, validation=x, **OPTIMIZERS[name])
     before = copy.deepcopy(first)
-    runs = [train(x, 4, HALVED, start=start, validation=x, resume=first, **OPTIMIZERS[name]) for start in (1, 2)]
+    runs = [
+        train(x, 4, HALVED, start=start, validation=x, resume=first, **OPTIMIZERS[name])
+        for start in (1, 2)
+    ]
     assert_same(first, before)
     whole = train(x, 4, HALVED, validation=x, **OPTIMIZERS[name])
     for run in runs:
@@ -122,7 +147,9 @@ def test_no_fit_shares_memory_with_another_or_with_the_vae(x):
     vae, fits = binary_vae(), []
     first = train(x, 1, HALVED, validation=x)
     fits.append(first)
-    fits.append(fit(vae, x, training(4, HALVED), validation=1 - x, resume=first, on_epoch=fits.append))
+    fits.append(
+        fit(vae, x, training(4, HALVED), validation=1 - x, resume=first, on_epoch=fits.append)
+    )
     addresses = memory([list(vae.parameters()), *fits])
     assert len(addresses) == len(set(addresses))
 
@@ -136,19 +163,27 @@ def test_a_fit_without_validation_rows_shares_none_either(x):
 
 def test_what_a_callback_does_to_a_fit_changes_nothing(x):
     def spoil(reached):
-        for address in (reached.weights, reached.best_weights, *reached.optimizer["state"].values()):
+        for address in (
+            reached.weights,
+            reached.best_weights,
+            *reached.optimizer["state"].values(),
+        ):
             for tensor in address.values():
                 tensor.zero_()
         reached.history.clear()
         for group in reached.optimizer["param_groups"]:
             group["lr"] = 1e9
 
-    assert_same_run(train(x, 3, HALVED, validation=x, on_epoch=spoil), train(x, 3, HALVED, validation=x))
+    assert_same_run(
+        train(x, 3, HALVED, validation=x, on_epoch=spoil), train(x, 3, HALVED, validation=x)
+    )
 
 
 def test_a_vae_that_the_fit_does_not_belong_to_stays_as_it_is(x):
     first = train(x, 1)
-    wrong = first._replace(weights=first.weights | {"likelihood.network.layers.0.weight": torch.zeros(3, 3)})
+    wrong = first._replace(
+        weights=first.weights | {"likelihood.network.layers.0.weight": torch.zeros(3, 3)}
+    )
     vae = binary_vae()
     start = copy.deepcopy(vae.state_dict())
     with pytest.raises(ValueError, match=r"^'resume' must come from a run of this VAE: [^\n]*$"):
@@ -168,10 +203,15 @@ SCHEDULERS = {
     "one cycle": partial(OneCycleLR, max_lr=0.1, total_steps=10),
     "cycles": partial(CyclicLR, base_lr=1e-3, max_lr=0.1, step_size_up=2, cycle_momentum=False),
     "one after the other": lambda optimizer: SequentialLR(
-        optimizer, [LinearLR(optimizer, 0.1, total_iters=2), CosineAnnealingLR(optimizer, 4)], milestones=[2]
+        optimizer,
+        [LinearLR(optimizer, 0.1, total_iters=2), CosineAnnealingLR(optimizer, 4)],
+        milestones=[2],
     ),
 }
-OWN_RATES = ("one cycle", "cycles")  # these make rates of their own, whatever the optimiser is asked for
+OWN_RATES = (
+    "one cycle",
+    "cycles",
+)  # these make rates of their own, whatever the optimiser is asked for
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
@@ -195,7 +235,9 @@ def test_a_learning_rate_is_the_one_at_the_start_of_the_schedule(x, name):
     received = [row.learning_rate for row in again.history]
     assert received[:2] == rates(part)
     if name != "plateau":
-        assert received[2:] == pytest.approx([row.learning_rate for row in slower.history[2:]], rel=1e-6)
+        assert received[2:] == pytest.approx(
+            [row.learning_rate for row in slower.history[2:]], rel=1e-6
+        )
     assert changed(again) == {"optimizer.lr": (3, "0.01", "0.002")}
     if name not in OWN_RATES:
         assert received[2] == pytest.approx(0.2 * reached(part))
@@ -205,7 +247,9 @@ def test_without_a_scheduler_the_learning_rate_is_the_one_asked_for_now(x):
     part = train(x, 2)
     again = train(x, 4, lr=1e-3, resume=part)
     assert [row.learning_rate for row in again.history] == [0.01, 0.01, 1e-3, 1e-3]
-    assert [str(change) for change in again.changes] == ["From epoch 3 on 'optimizer.lr' is 0.001, was 0.01."]
+    assert [str(change) for change in again.changes] == [
+        "From epoch 3 on 'optimizer.lr' is 0.001, was 0.01."
+    ]
     assert_same_run(train(x, 4, lr=1e-3, resume=train(x, 3, lr=1e-3, resume=part)), again)
 
 
@@ -214,7 +258,9 @@ def test_the_moments_of_the_optimiser_are_kept(x):
     part = train(x, 1, optimizer=torch.optim.SGD, momentum=0.9)
     moves = []
     for lr in (0.01, 0.02):
-        again = train(x, 2, optimizer=torch.optim.SGD, momentum=0.9, lr=lr, resume=part, batches=BATCHES)
+        again = train(
+            x, 2, optimizer=torch.optim.SGD, momentum=0.9, lr=lr, resume=part, batches=BATCHES
+        )
         moves.append(again.optimizer["state"][0]["momentum_buffer"])
     assert not torch.equal(moves[0], moves[1])
     still = train(x, 2, optimizer=torch.optim.SGD, momentum=0.9, lr=0.0, resume=part)
@@ -239,9 +285,12 @@ def test_any_other_setting_that_is_asked_for_holds_from_the_next_epoch_on(x, set
     asked, before, after = SETTINGS[setting]
     part, plain = (train(x, epochs, scheduler) for epochs in (2, 4))
     again = train(x, 4, scheduler, resume=part, **asked)
-    assert [row.learning_rate for row in again.history] == [row.learning_rate for row in plain.history]
+    assert [row.learning_rate for row in again.history] == [
+        row.learning_rate for row in plain.history
+    ]
     assert not torch.equal(
-        again.weights["likelihood.network.layers.0.weight"], plain.weights["likelihood.network.layers.0.weight"]
+        again.weights["likelihood.network.layers.0.weight"],
+        plain.weights["likelihood.network.layers.0.weight"],
     )
     assert changed(again) == {setting: (3, before, after)}
     assert again.optimizer["param_groups"][0].get("weight_decay") == asked.get("weight_decay", 0)
@@ -256,12 +305,20 @@ def test_patience_runs_on_over_the_epochs_so_far(x):
 
 NEW_SCHEDULERS = {
     "none before": (None, HALVED, [0.01, 0.01, 0.01, 0.005]),
-    "another constant": (HALVED, partial(StepLR, step_size=1, gamma=0.1), [0.01, 0.005, 0.01, 0.001]),
+    "another constant": (
+        HALVED,
+        partial(StepLR, step_size=1, gamma=0.1),
+        [0.01, 0.005, 0.01, 0.001],
+    ),
     "another class": (HALVED, partial(ExponentialLR, gamma=0.25), [0.01, 0.005, 0.01, 0.0025]),
     "none now": (HALVED, None, [0.01, 0.005, 0.01, 0.01]),
     "another in a row": (
-        lambda optimizer: SequentialLR(optimizer, [StepLR(optimizer, 1, 0.5), StepLR(optimizer, 9)], [3]),
-        lambda optimizer: SequentialLR(optimizer, [StepLR(optimizer, 1, 0.1), StepLR(optimizer, 9)], [3]),
+        lambda optimizer: SequentialLR(
+            optimizer, [StepLR(optimizer, 1, 0.5), StepLR(optimizer, 9)], [3]
+        ),
+        lambda optimizer: SequentialLR(
+            optimizer, [StepLR(optimizer, 1, 0.1), StepLR(optimizer, 9)], [3]
+        ),
         [0.01, 0.005, 0.01, 0.001],
     ),
 }
@@ -318,8 +375,17 @@ FIXED = {
 @pytest.mark.parametrize("setting", FIXED)
 def test_what_a_run_is_cannot_change(x, setting):
     part = train(x, 1)
-    with pytest.raises(ValueError, match=rf"^'{setting}' must be .* as in the run that is resumed, got [^\n]* new run"):
-        train(x, 2, resume=part, on_epoch=lambda reached: pytest.fail("work was done"), **FIXED[setting])
+    with pytest.raises(
+        ValueError,
+        match=rf"^'{setting}' must be .* as in the run that is resumed, got [^\n]* new run",
+    ):
+        train(
+            x,
+            2,
+            resume=part,
+            on_epoch=lambda reached: pytest.fail("work was done"),
+            **FIXED[setting],
+        )
 
 
 def test_an_objective_that_has_guessed_its_plates_is_the_same(x):
@@ -355,6 +421,7 @@ def test_a_state_of_format_1_is_read_and_gone_on_from(x, tmp_path):
     folder.save(part, part.weights)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     torch.save(
-        {name: value for name, value in state.items() if name not in ("asked", "changes")}, tmp_path / "state.pt"
+        {name: value for name, value in state.items() if name not in ("asked", "changes")},
+        tmp_path / "state.pt",
     )
     assert_same_run(train(x, 3, HALVED, resume=folder.fit()), train(x, 3, HALVED))
