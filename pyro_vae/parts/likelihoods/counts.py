@@ -94,7 +94,7 @@ class NegativeBinomialLikelihood(_CountLikelihood):
             `(N, 1 or 2, *x_shape)`.
         x_shape: the shape of one row of data.
         dispersion: a number (fixed), a `LearnedScale` (one for all, or one for each element) or a
-            `NetworkScale` (a function of z); one learned for each element when omitted.
+            `NetworkScale` (a function of z). When omitted, one is learned for each element.
 
     Example:
         >>> likelihood = NegativeBinomialLikelihood(nn.Linear(2, 64), x_shape=64, dispersion=0.5)
@@ -137,7 +137,7 @@ class ZeroInflatedNegativeBinomialLikelihood(_CountLikelihood):
             `(N, D)` to `(N, 2 or 3, *x_shape)`.
         x_shape: the shape of one row of data.
         dispersion: a number (fixed), a `LearnedScale` (one for all, or one for each element) or a
-            `NetworkScale` (a function of z); one learned for each element when omitted.
+            `NetworkScale` (a function of z). When omitted, one is learned for each element.
 
     Example:
         >>> likelihood = ZeroInflatedNegativeBinomialLikelihood(nn.Linear(2, 2 * 64), x_shape=64)

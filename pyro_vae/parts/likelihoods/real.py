@@ -82,8 +82,8 @@ class NormalLikelihood(_LocationScaleLikelihood):
             `(N, 1 or 2, *x_shape)`.
         x_shape: the shape of one row of data.
         scale: a number (fixed), a `LearnedScale` (one for all, or one for each element) or a
-            `NetworkScale` (a function of z), in the units of x; one learned for each element when
-            omitted.
+            `NetworkScale` (a function of z), in the units of x. When omitted, one is learned for
+            each element.
 
     Example:
         >>> p_x = NormalLikelihood(nn.Linear(2, 64), x_shape=64, scale=0.1)(torch.zeros(5, 2))
@@ -107,8 +107,8 @@ class LaplaceLikelihood(_LocationScaleLikelihood):
             `(N, 1 or 2, *x_shape)`.
         x_shape: the shape of one row of data.
         scale: a number (fixed), a `LearnedScale` (one for all, or one for each element) or a
-            `NetworkScale` (a function of z), in the units of x; one learned for each element when
-            omitted. The standard deviation is √2 times the scale.
+            `NetworkScale` (a function of z), in the units of x. When omitted, one is learned for
+            each element. The standard deviation is √2 times the scale.
 
     Example:
         >>> p_x = LaplaceLikelihood(nn.Linear(2, 64), x_shape=64, scale=0.1)(torch.zeros(5, 2))
@@ -139,8 +139,8 @@ class StudentTLikelihood(_LocationScaleLikelihood):
             `(N, 1 or 2, *x_shape)`.
         x_shape: the shape of one row of data.
         scale: a number (fixed), a `LearnedScale` (one for all, or one for each element) or a
-            `NetworkScale` (a function of z), in the units of x; one learned for each element when
-            omitted.
+            `NetworkScale` (a function of z), in the units of x. When omitted, one is learned for
+            each element.
         df: the degrees of freedom, greater than 1, so that the mean exists; fewer degrees make
             heavier tails.
 
