@@ -394,7 +394,7 @@ MISTAKES = [
         "'--vae.latent_dims' is no setting; the nearest is '--vae.latent_dim'",
     ),
     (["--training.epochs", "many"], "'training.epochs' accepts int, got many"),
-    (["--training.epochs", "0"], "'epochs' must be 1 or more, got 0"),
+    (["--training.epochs", "0"], "'epochs' must be a whole number of at least 1, got 0"),
     (["--vae.latent_dim", "0"], "'latent_dim' must be a whole number of at least 1, got 0"),
     (["--vae.prior", "NormalLikelihood"], "'vae.prior' accepts a subclass of Prior"),
     (["--vae.likelihood", "BernouliLikelihood"], "the nearest is 'BernoulliLikelihood'"),
