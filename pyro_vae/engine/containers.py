@@ -1,6 +1,4 @@
-"""Containers: the dicts, lists, objects, classes and modules of Python in which a program finds its
-settings.
-"""
+"""Containers: dicts, lists, objects, classes and Python modules with a program's settings."""
 
 import sys
 from argparse import Namespace
@@ -16,8 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-# Values of these types are all there is to them; of other objects nobody can say if they have
-# changed.
+# Objects of these types are fully described by their value; of other objects nobody can say if they
+# have changed.
 CONSTANTS = (
     type(None),
     bool,
@@ -30,27 +28,27 @@ CONSTANTS = (
     torch.device,
     torch.Size,
 )
-# Containers inside containers are watched to this depth, and all of them together to this number of
-# values, which takes less than 0.1 µs for each value in each step.
+# The depth to which containers inside containers are watched, and the number of values that are
+# watched in all. Each value takes less than 0.1 µs in each step.
 _DEPTH = 4
 _NUM_VALUES = 1000
-# These packages do not change their settings, and Python's own do not hold any.
+# These packages do not change their settings. Python's own hold none.
 _LIBRARIES = ("torch", "pyro", "numpy", "pyro_vae")
 _RECORDS = (SimpleNamespace, Namespace, UserDict, UserList)
-# Code that uses these may read attributes by names that do not stand in it, or that are not there
-# at first.
+# Code that uses these may read attributes whose names it does not contain, or that do not exist at
+# first.
 DYNAMIC = {"getattr", "hasattr", "AttributeError", "vars", "__dict__", "asdict", "attrgetter"}
 _MODULES_OWN = frozenset(vars(nn.Module()))
 
 
 class _Node(NamedTuple):
-    """A container as it was when it was walked through."""
+    """A container as it was when it was visited."""
 
     read: Callable[[], Sequence[Any]]
     held: Sequence[Any]
 
     def is_same(self) -> bool:
-        """Return True where it holds the very same objects as before."""
+        """Return True if the container holds the very same objects as before."""
         now = self.read()
         return len(now) == len(self.held) and all(map(is_, now, self.held))
 
@@ -58,10 +56,10 @@ class _Node(NamedTuple):
 class Containers:
     """Values that containers hold, to a depth of 4 and 1,000 values.
 
-    Of dicts, lists, tuples, sets and small arrays this is everything. Of objects, classes and
-    modules of Python it is the attributes whose names occur in the code that is watched, since an
-    object that holds settings may hold a log too; and all of them where that code uses `getattr` or
-    `vars`. What the program itself was seen to write is left out.
+    Dicts, lists, tuples, sets and small arrays are watched as a whole. Of objects, classes and
+    Python modules, the attributes whose names occur in the watched code are watched. An object with
+    settings may also hold a log. If that code uses `getattr` or `vars`, all attributes are watched.
+    Values that the program itself has written are left out.
     """
 
     def __init__(self) -> None:
@@ -75,36 +73,36 @@ class Containers:
         self._is_stale = False
 
     def add(self, root: Callable[[], Any]) -> None:
-        """Watch what this returns."""
+        """Watch the container that `root` returns."""
         self._roots.append(root)
         self._is_stale = True
 
     def read(self, words: set[str]) -> None:
-        """Watch the attributes of these names too."""
+        """Watch also the attributes with these names."""
         self._is_stale |= not words <= self.words
         self.words |= words
 
     def key(self) -> str:
-        """A string that is equal when all values are."""
+        """Return a string that is equal if all values are equal."""
         self._update()
         return self._key
 
     def held(self) -> list[Any]:
-        """The objects that the key tells by their identity: it means nothing once they are gone."""
+        """Return the objects that the key identifies by their address, to keep the key valid."""
         return [node.held for node in self._nodes]
 
     def objects(self) -> list[Any]:
-        """The objects among the containers."""
+        """Return the objects among the containers."""
         self._update()
         return self._objects
 
     def values(self) -> dict[tuple[Hashable, ...], Hashable]:
-        """Values by their path."""
+        """Return the values by their path."""
         self._update()
         return self._values
 
     def leave_out(self, before: dict[tuple[Hashable, ...], Hashable]) -> None:
-        """Watch no longer what differs from these values, which the program itself has written."""
+        """Stop watching the values that differ from `before`, which the program has written."""
         after = self.values()
         written = {path for path in before | after if before.get(path) != after.get(path)}
         self._is_stale |= bool(written)
@@ -127,8 +125,9 @@ class Containers:
         names: Sequence[Hashable],
         depth: int,
     ) -> None:
-        """Note what a container holds under these names, in the same order, and visit the
-        containers among that.
+        """Store the values of a container, and visit the containers among them.
+
+        The names are those of the values, in the same order.
         """
         held = read()
         self._nodes.append(_Node(read, held))
@@ -149,8 +148,12 @@ class Containers:
 
 
 class _Contents(NamedTuple):
-    """Names of the values in a container, a function that reads them, and a size where that can
-    grow.
+    """Contents of a container.
+
+    Arguments:
+        names: the names of its values.
+        read: returns the values.
+        size: its size, if it can grow.
     """
 
     names: Sequence[Hashable]
@@ -159,7 +162,7 @@ class _Contents(NamedTuple):
 
 
 def _contents(value: Any, words: set[str]) -> _Contents | None:
-    """The contents of a container; None for all other values."""
+    """Return the contents of a container, or None for any other value."""
     if isinstance(value, UserDict | UserList):
         value = value.data
     if isinstance(value, dict):
@@ -180,7 +183,7 @@ def _contents(value: Any, words: set[str]) -> _Contents | None:
 
 
 def _attributes(owner: Any, words: set[str]) -> _Contents:
-    """Those attributes that have one of these names: the object's own and those of its classes."""
+    """Return the attributes with these names, of the object itself and of its classes."""
     classes = [kind for kind in _classes(owner) if is_users(kind.__module__)]
     namespaces: list[Mapping[str, Any]] = [vars(kind) for kind in classes]
     if hasattr(owner, "__dict__") and not isinstance(owner, type):
@@ -189,9 +192,9 @@ def _attributes(owner: Any, words: set[str]) -> _Contents:
     places: list[tuple[Hashable, Callable[[], Any]]] = []
     if words & DYNAMIC or any("__getattr__" in namespace for namespace in namespaces):
         words = words.union(slots, *namespaces)
-        # Equal strings that are interned are one object.
+        # Equal strings are one object once they are interned.
         places = [("names", lambda: sys.intern(" ".join(namespaces[0])))]
-    # An attribute of the object may come to hide one of its class.
+    # An attribute of the object may later hide one of its class.
     words = words.intersection(slots.union(*namespaces))
     for number, namespace in enumerate(namespaces):
         names = [name for name in sorted(words) if _is_data(name, namespace.get(name))]
@@ -201,7 +204,7 @@ def _attributes(owner: Any, words: set[str]) -> _Contents:
 
 
 def is_container(value: Any) -> bool:
-    """Return True for what may hold settings that change."""
+    """Return True for a value that may hold settings that change."""
     is_collection = (
         isinstance(value, dict | list | tuple | set | frozenset | deque)
         and type(value) not in CONSTANTS
@@ -210,8 +213,9 @@ def is_container(value: Any) -> bool:
 
 
 def is_object(value: Any) -> bool:
-    """Return True for an object, a class or a module of Python that is neither Python's own nor of
-    a library.
+    """Return True for an object, class or Python module of the user's.
+
+    It belongs neither to Python itself nor to a library.
     """
     if isinstance(value, ModuleType):
         return is_users(value.__name__)
@@ -223,14 +227,15 @@ def is_object(value: Any) -> bool:
 
 
 def is_users(module_name: str) -> bool:
-    """Return True where a module of Python is neither Python's own nor one of the libraries'."""
+    """Return True for a module that belongs neither to Python itself nor to a library."""
     package = module_name.partition(".")[0]
     return package not in _LIBRARIES and package not in sys.stdlib_module_names
 
 
 def methods(owner: Any, words: set[str]) -> Iterator[FunctionType]:
-    """The functions of these names: of an object's classes, behind its properties, or in a module
-    of Python.
+    """Yield the functions with these names.
+
+    They are methods and properties of an object's classes, or functions of a Python module.
     """
     kinds = (
         [owner]
@@ -257,8 +262,9 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 
 def _is_data(name: str, value: Any) -> bool:
-    """Return True for what is neither code, nor a description of an attribute, nor a part of every
-    module.
+    """Return True for an attribute that is neither code nor a descriptor.
+
+    Attributes that each module has are left out too.
     """
     is_code = isinstance(value, FunctionType | staticmethod | classmethod) or hasattr(
         type(value), "__set__"

@@ -1,4 +1,4 @@
-"""Surroundings: what a function of tensors reads besides its arguments, found by watching it run."""
+"""Dependencies of a function besides its arguments, found by watching it run."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,24 +20,24 @@ from pyro_vae.engine.containers import (
     methods,
 )
 
-# Hooks that a module calls in Python; those on tensors that were there when it was traced are
-# operations of the trace.
+# Hooks that a module calls in Python. Hooks on tensors are operations of the trace, if they were
+# there when it was made.
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-class Surroundings:
-    """Modules with their modes, parameters and buffers, and the values and tensors that functions
-    refer to.
+class Dependencies:
+    """The values that functions depend on besides their arguments.
 
-    These are attributes of modules and of the objects that methods are bound to, and global and
-    closed-over names, where they hold a number, a string or a tensor; and what they hold in dicts,
-    lists, objects and classes, as `Containers` says. What lies deeper, or in a function of a
-    library, is not seen.
+    They are modules with their modes, parameters and buffers, and the values and tensors that the
+    functions refer to. The functions refer to global and closed-over names, and to attributes of
+    modules and of the objects that methods are bound to. Numbers, strings and tensors are read
+    directly, and those in dicts, lists, objects and classes through `Containers`. Values that lie
+    deeper, or in a function of a library, are not seen.
 
     Arguments:
-        functions: functions, or modules, that are called.
-        parameters: tensors that the functions differentiate by, asked for each time.
-        others: tensors that they read besides these, asked for each time.
+        functions: functions or modules that are called.
+        parameters: returns the tensors that the functions differentiate by; called each time.
+        others: returns other tensors that the functions read; called each time.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class Surroundings:
         self._add_methods()
 
     def state(self) -> list[Tensor]:
-        """Parameters and buffers, each once."""
+        """Return parameters, other tensors and buffers, each once."""
         state: dict[Tensor | None, None] = dict.fromkeys([*self.parameters(), *self.others()])
         for module in self.modules:
             state |= dict.fromkeys([*module._parameters.values(), *module._buffers.values()])
         return [tensor for tensor in state if tensor is not None]
 
     def buffers(self) -> list[Tensor]:
-        """Buffers alone."""
+        """Return the buffers of all modules."""
         return [
             buffer
             for module in self.modules
@@ -74,7 +74,7 @@ class Surroundings:
         ]
 
     def module_with_hooks(self) -> nn.Module | None:
-        """A module that calls Python of the user's before or after its own."""
+        """Return a module with hooks, which call the user's Python before or after its own."""
         if not any(self._hooks):
             return None
         return next(
@@ -82,12 +82,13 @@ class Surroundings:
         )
 
     def values(self) -> list[Hashable]:
-        """What the watched attributes and names hold; what is watched later is appended."""
+        """Return the values of the watched attributes and names; later ones are appended."""
         return [_identity(read()) for read in self._reads]
 
     def held(self) -> list[Any]:
-        """The objects that the signature tells by their identity: it means nothing once they are
-        gone.
+        """Return the objects that the signature identifies by their address.
+
+        The signature is valid only as long as they exist.
         """
         return [*self.state(), *(read() for read in self._reads), *self.containers.held()]
 
@@ -95,7 +96,7 @@ class Surroundings:
         """Return a key that stays equal while only the values of parameters and buffers change.
 
         Arguments:
-            state: what `state` returns now, where that is known.
+            state: the current result of `state`, if known.
         """
         parts = [
             (len(module.__dict__), *map(id, module._modules.values())) for module in self.modules
@@ -118,7 +119,7 @@ class Surroundings:
             )
             for tensor in (self.state() if state is None else state)
         ]
-        # A tensor may leave one of these and stay in the other.
+        # A tensor may leave the parameters and stay among the others, or the other way round.
         roles = len(list(self.parameters())), tuple(map(id, self.others()))
         return (
             tuple(self.values()),
@@ -131,7 +132,7 @@ class Surroundings:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Notice the modules that are called, and the containers that the program itself writes to."""
+        """Add the modules that are called, and leave out values that the program itself writes."""
         seen: dict[nn.Module, None] = {}
         before = self.containers.values()
         hook = register_module_forward_pre_hook(lambda module, inputs: seen.setdefault(module))
@@ -174,15 +175,16 @@ class Surroundings:
                 self._add_definition(call)
 
     def _add_definition(self, function: FunctionType) -> None:
-        """What a function's text refers to, and that of the functions beside it that it calls."""
+        """Add the values that a function's code refers to.
+
+        Functions of the same module that it refers to are added in the same way.
+        """
         if function in self._functions:
             return
         self._functions.add(function)
         cells = [cell for cell in function.__closure__ or () if _contents(cell) is not None]
-        words = {
-            *_words(function.__code__),
-            *(text for text in map(_contents, cells) if isinstance(text, str)),
-        }
+        strings = {text for text in map(_contents, cells) if isinstance(text, str)}
+        words = {*_words(function.__code__), *strings}
         self.containers.read(words if is_users(function.__module__ or "") else words - DYNAMIC)
         names = [name for name in _names(function.__code__) if name in function.__globals__]
         self._add_names(function.__globals__, names)
@@ -207,14 +209,14 @@ class Surroundings:
             self._add_definition(value)
 
     def _add_settings(self, reads: Iterable[Callable[[], Any]]) -> None:
-        """Arguments that were given beforehand, and defaults: containers of which most hold numbers
-        for good.
+        """Add bound arguments and defaults, but only those with a container among them.
+
+        Most of them hold numbers that never change.
         """
         for read in reads:
-            values = read()
-            if any(
-                map(is_container, values.values() if isinstance(values, dict) else values or ())
-            ):
+            settings = read()
+            values = settings.values() if isinstance(settings, dict) else settings or ()
+            if any(map(is_container, values)):
                 self.containers.add(read)
 
     def _add_object(self, owner: Any) -> None:
@@ -222,9 +224,7 @@ class Surroundings:
             self.containers.add(lambda: owner)
 
     def _add_methods(self) -> None:
-        """The methods of objects, and the functions of modules of Python, whose names occur in the
-        code.
-        """
+        """Add the methods of objects and the functions of Python modules that the code names."""
         num_known = -1
         while len(self._functions) > num_known:
             num_known = len(self._functions)
@@ -239,7 +239,7 @@ class Surroundings:
 
 
 def _names(code: CodeType) -> Iterator[str]:
-    """The global names in a function's code, and in that of the functions inside it."""
+    """Yield the global names in a function's code and in the functions inside it."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -247,8 +247,9 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def _words(code: CodeType) -> Iterator[str]:
-    """The names in a function's code that an attribute may have: with dots, as strings, and as
-    arguments.
+    """Yield the names in a function's code that an attribute may have.
+
+    They stand after dots, in strings, and as arguments.
     """
     yield from code.co_names
     yield from code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
@@ -260,7 +261,7 @@ def _words(code: CodeType) -> Iterator[str]:
 
 
 def _contents(cell: CellType) -> Any:
-    """What a closed-over name stands for; None before it has been given a value."""
+    """Return the value of a closed-over name, or None if it has none yet."""
     try:
         return cell.cell_contents
     except ValueError:
@@ -272,7 +273,5 @@ def _is_plain(value: Any) -> bool:
 
 
 def _identity(value: Any) -> Hashable:
-    """What tells this value from another; two tensors are told apart by what they are, not by what
-    they hold.
-    """
+    """Return a key that differs between values; for tensors it is the identity, not the content."""
     return (type(value), value) if type(value) in CONSTANTS else id(value)

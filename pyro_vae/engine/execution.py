@@ -9,20 +9,20 @@ Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Execution:
-    """How a function of tensors is run: as written, replayed from its trace, or compiled.
+    """Settings for running a function of tensors: as written, replayed from a trace, or compiled.
 
     Arguments:
         trace: record the function once and replay it, with the same results; False runs it as
-            it is written.
+            written.
         compile: compile the trace at once, for the first signature of the arguments (True), never
-            (False), or where it pays ("auto": in runs that save the time it takes). Compiled,
-            results are the same up to rounding. A run that is resumed for more steps may be
-            compiled where it was not before. Without a C++ compiler the trace is replayed.
-        precision: of the matrix products in the trace; "bfloat16" rounds the factors of large
-            ones.
+            (False), or if it pays ("auto": in runs that save more time than it takes). Compiled
+            code gives the same results up to rounding. A run that is resumed for more steps may be
+            compiled even if it was not before. Without a C++ compiler the trace is replayed.
+        precision: the precision of the matrix products in the trace; "bfloat16" rounds the factors
+            of large ones.
 
     Raises:
-        ValueError: if a setting is unknown, or needs a trace without one.
+        ValueError: if a setting is unknown, or needs a trace and `trace` is False.
 
     Example:
         >>> Execution(precision="bfloat16")

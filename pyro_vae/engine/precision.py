@@ -1,4 +1,4 @@
-"""Precision: the matrix products of a graph in bfloat16, everything else as it was."""
+"""Precision: the matrix products of a graph in bfloat16, and all other operations unchanged."""
 
 import copy
 from typing import Any
@@ -7,16 +7,16 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 
 _ATEN = torch.ops.aten
-# The operations that multiply matrices, and which of their arguments are multiplied.
+# The operations that multiply matrices, with the places of their factors among the arguments.
 _PRODUCTS: dict[Any, tuple[int, ...]] = {
     _ATEN.mm.default: (0, 1),
     _ATEN.bmm.default: (0, 1),
     _ATEN.convolution.default: (0, 1),
     _ATEN.convolution_backward.default: (0, 1, 2),
 }
-# Below as many multiplications the conversions cost more than the product saves.
+# With fewer multiplications, the conversions cost more than the product saves.
 _PAYS_FROM = 4_000_000
-# The same with a term added: the sum stays in the graph's own precision.
+# Products with a term added; the sum keeps the graph's own precision.
 _SUMS: dict[Any, Any] = {
     _ATEN.addmm.default: _ATEN.mm.default,
     _ATEN.baddbmm.default: _ATEN.bmm.default,
@@ -24,27 +24,29 @@ _SUMS: dict[Any, Any] = {
 
 
 def with_bfloat16_products(module: GraphModule) -> GraphModule:
-    """A copy of a traced graph whose float32 matrix products and convolutions take bfloat16
-    factors.
+    """Return a copy of a traced graph with bfloat16 factors in float32 products and convolutions.
 
-    A product of some size is rounded to 8 significant bits, accumulated in float32 inside; small
-    products, and all that is between the products, the log-densities and their sums among it, stay
-    float32. No global setting is touched.
+    A large product is accumulated in float32, and its result is rounded to 8 significant bits.
+    Small products stay in float32. So do all operations between the products, including the
+    log-densities and their sums. No global setting is changed.
     """
     graph = copy.deepcopy(module.graph)
     for node in list(graph.nodes):
         if node.target in _SUMS and node.kwargs == {} and _pays(node, *node.args[1:]):
             _split_sum(graph, node)
     for node in list(graph.nodes):
-        if node.target in _PRODUCTS and _pays(
-            node, *(node.args[place] for place in _PRODUCTS[node.target])
-        ):
-            _round_factors(graph, node)
-    return GraphModule(module, graph)  # tensors that the graph holds are shared with the original
+        if node.target in _PRODUCTS:
+            factors = [node.args[place] for place in _PRODUCTS[node.target]]
+            if _pays(node, *factors):
+                _round_factors(graph, node)
+    return GraphModule(module, graph)  # it shares the tensors of the original
 
 
 def _pays(node: Node, *factors: Any) -> bool:
-    """Whether the factors are float32, and their product large; a convolution always is."""
+    """Return True if the factors are float32 and their product is large.
+
+    Convolutions always count as large.
+    """
     values = [factor.meta["val"] for factor in factors]
     if any(value.dtype != torch.float32 for value in values):
         return False

@@ -1,4 +1,4 @@
-"""Execution: a function of tensors run as it is written, replayed from its trace, or compiled."""
+"""A function of tensors that runs as it is written, replayed from its trace, or compiled."""
 
 import os
 import random
@@ -16,22 +16,22 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from pyro_vae.engine.containers import CONSTANTS
-from pyro_vae.engine.dependencies import Surroundings
+from pyro_vae.engine.dependencies import Dependencies
 from pyro_vae.engine.execution import Execution
 from pyro_vae.engine.precision import with_bfloat16_products
 from pyro_vae.engine.tracing import NotTraceableError, trace
 from pyro_vae.support.checks import one_line
 
-# What compiling costs and saves, in seconds, as measured on two cores: once, for each operation
-# that is no longer called by itself, and for each number that no longer goes through memory.
-# Constants, so that no clock decides how a run rounds.
+# Seconds that compiling costs once, and that it saves in each call: for each operation that is no
+# longer called by itself, and for each number that no longer goes through memory. Measured on two
+# cores; they are constants, so that no clock decides how a run rounds.
 _COMPILE_SECONDS = 10.0
 _SAVED_BY_OPERATION = 3e-6
 _SAVED_BY_NUMBER = 5e-10
-# A program with more signatures than this has something in its arguments that changes all the time.
+# A program with more signatures than this has an argument that changes all the time.
 _MAX_SIGNATURES = 32
-# How many replays may go by without a comparison with the program itself, which takes as long as
-# three of its runs.
+# The most replays between two comparisons with the program itself. A comparison takes as long
+# as three of its runs.
 _CHECK_EVERY = 1000
 _NOTHING = (type(None), None)
 
@@ -46,18 +46,18 @@ class _Call:
         self.tensors = [leaf for leaf in self.leaves if isinstance(leaf, Tensor)]
 
     def with_tensors(self, tensors: Iterable[Tensor]) -> tuple[Any, Any]:
-        """The same arguments with other tensors."""
+        """Return the same arguments with other tensors."""
         remaining = iter(tensors)
         leaves = [next(remaining) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
         return pytree.tree_unflatten(leaves, self.structure)
 
     def signature(self) -> Hashable:
-        """What a trace is specific to."""
+        """Return the properties of the arguments that a trace is specific to."""
         return self.structure, tuple(map(_leaf_signature, self.leaves))
 
 
 class _Record:
-    """The trace of one signature, what runs it, and how often that was done."""
+    """The trace of one signature, the code that runs it, and the number of its calls."""
 
     def __init__(
         self, trace: GraphModule, graph: GraphModule, state: list[Tensor], may_compile: bool
@@ -73,29 +73,30 @@ class _Record:
 
 
 class Program:
-    """A function of tensors that is traced once for each signature of its arguments, and compiled
-    where that pays.
+    """A function of tensors, traced once for each signature and compiled if that pays.
 
     The signature is the shapes, dtypes and devices of tensors, the values of all other arguments,
-    and the surroundings of the function: modes, parameters and plain attributes of modules, global
-    and closed-over names, and what they hold in dicts, lists, objects and classes, as `Containers`
-    says. Results and random draws are those of the function itself: bit for bit when it is
-    replayed, up to rounding when it is compiled. What cannot be traced runs as it is written, with
-    one warning that says why. Python state that lies deeper is noticed when trace and function are
-    compared again: at a number of replays that is a power of 2 or a multiple of 1,000.
+    and the dependencies of the function. These are modes, parameters and plain attributes of
+    modules, and global and closed-over names. The values that these hold in dicts, lists, objects
+    and classes count too, as in `Containers`.
+
+    Results and random draws are those of the function itself: bit for bit when it is replayed, up
+    to rounding when it is compiled. A function that cannot be traced runs as it is written, and one
+    warning says why.
+
+    Changes of Python state that lies deeper are noticed when trace and function are compared again.
+    That is after each number of replays that is a power of 2 or a multiple of 1,000.
 
     Arguments:
         function: returns a tuple of tensors and `None`s.
         traceable: a function with the same results, traced in place of `function`.
-        parameters: what the function differentiates by, asked for at each call.
-        others: tensors besides these and those of modules that the function reads, asked for at
-            each call.
-        calls: functions and modules that the function calls, as far as it is known before they are
-            seen to be called.
-        name: what warnings call the function.
-        execution: plain, traced or compiled, and in which precision.
-        num_calls: how many calls there will be, if that is known: compiling that pays is then done
-            at once.
+        parameters: returns the tensors that the function differentiates by; called each time.
+        others: returns the tensors that the function reads besides these and those of modules;
+            called each time.
+        calls: functions and modules that the function calls, if they are known beforehand.
+        name: the name of the function in warnings.
+        execution: plain, traced or compiled, and the precision.
+        num_calls: the number of calls, if known. If compiling pays, it is then done at once.
 
     Example:
         >>> from pyro_vae.engine import Program
@@ -119,41 +120,37 @@ class Program:
     ) -> None:
         self.function = function
         self.traceable = traceable or function
-        self.surroundings = Surroundings([function, *calls], parameters, others)
+        self.dependencies = Dependencies([function, *calls], parameters, others)
         self.name = name
         self.execution = execution
         self.num_calls = num_calls
         self._traces = execution.trace
         self._note = ""
-        self._seen: dict[
-            Hashable, list[Any]
-        ] = {}  # with what a signature tells by identity, kept alive
+        # The objects that each signature identifies by their address; here they are kept alive.
+        self._seen: dict[Hashable, list[Any]] = {}
         self._is_full = False
         self._records: dict[Hashable, _Record] = {}
 
     @property
     def how(self) -> str:
-        """How calls are run: "plain", "traced" or "compiled", with the reason where it is not as
-        asked.
+        """The mode of the calls: "plain", "traced" or "compiled".
+
+        If it is not the requested mode, the reason follows.
         """
         if not self._records:
             return f"plain{self._note}"
-        how = (
-            "compiled" if any(record.is_compiled for record in self._records.values()) else "traced"
-        )
-        return (
-            how
-            + (", bfloat16 products" if self.execution.precision == "bfloat16" else "")
-            + self._note
-        )
+        is_compiled = any(record.is_compiled for record in self._records.values())
+        mode = "compiled" if is_compiled else "traced"
+        products = ", bfloat16 products" if self.execution.precision == "bfloat16" else ""
+        return f"{mode}{products}{self._note}"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # A replay would not meet the effect handlers that the caller has put around this call.
+        # A replay would bypass the effect handlers that the caller has put around this call.
         if not self._traces or _PYRO_STACK:
             return self.function(*args, **kwargs)
         call = _Call(args, kwargs)
         try:
-            hooked = self.surroundings.module_with_hooks()
+            hooked = self.dependencies.module_with_hooks()
             if hooked is not None:
                 raise NotTraceableError(
                     f"a {type(hooked).__name__} has hooks, which a replay would not call"
@@ -174,16 +171,17 @@ class Program:
 
     def _signature(self, call: _Call) -> Hashable:
         first: dict[int, int] = {}  # a tensor that is passed twice is one tensor to the trace
-        state = self.surroundings.state()
+        state = self.dependencies.state()
         tensors = call.tensors + state
         twins = tuple([first.setdefault(id(tensor), place) for place, tensor in enumerate(tensors)])
-        return call.signature(), twins, self.surroundings.signature(state)
+        return call.signature(), twins, self.dependencies.signature(state)
 
     def _waits(self) -> bool:
-        """Whether a signature is traced when it comes again, since what comes once is not worth it.
+        """Return True if tracing waits for the second call of a signature.
 
-        What rounds otherwise than the function must do so from the first call on: a run that is
-        taken up again is to round like one that never stopped.
+        A signature that comes only once is not worth a trace. bfloat16 and compiled code round
+        differently from the function. So they begin with the first call, and a resumed run rounds
+        like an uninterrupted one.
         """
         may_be_compiled_now = not self._records and (
             self.execution.compile is True or self.num_calls is not None
@@ -191,22 +189,22 @@ class Program:
         return self.execution.precision == "float32" and not may_be_compiled_now
 
     def _run_first(self, call: _Call, waits: bool) -> Any:
-        """The function as it is written, once for each signature: it may create parameters, and
-        shows its modules.
+        """Run the function as it is written, once for each signature.
+
+        This run may create parameters, and shows which modules are called.
         """
         if len(self._seen) >= _MAX_SIGNATURES:
             self._warn_full()
             return self.function(*call.args, **call.kwargs)
         before = self._touched(call)
-        with nullcontext() if waits else self._unchanged(call), self.surroundings.watching():
+        with nullcontext() if waits else self._unchanged(call), self.dependencies.watching():
             result = self.function(*call.args, **call.kwargs)
-        self._seen[self._signature(call)] = self.surroundings.held()
+        self._seen[self._signature(call)] = self.dependencies.held()
         after = self._touched(call)
         for what, values in before.items():
             # Places that are new, or that held nothing, are set up in the first run.
-            if any(
-                old not in (new, _NOTHING) for old, new in zip(values, after[what], strict=False)
-            ):
+            pairs = zip(values, after[what], strict=False)
+            if any(old not in (new, _NOTHING) for old, new in pairs):
                 if not waits:
                     raise NotTraceableError(what)
                 self._give_up(what)
@@ -214,11 +212,11 @@ class Program:
         return result
 
     def _touched(self, call: _Call) -> dict[str, list[Any]]:
-        """What only a replay that ran Python could change: by the reason not to trace."""
+        """Return values by a reason not to trace: it applies if the function changes them."""
         return {
             "it changes its arguments in place": [tensor._version for tensor in call.tensors],
-            "it changes numbers that it reads": self.surroundings.values(),
-            "it replaces its buffers": [id(buffer) for buffer in self.surroundings.buffers()],
+            "it changes numbers that it reads": self.dependencies.values(),
+            "it replaces its buffers": [id(buffer) for buffer in self.dependencies.buffers()],
             "it draws random numbers with Python's or NumPy's generator": [
                 random.getstate(),
                 repr(np.random.get_state()),
@@ -230,22 +228,20 @@ class Program:
             args, kwargs = call.with_tensors(tensors)
             return self.traceable(*args, **kwargs)
 
-        state = self.surroundings.state()
+        state = self.dependencies.state()
         with self._unchanged(call):
             recorded = trace(flat, call.tensors + state)
-        graph = (
-            recorded if self.execution.precision == "float32" else with_bfloat16_products(recorded)
-        )
-        # The short last batch of an epoch, whose signature comes second, is replayed.
-        may_compile = not self._records or (
-            self.execution.compile == "auto" and self.num_calls is None
-        )
+        is_rounded = self.execution.precision == "bfloat16"
+        graph = with_bfloat16_products(recorded) if is_rounded else recorded
+        # The signature of the short last batch of an epoch comes second, and is only replayed.
+        decides_later = self.execution.compile == "auto" and self.num_calls is None
+        may_compile = not self._records or decides_later
         return _Record(recorded, graph, state, may_compile)
 
     def _run(self, record: _Record, call: _Call) -> Any:
         inputs = call.tensors + record.state
-        # Again on the next call, which has other data, and now and then: what no signature shows
-        # comes to light.
+        # The check is repeated on the next call, which has other data, and then now and again. It
+        # finds changes that no signature shows.
         if record.calls & (record.calls - 1) == 0 or record.calls % _CHECK_EVERY == 0:
             self._check(record, call)
         if record.may_compile and self._is_due(record):
@@ -269,16 +265,14 @@ class Program:
             raise NotTraceableError("its trace gives other values than the program itself")
 
     def _compile(self, record: _Record, call: _Call) -> None:
-        """Replace what runs the record by compiled code; where that is impossible the trace goes on
-        being replayed.
-        """
+        """Compile the graph of a record; if that is impossible, the trace is still replayed."""
         record.may_compile = False
         inputs = call.tensors + record.state
         is_cuda = any(tensor.is_cuda for tensor in inputs)
         if not is_cuda and not _has_compiler():
             self._note = " (no C++ compiler to compile with)"
             return
-        # The random numbers are those of the program; on CUDA all of the graph is launched at once.
+        # Random numbers are those of the program; on CUDA the whole graph is launched at once.
         options: Any = {"fallback_random": True, "triton.cudagraphs": is_cuda}
         try:
             with warnings.catch_warnings(), torch.no_grad():
@@ -287,8 +281,8 @@ class Program:
                 warnings.simplefilter("ignore")
                 with self._unchanged(call):
                     expected = record.graph(*inputs)
-                # Not torch.compile: it would read the graph's Python again, and at each call ask if
-                # it still holds.
+                # torch.compile would read the graph's Python again, and check in each call if it is
+                # still valid.
                 compiled = _inductor.compile(
                     record.graph, [tensor.detach() for tensor in inputs], options
                 )
@@ -300,11 +294,11 @@ class Program:
                 stacklevel=2,
             )
             return
-        if not _agree(
-            received, expected, tolerance=1e-4 if self.execution.precision == "float32" else 5e-2
-        ):
+        tolerance = 1e-4 if self.execution.precision == "float32" else 5e-2
+        if not _agree(received, expected, tolerance):
             warnings.warn(
-                f"{self.name} is not compiled but replayed from its trace: compiled it gives other values.",
+                f"{self.name} is not compiled but replayed from its trace: compiled it gives other "
+                "values.",
                 stacklevel=2,
             )
             return
@@ -326,18 +320,18 @@ class Program:
         if not self._is_full:
             self._is_full = True
             warnings.warn(
-                f"{self.name} is traced for the first {_MAX_SIGNATURES} signatures of its arguments only: pass numbers "
-                "that change from call to call as tensors.",
+                f"{self.name} is traced for the first {_MAX_SIGNATURES} signatures of its "
+                "arguments only: pass numbers that change from call to call as tensors.",
                 stacklevel=4,
             )
 
     @contextmanager
     def _unchanged(self, call: _Call) -> Iterator[None]:
-        """Random state, buffers (running statistics) and arguments come back as they were."""
+        """Restore random state, buffers (running statistics) and arguments after the block."""
         devices = {
-            tensor.device for tensor in call.tensors + self.surroundings.state() if tensor.is_cuda
+            tensor.device for tensor in call.tensors + self.dependencies.state() if tensor.is_cuda
         }
-        buffers = [(buffer, buffer.clone()) for buffer in self.surroundings.buffers()]
+        buffers = [(buffer, buffer.clone()) for buffer in self.dependencies.buffers()]
         arguments = [(tensor, tensor._version, tensor.clone()) for tensor in call.tensors]
         try:
             with torch.random.fork_rng(devices=list(devices)):
@@ -362,36 +356,31 @@ def _leaf_signature(leaf: Any) -> Hashable:
 
 
 def _seconds_saved(graph: GraphModule) -> float:
-    """What compiling saves in a call, at a guess."""
+    """Estimate the seconds that compiling saves in a call."""
     values = [node.meta.get("val") for node in graph.graph.nodes if node.op == "call_function"]
     numbers = sum(value.numel() for value in values if isinstance(value, Tensor))
     return len(values) * _SAVED_BY_OPERATION + numbers * _SAVED_BY_NUMBER
 
 
 def _agree(received: Any, expected: Any, tolerance: float) -> bool:
-    """Whether the tensors are equal up to rounding, measured against the largest value of each."""
+    """Return True if the results are equal up to rounding, relative to each one's largest value."""
     pairs = list(zip(received, expected, strict=False))
     return len(received) == len(expected) and all(
-        (one is None and other is None)
-        or (
-            one is not None
-            and other is not None
-            and one.shape == other.shape
-            and one.dtype == other.dtype
-            and torch.allclose(
-                _finite(one),
-                _finite(other),
-                rtol=0.0,
-                atol=tolerance * _size(other),
-                equal_nan=True,
-            )
-        )
-        for one, other in pairs
+        _is_close(one, other, tolerance) for one, other in pairs
     )
 
 
+def _is_close(received: Tensor | None, expected: Tensor | None, tolerance: float) -> bool:
+    if received is None or expected is None:
+        return received is None and expected is None
+    if received.shape != expected.shape or received.dtype != expected.dtype:
+        return False
+    atol = tolerance * _size(expected)
+    return torch.allclose(_finite(received), _finite(expected), rtol=0.0, atol=atol, equal_nan=True)
+
+
 def _finite(tensor: Tensor) -> Tensor:
-    """The tensor with NaN for infinite numbers: Pyro itself makes NaN of an infinite loss."""
+    """Replace infinite numbers by NaN, as Pyro itself does with an infinite loss."""
     return tensor.masked_fill(tensor.isinf(), torch.nan) if tensor.is_floating_point() else tensor
 
 

@@ -1,4 +1,4 @@
-"""Tracing: what a function of tensors computes, recorded as one flat graph of operations."""
+"""Tracing: the computation of a function of tensors, recorded as one flat graph of operations."""
 
 import traceback
 import warnings
@@ -18,11 +18,10 @@ from torch.overrides import TorchFunctionMode
 from pyro_vae.support.checks import one_line
 
 _ATEN = torch.ops.aten
-# With shapes unchanged these give their argument back, sharing its memory.
+# If the shape stays the same, these return their argument, in shared memory.
 _VIEWS = {_ATEN.view.default, _ATEN.expand.default}
 _ALIASES = {_ATEN.alias.default, _ATEN.detach.default}
-# Element by element: the result may take the place of the first argument, where nothing else needs
-# that.
+# Operations on single elements: the result may replace the first argument if nothing else needs it.
 _IN_PLACE: dict[Any, Any] = {
     _ATEN.add.Tensor: _ATEN.add_.Tensor,
     _ATEN.sub.Tensor: _ATEN.sub_.Tensor,
@@ -35,17 +34,15 @@ _IN_PLACE: dict[Any, Any] = {
     _ATEN.tanh.default: _ATEN.tanh_.default,
     _ATEN.relu.default: _ATEN.relu_.default,
 }
-# What these return is memory of their own.
+# The results of these have their own memory.
 _FRESH = {
     *_IN_PLACE,
-    *(
-        _ATEN.mm.default,
-        _ATEN.addmm.default,
-        _ATEN.bmm.default,
-        _ATEN.binary_cross_entropy_with_logits.default,
-    ),
+    _ATEN.mm.default,
+    _ATEN.addmm.default,
+    _ATEN.bmm.default,
+    _ATEN.binary_cross_entropy_with_logits.default,
 }
-# Frames of these packages never hold the reason why a user's program cannot be traced.
+# The reason why a user's program cannot be traced is never in a frame of these packages.
 _LIBRARIES = ("torch", "pyro", "pyro_vae", "contextlib.py")
 
 
@@ -54,20 +51,19 @@ class NotTraceableError(Exception):
 
 
 def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule:
-    """The operations that `function(*inputs)` carries out, derivatives that it takes included, in
-    evaluation order.
+    """Record the operations of `function(*inputs)` in evaluation order.
 
-    Replayed with the same inputs and the same random state the graph gives the same values bit for
-    bit, and it draws the same random numbers. What the function does besides tensor operations
-    happens once, now. The operations are those below autograd: the graph cannot be differentiated,
-    so the function takes the derivatives itself.
+    A replay with the same inputs and the same random state gives the same values bit for bit, and
+    draws the same random numbers. Everything besides tensor operations happens once, now. The
+    operations are those below autograd, including the derivatives that the function takes. The
+    graph cannot be differentiated, so the function takes the derivatives itself.
 
     Arguments:
         function: takes the inputs and returns a tuple of tensors and `None`s.
         inputs: tensors; the parameters of modules that the function reads should be among them.
 
     Raises:
-        NotTraceableError: the function reads a tensor's value into Python, or makes shapes that
+        NotTraceableError: if the function reads a tensor's value into Python, or makes shapes that
             depend on values.
 
     Example:
@@ -90,8 +86,9 @@ def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule
 
 
 class DetachedReads(TorchFunctionMode):
-    """Where an objective reads a loss into Python, it gets a detached tensor, in double precision
-    like Python's numbers.
+    """Mode in which `Tensor.item` returns a detached tensor in place of a number.
+
+    An objective that reads a loss into Python gets a tensor in double precision, like a float.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -102,7 +99,10 @@ class DetachedReads(TorchFunctionMode):
 
 
 class _RefuseReads(TorchFunctionMode):
-    """Values that leave for NumPy or a list would be constants of the graph without a word."""
+    """Mode that refuses reads into NumPy or lists.
+
+    The graph would keep their values as constants without notice.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__):
@@ -116,7 +116,8 @@ class _RefuseReads(TorchFunctionMode):
 def _without_validation() -> Iterator[None]:
     """Leave out checks of arguments, which read values.
 
-    The setting acts on new distributions only: those that were made before check their samples.
+    Pyro's setting acts on new distributions only. So the check of samples is also replaced, for
+    distributions that were made before.
     """
     validate = Distribution._validate_sample
     Distribution._validate_sample = _accept  # type: ignore[method-assign]
@@ -139,7 +140,7 @@ def _reason(error: Exception) -> str:
 
 
 def _place(error: Exception | None = None) -> str:
-    """The innermost line of the user's code that led here."""
+    """Return the innermost line of the user's code that led here, in brackets."""
     frames = (
         traceback.extract_stack() if error is None else traceback.extract_tb(error.__traceback__)
     )
@@ -151,16 +152,15 @@ def _place(error: Exception | None = None) -> str:
 
 def _refuse_dynamic_shapes(graph: GraphModule) -> None:
     for node in graph.graph.nodes:
-        if torch.Tag.dynamic_output_shape in getattr(
-            node.target, "tags", ()
-        ) and not _is_plain_indexing(node):
+        tags = getattr(node.target, "tags", ())
+        if torch.Tag.dynamic_output_shape in tags and not _is_plain_indexing(node):
             raise NotTraceableError(
                 f"the result of {node.target} has a shape that depends on values"
             )
 
 
 def _is_plain_indexing(node: Node) -> bool:
-    """Whether rows are chosen by number and not by a mask."""
+    """Return True if the operation selects elements by number and not by a mask."""
     if node.target not in (_ATEN.index.Tensor, _ATEN.index_put_.default, _ATEN.index_put.default):
         return False
     indices: Any = node.args[1]
@@ -170,8 +170,9 @@ def _is_plain_indexing(node: Node) -> bool:
 
 
 def _simplify(graph: GraphModule) -> None:
-    """Take out what costs time and changes nothing: views of the same shape, results that nobody
-    uses, and allocations.
+    """Remove operations that take time but change nothing.
+
+    They are views of the same shape, results without a user, and allocations.
     """
     for node in graph.graph.nodes:
         if node.target in _ALIASES or (node.target in _VIEWS and _keeps_shape(node)):
@@ -183,9 +184,7 @@ def _simplify(graph: GraphModule) -> None:
 
 
 def _reuse_memory(graph: GraphModule) -> None:
-    """Let results take the place of arguments that nothing else needs: large tensors are not
-    allocated again and again.
-    """
+    """Write results over arguments that nothing else needs, which saves large allocations."""
     fresh: set[Node] = set()
     for node in graph.graph.nodes:
         if node.target in _FRESH:
@@ -195,8 +194,9 @@ def _reuse_memory(graph: GraphModule) -> None:
 
 
 def _fits(node: Node) -> bool:
-    """Whether the first argument is used here alone (a view of it would be another user), and the
-    result fits there.
+    """Return True if the result may be written over the first argument.
+
+    It must have the same shape, strides and dtype, and the argument no other user, such as a view.
     """
     source: Any = node.args[0]
     taken = source.meta["val"]
@@ -215,8 +215,9 @@ def _keeps_shape(node: Node) -> bool:
 
 
 def _has_effect(node: Node) -> bool:
-    """Whether the operation matters even if nobody uses its result: it writes to a tensor, or it
-    draws random numbers.
+    """Return True if an operation matters even without a user of its result.
+
+    It writes to a tensor, or it draws random numbers.
     """
     if not isinstance(node.target, torch._ops.OpOverload):
         return node.op in ("placeholder", "output")

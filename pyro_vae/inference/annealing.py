@@ -1,5 +1,6 @@
-"""log p(x) from below and from above: annealed importance sampling from the guide to the posterior,
-and back.
+"""Bounds on log p(x) from both sides, by annealed importance sampling.
+
+The forward chains go from the guide to the posterior, the reverse chains go back.
 """
 
 from collections.abc import Callable
@@ -18,11 +19,12 @@ from pyro_vae.inference.sites import Site, is_auxiliary, refuse_points
 from pyro_vae.inference.weights import log_mean_exp, log_mean_exp_variance
 from pyro_vae.support.checks import whole
 
-# The share of trajectories that are to be accepted, and how fast the pilot's step size follows.
+# The pilot: its target share of accepted trajectories, the rate at which its step size adapts, and
+# its first step size.
 _TARGET = 0.65
 _RATE = 0.2
 _FIRST_STEP = 0.3
-# How close to 0 and 1 the sigmoid schedule begins and ends: half its width.
+# Half the width of the sigmoid schedule: it sets how close to 0 and 1 the schedule begins and ends.
 _HALF_WIDTH = 4.0
 
 
@@ -33,12 +35,12 @@ class Sandwich(NamedTuple):
         lower: by the forward chains, `(B,)`; at most log p(x) in expectation.
         upper: by the reverse chains, `(B,)`; at least log p(x) in expectation. None without exact
             posterior draws.
-        lower_error: the Monte Carlo error of `lower` from the spread of the chains, `(B,)`; right
-            in the mean square over rows with 4 chains or more, and infinite with one.
-        upper_error: the same of `upper`, or None; too small with few temperatures, since all chains
-            of a row start from the same exact draw.
-        acceptance: the mean probability with which trajectories were accepted, `(B,)`; NaN where
-            there are none, with one temperature.
+        lower_error: the Monte Carlo error of `lower` from the spread of the chains, `(B,)`. It is
+            right in the mean square over rows with 4 chains or more, and infinite with one.
+        upper_error: the Monte Carlo error of `upper`, or None. It is too small with few
+            temperatures, since all chains of a row start from the same exact draw.
+        acceptance: the mean probability of accepting a trajectory, `(B,)`; NaN with one
+            temperature, which has no trajectories.
     """
 
     lower: Tensor
@@ -49,10 +51,10 @@ class Sandwich(NamedTuple):
 
     @property
     def width(self) -> Tensor:
-        """The upper bound less the lower one, `(B,)`: by how much log p(x) is not known.
+        """The upper bound minus the lower one, `(B,)`: the uncertainty about log p(x).
 
         Raises:
-            ValueError: there is no upper bound.
+            ValueError: if there is no upper bound.
         """
         if self.upper is None:
             raise ValueError("'exact' must have been given for bounds to have a width, got none.")
@@ -70,16 +72,20 @@ def sandwich(
     num_steps: int = 5,
     **kwargs: Any,
 ) -> Sandwich:
-    """Annealed importance sampling of log p(x) for each row, and its reverse where an exact
-    posterior draw is known.
+    """Bound log p(x) of each row by annealed importance sampling.
 
-    The path of densities is q(z | x)^(1 − β) p(x, z)^β for β from 0 to 1, with a step of
-    Hamiltonian Monte Carlo at each β. A forward chain starts at a draw of the guide; the mean of
-    its weights over chains is unbiased for p(x), so its log is a lower bound in expectation. A
-    reverse chain starts at a draw of the posterior: rows that were simulated from the model have
-    one, the z that made them, and 1 over the mean of 1 over the weights is an upper bound in the
-    same sense. Step sizes are found in a pilot run of their own and then fixed, without which the
-    weights would not be unbiased.
+    The path of densities is q(z | x)^(1 − β) p(x, z)^β for β from 0 to 1. Each β takes one step of
+    Hamiltonian Monte Carlo.
+
+    A forward chain starts at a draw of the guide. The mean of the weights over chains is unbiased
+    for p(x), so its log is a lower bound in expectation.
+
+    A reverse chain starts at an exact draw of the posterior. A row that was simulated from the
+    model has one: the z that generated it. The log of 1 over the mean of 1 over the weights is an
+    upper bound in expectation.
+
+    A separate pilot run finds the step sizes, which are then fixed. Otherwise the weights would be
+    biased.
 
     References:
         Annealed importance sampling, Neal, 2001. Deviation: the path starts at the guide, not at
@@ -88,12 +94,12 @@ def sandwich(
         Wu, Burda, Salakhutdinov and Grosse, 2017.
 
     Arguments:
-        model: the Pyro model; any that `importance_sample` takes, with continuous latents; a VAE
+        model: the Pyro model; any that `importance_sample` takes, with continuous latents. A VAE
             with dropout or batch normalisation must be in evaluation mode.
         guide: the Pyro guide.
         *args: passed to both.
-        exact: one exact draw of each latent for each row, by name, in the shape that a trace of the
-            model has it.
+        exact: one exact draw of each latent for each row, by name, shaped as in a trace of the
+            model.
         num_temperatures: the number of steps from β = 0 to 1; the bounds close as it grows.
         num_chains: the number C of chains for each row.
         num_steps: leapfrog steps in a trajectory.
@@ -101,10 +107,10 @@ def sandwich(
             `num_chains`, is called through `functools.partial`.
 
     Raises:
-        ValueError: a site lies outside the row plate; a latent is discrete, or its support is of
-            another kind in each run; the guide has no density of the latents alone, or draws
-            outside a support; densities are others in the next call or in evaluation mode; `exact`
-            lacks a latent or has one of another shape; a count is too small.
+        ValueError: if a site lies outside the row plate. If a latent is discrete, or the kind of
+            its support changes between runs. If the guide has no density of the latents alone, or
+            draws outside a support. If densities change in the next call or in evaluation mode. If
+            `exact` lacks a latent or has one of another shape. If a count is too small.
 
     Example:
         >>> from pyro_vae.diagnostics import sandwich
@@ -136,7 +142,10 @@ def sandwich(
 
 
 def annealed(densities: RowDensities) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """At w and β: (1 − β) log q + β log p of each row, its gradient, and log p − log q."""
+    """Return a function of w and β that gives the log-density of the path for each row.
+
+    It returns (1 − β) log q + β log p, the gradient of that by w, and log p − log q.
+    """
 
     def evaluate(white: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.enable_grad():
@@ -150,15 +159,16 @@ def annealed(densities: RowDensities) -> Callable[[Tensor, Tensor], tuple[Tensor
 
 
 class _Path:
-    """The way from one end of the path of densities to the other, for all chains and rows."""
+    """Transitions of all chains and rows along the path of densities."""
 
     def __init__(self, program: Program, num_steps: int) -> None:
         self.program = program
         self.num_steps = num_steps
 
     def pilot(self, white: Tensor, betas: Tensor) -> Tensor:
-        """The step size at each β between the ends for each row, `(T − 1, B)`: it follows what
-        share is accepted.
+        """Return the step size of each row at each β between the ends, `(T − 1, B)`.
+
+        It adapts to the share of accepted trajectories.
         """
         log_size = torch.full_like(white[0, :, 0], _FIRST_STEP).log()
         found = []
@@ -169,8 +179,9 @@ class _Path:
         return torch.stack(found) if found else log_size.new_empty(0, len(log_size))
 
     def run(self, white: Tensor, betas: Tensor, step_sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-weights Σ (β_t − β_{t−1}) (log p − log q)(w_{t−1}), `(C, B)`, and the mean
-        acceptance, `(B,)`.
+        """Return the log-weights of a run, `(C, B)`, and the mean acceptance, `(B,)`.
+
+        The log-weights are Σ (β_t − β_{t−1}) (log p − log q)(w_{t−1}).
         """
         log_weights = torch.zeros_like(white[..., 0], dtype=torch.float64)
         acceptance = torch.zeros_like(step_sizes)
@@ -189,7 +200,10 @@ class _Path:
         evaluated: tuple[Tensor, Tensor, Tensor],
         step_size: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """A transition at β from w, where the program has been evaluated already."""
+        """Return w after a transition at β, and the probability of its acceptance.
+
+        The program has already been evaluated at the given w.
+        """
 
         def evaluate(place: Tensor) -> Point:
             return Point(place, *self.program(place, beta)[:2])
@@ -206,7 +220,8 @@ def _refuse_without_density(sites: list[Site]) -> None:
     for site in sites:
         if is_auxiliary(site):
             raise ValueError(
-                f"'guide' must have a density of the model's latents, without auxiliary sites, got '{site['name']}'."
+                "'guide' must have a density of the model's latents, without auxiliary sites, got "
+                f"'{site['name']}'."
             )
     refuse_points(sites)
 
@@ -217,13 +232,13 @@ def _exact_start(densities: RowDensities, exact: dict[str, Tensor], num_chains: 
         raise ValueError(
             f"'exact' must have a draw of each latent, got none of {', '.join(missing)}."
         )
-    # From one draw all chains of a row start: their weights depend on each other, and their mean is
-    # still unbiased.
+    # All chains of a row start from the same draw. Their weights depend on each other, but their
+    # mean is still unbiased.
     return densities.place(exact).repeat(num_chains, 1, 1)
 
 
 def _schedule(num_temperatures: int) -> Tensor:
-    """β from 0 to 1 along a sigmoid, `(T + 1,)`: close together where the densities change fast."""
+    """β from 0 to 1 along a sigmoid, `(T + 1,)`, dense where the densities change fast."""
     curve = torch.sigmoid(
         torch.linspace(-_HALF_WIDTH, _HALF_WIDTH, num_temperatures + 1, dtype=torch.float64)
     )

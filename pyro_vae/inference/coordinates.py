@@ -1,5 +1,6 @@
-"""Coordinates: all latents as one real vector, in which the draws of a guide have mean 0 and
-variance 1.
+"""Coordinates: all latents as one real vector, standardised by draws of a guide.
+
+The draws have mean 0 and variance 1 in them.
 """
 
 from collections.abc import Mapping
@@ -12,17 +13,17 @@ from pyro_vae.inference.row_plate import RowPlate
 
 
 class Coordinates:
-    """w with u = loc + scale · w, where u are the real numbers of all latents, and loc and scale
-    are a guide's.
+    """Coordinates w of all latents, with u = loc + scale · w.
 
-    Where the guide is close to the posterior, w is close to a standard normal under it: one step
-    size suits all.
+    Here u are the real numbers of all latents, and loc and scale are the mean and the standard
+    deviation of u under a guide. If the guide is close to the posterior, w is close to a standard
+    normal under the posterior. Then one step size suits all dimensions.
 
     Arguments:
         draws: real numbers of each latent, from draws of the guide: `(S, plates, ...)`, or `(S,
             ...)` without rows.
-        plate: the plate of the rows, which stay apart; without one all latents together are one
-            vector.
+        plate: the plate of the rows, each of which has its own vector. Without a plate all latents
+            together are one vector.
     """
 
     def __init__(self, draws: Mapping[str, Tensor], plate: RowPlate | None = None) -> None:
@@ -33,7 +34,7 @@ class Coordinates:
         flat = self._joined(draws)
         self.loc = flat.mean(0)
         spread = flat.std(0)
-        self.scale = torch.where(spread > 0, spread, 1.0)  # a point mass says nothing of the scale
+        self.scale = torch.where(spread > 0, spread, 1.0)  # a point mass has no scale
 
     @property
     def names(self) -> list[str]:
@@ -41,8 +42,9 @@ class Coordinates:
         return list(self._shapes)
 
     def real(self, white: Tensor) -> dict[str, Tensor]:
-        """Real numbers by name, `(C, plates, ...)`, of w, `(C, B, D)`; without rows `(*, ...)` of
-        `(*, D)`.
+        """Return the real numbers u by name, each `(C, plates, ...)`, at w, `(C, B, D)`.
+
+        Without rows they are `(*, ...)` at w of shape `(*, D)`.
         """
         parts = (self.loc + self.scale * white).split(
             [prod(shape) for shape in self._shapes.values()], dim=-1
@@ -56,14 +58,16 @@ class Coordinates:
         return {name: self.plate.rows_in_place(real) for name, real in arranged.items()}
 
     def white(self, real: Mapping[str, Tensor]) -> Tensor:
-        """w, `(C, B, D)`, of real numbers by name, each `(C, plates, ...)`; without rows `(C, D)`
-        of `(C, ...)`.
+        """Return w, `(C, B, D)`, for real numbers u by name, each `(C, plates, ...)`.
+
+        Without rows it is `(C, D)` for real numbers of shape `(C, ...)`.
         """
         return (self._joined(real) - self.loc) / self.scale
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """Σ of the latents' terms for each draw and row, `(C, B)`, from `(C, plates)`; without rows
-        `(C,)`.
+        """Sum the terms of the latents, each `(C, plates)`, for each draw and row, `(C, B)`.
+
+        Without rows the sum is `(C,)`.
         """
         return sum(
             (self._flat(self._arranged(terms[name])).sum(-1) for name in self._shapes),
@@ -75,7 +79,7 @@ class Coordinates:
 
     @property
     def _num_lead(self) -> int:
-        """The number of dimensions that stay apart: draws, and rows where there are rows."""
+        """The number of leading dimensions: draws, and rows if there are rows."""
         return 1 if self.plate is None else 2
 
     def _arranged(self, values: Tensor) -> Tensor:

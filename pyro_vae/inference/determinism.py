@@ -1,4 +1,4 @@
-"""Determinism: densities that are the same in each call, and the same in evaluation mode."""
+"""Determinism: densities that stay the same in each call and in evaluation mode."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +15,7 @@ from pyro_vae.inference.programs import Programs
 from pyro_vae.support.modules import evaluating
 from pyro_vae.support.store import store_as_found
 
-# Differences of rounding, relative and in nats.
+# The largest difference that counts as rounding, relative and in nats.
 _TOLERANCE = 1e-4
 
 
@@ -23,15 +23,15 @@ _TOLERANCE = 1e-4
 def check_deterministic(programs: Programs) -> None:
     """Refuse programs whose density changes with the next call or in evaluation mode.
 
-    Under dropout, or with the statistics of a batch, densities are those of no posterior. Every
-    function that takes a model and a guide for weights, chains or bounds begins here. Random state
-    and running statistics stay as they were.
+    Under dropout or batch statistics the densities belong to no posterior. Every function that
+    takes a model and a guide for weights, chains or bounds begins with this check. It restores the
+    random state and the running statistics.
 
     Raises:
-        ValueError: if there is such a difference.
+        ValueError: if the density changes.
     """
     if get_proxy_mode() is not None:
-        return  # what is traced has run as it is written before
+        return  # a function that is traced has run once before, untraced
     with (
         random_state_kept(),
         store_as_found(),
@@ -49,7 +49,7 @@ def _check_replays(
     trace: poutine.Trace,
     in_training: Collection[nn.Module],
 ) -> None:
-    """Refuse a program that differs from its trace in the next call, or in evaluation mode."""
+    """Refuse a program that differs from its trace in the next call or in evaluation mode."""
     replay = poutine.trace(poutine.replay(program, trace=trace))
     if not _agree(trace, replay.get_trace()):
         _refuse(name)
@@ -80,7 +80,7 @@ def _agree(trace: poutine.Trace, other: poutine.Trace) -> bool:
 
 
 def _log_probs(trace: poutine.Trace) -> dict[str, Tensor]:
-    """The log-density of each site that has one; a guide that only draws needs none."""
+    """Log-densities by site, 0 for a site without one: a guide that only draws needs none."""
     log_probs = {}
     nodes: Any = poutine.util.prune_subsample_sites(trace).nodes
     for name, site in nodes.items():
@@ -94,7 +94,7 @@ def _log_probs(trace: poutine.Trace) -> dict[str, Tensor]:
 
 @contextmanager
 def _watching() -> Iterator[dict[nn.Module, list[tuple[Tensor, Tensor]]]]:
-    """Notice the modules in training mode that are called; their buffers come back as they were."""
+    """Collect the modules that are called in training mode, and then restore their buffers."""
     seen: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
 
     def notice(module: nn.Module, inputs: Any) -> None:
@@ -125,7 +125,7 @@ def _evaluating(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Torch's default generators come back as they were."""
+    """Restore torch's default generators at the end of the block."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         yield

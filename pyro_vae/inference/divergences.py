@@ -12,9 +12,9 @@ from pyro_vae.inference.programs import Programs
 
 @torch.no_grad()
 def monte_carlo_sites(model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> list[str]:
-    """The latent sites whose KL has no closed form.
+    """Return the names of the latent sites whose KL has no closed form.
 
-    There `TraceMeanField_ELBO` draws it, as `Trace_ELBO` does.
+    `TraceMeanField_ELBO` estimates the KL of these sites from draws, as `Trace_ELBO` does.
 
     Arguments:
         model: the Pyro model.
@@ -25,7 +25,7 @@ def monte_carlo_sites(model: Callable, guide: Callable, *args: Any, **kwargs: An
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         guide_trace, model_trace = Programs(model, guide, args, kwargs).unchecked_traces()
     names = poutine.util.prune_subsample_sites(guide_trace).stochastic_nodes
-    # Auxiliary sites of the guide are not in the model.
+    # The model lacks the auxiliary sites of the guide.
     pairs: list[tuple[Any, Any]] = [
         (guide_trace.nodes[name], model_trace.nodes[name]) for name in names if name in model_trace
     ]

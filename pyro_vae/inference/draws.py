@@ -1,4 +1,4 @@
-"""Draws of all latents in one vectorised pass of guide and model, and their log-weights by row."""
+"""Draws of all latents in one vectorised pass of guide and model, with log-weights by row."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -15,12 +15,12 @@ class Draws(NamedTuple):
     """S draws of all latents, from one vectorised pass of guide and model.
 
     Arguments:
-        guide_trace: the guide's trace, each site with S draws at `dim`.
-        model_trace: the model's, replayed against it.
+        guide_trace: the guide's trace, in which each site has S draws at `dim`.
+        model_trace: the model's trace, replayed against the guide's.
         row_frames: the plates that every site lies in.
         dim: the dimension of the draws.
-        row_weight: how many rows each row stands for: by a subsampled plate, and by scales around
-            all sites of the model.
+        row_weight: the number of rows that each row stands for, from a subsampled plate and from
+            scales around all sites of the model.
     """
 
     guide_trace: poutine.Trace
@@ -52,9 +52,9 @@ class Draws(NamedTuple):
         return self._log_density(self.model_trace) - self._log_density(self.guide_trace)
 
     def scaled_log_weights(self) -> Tensor:
-        """The same with the scales of single sites, such as a KL weight.
+        """log p(x, z) − log q(z | x), with the scales of single sites, such as a KL weight.
 
-        The weight of the row is not part of it.
+        The weight of the row is left out.
         """
         log_p = self._scaled_log_density(self.model_trace)
         log_q = self._scaled_log_density(self.guide_trace)
@@ -64,7 +64,7 @@ class Draws(NamedTuple):
         """The site's scale without the weight of its row."""
         weight = self.row_weight
         if isinstance(weight, Tensor):
-            weight = torch.where(weight == 0, 1.0, weight)  # then the scale is 0 as well
+            weight = torch.where(weight == 0, 1.0, weight)  # the scale is also 0 there
         return site["scale"] / weight
 
     def by_row(self, terms: Iterable[tuple[Site, Tensor]]) -> Tensor:

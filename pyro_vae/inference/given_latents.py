@@ -14,9 +14,9 @@ from pyro_vae.support.store import store_as_found
 
 
 def log_density(program: Callable[[], Any], latents: dict[str, Tensor], plate: RowPlate) -> Tensor:
-    """The log-density of all sites of a program where its latents have given values.
+    """Return the log-density of all sites of a program, at given values of its latents.
 
-    Scales are no part of it.
+    Scales are left out.
 
     Arguments:
         program: the model or the guide, with its arguments.
@@ -27,14 +27,16 @@ def log_density(program: Callable[[], Any], latents: dict[str, Tensor], plate: R
         In nats, `(S, B)`.
 
     Raises:
-        ValueError: if a latent has no value, such as what an AutoGuide draws first.
+        ValueError: if a latent has no value, such as the site that an AutoGuide draws first.
     """
     num_samples = len(next(iter(latents.values())))
     return given_density(poutine.condition(program, data=latents), num_samples, plate)
 
 
 def given_density(program: Callable[[], Any], num_samples: int, plate: RowPlate) -> Tensor:
-    """The same for a program that gives its latents S values itself.
+    """Return the log-density of all sites of a program that gives its latents S values itself.
+
+    Scales are left out.
 
     Arguments:
         program: the model or the guide, with its arguments.
@@ -65,17 +67,17 @@ def check_draws_apart(
     latents: dict[str, Tensor],
     plate: RowPlate,
 ) -> None:
-    """Refuse a model that gives a draw another density beside other draws.
+    """Refuse a model whose density of a draw depends on the other draws.
 
-    Means over a batch do that.
+    Means over a batch cause that.
 
     Arguments:
         model: the model, with its arguments.
-        latents: two draws or more of each latent, `(S, plates, event)`.
+        latents: at least two draws of each latent, `(S, plates, event)`.
         plate: the plate of the rows.
 
     Raises:
-        ValueError: if there is such a difference.
+        ValueError: if the density depends on them.
     """
     first = {name: value[:1] for name, value in latents.items()}
     with pyro.validation_enabled(False):

@@ -1,6 +1,4 @@
-"""Hamiltonian Monte Carlo: one transition of many chains and rows at once, from a log-density with
-its gradient.
-"""
+"""Hamiltonian Monte Carlo: one transition of many chains and rows at once."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,8 +8,12 @@ from torch import Tensor
 
 
 class Point(NamedTuple):
-    """Where chains are, `(C, B, D)`, with the log-density of each row there, `(C, B)`, and its
-    gradient, `(C, B, D)`.
+    """Position of the chains, with the log-density of each row there and its gradient.
+
+    Arguments:
+        white: the position w, `(C, B, D)`.
+        log_density: in nats, `(C, B)`.
+        gradient: of the log-density by w, `(C, B, D)`.
     """
 
     white: Tensor
@@ -22,8 +24,10 @@ class Point(NamedTuple):
 def with_gradient(
     log_density: Callable[[Tensor], Tensor],
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """The log-density of each row and its gradient by w, both detached, for a function whose rows
-    stand apart.
+    """Return a function that gives the log-density of each row and its gradient by w, detached.
+
+    Arguments:
+        log_density: a function of w, `(C, B, D)`, whose rows do not depend on each other.
     """
 
     def evaluate(white: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,20 +43,21 @@ def with_gradient(
 def hmc_transition(
     evaluate: Callable[[Tensor], Point], start: Point, step: Tensor, num_steps: int
 ) -> tuple[Point, Tensor]:
-    """One step of Hamiltonian Monte Carlo for each row and chain: a leapfrog trajectory, accepted
-    or rejected row by row.
+    """Take one step of Hamiltonian Monte Carlo in each row and chain.
+
+    The step is a leapfrog trajectory, accepted or rejected row by row.
 
     References:
         MCMC using Hamiltonian dynamics, Neal, 2011.
 
     Arguments:
-        evaluate: the log-density and its gradient at a place.
-        start: where the chains are.
-        step: the leapfrog's, `(B, D)`, in the coordinates' units.
-        num_steps: the leapfrog steps of a trajectory.
+        evaluate: gives the log-density and its gradient at a position.
+        start: the position of the chains.
+        step: the leapfrog step, `(B, D)`, in the units of the coordinates.
+        num_steps: the number of leapfrog steps in a trajectory.
 
     Returns:
-        Where they are then, and each trajectory's probability of being accepted, `(C, B)`.
+        The new position, and the probability of accepting each trajectory, `(C, B)`.
     """
     momentum = torch.randn_like(start.white)
     energy = 0.5 * (momentum**2).sum(-1) - start.log_density
@@ -61,8 +66,8 @@ def hmc_transition(
         momentum = momentum + 0.5 * step * point.gradient
         point = evaluate(point.white + step * momentum)
         momentum = momentum + 0.5 * step * point.gradient
-    # A trajectory that has left the numbers has the energy NaN, and is not accepted; a chain would
-    # never leave a density that has overflown.
+    # A trajectory with an infinite or undefined position has the energy NaN, and is rejected. So is
+    # one whose density overflows, since the chain could never leave it again.
     change = energy - (0.5 * (momentum**2).sum(-1) - point.log_density)
     probability = (
         change.clamp(max=0)

@@ -1,4 +1,4 @@
-"""Correction by row: draws from a guide with the weights that make them draws from the posterior."""
+"""Importance sampling by row: draws from a guide, weighted towards the posterior."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,19 +16,20 @@ from pyro_vae.inference.weights import log_mean_exp
 from pyro_vae.support.checks import whole
 from pyro_vae.support.chunks import chunk_size
 
-# Rows times draws that pass through model and guide at once: bounds the memory.
+# Rows times draws in one pass of model and guide; it bounds the memory.
 _CHUNK = 20_000
 
 
 class WeightedDraws(NamedTuple):
-    """Draws of all latents from q(z | x), weighted towards p(z | x); each row on its own.
+    """Draws of all latents from q(z | x), weighted towards p(z | x) for each row on its own.
 
     Arguments:
-        latents: the values of each latent site by name, `(S, B, ...)`; plates inside the rows come
-            next, of size 1 where the site lies in none.
+        latents: the values of each latent site by name, `(S, B, ...)`. The plates inside the rows
+            come next, with size 1 if the site is not in them.
         log_weights: log p(x, z) − log q(z | x) of each draw, in nats, `(S, B)`.
-        weights: the same normalised over the draws of a row, their largest ones smoothed, `(S, B)`.
-        khat: Pareto k̂, `(B,)`: above 0.7 this row's weights are not to be trusted.
+        weights: the weights v_s, `(S, B)`: the largest are smoothed, and all are normalised over
+            the draws of a row.
+        khat: Pareto k̂, `(B,)`; above 0.7 the weights of the row are unreliable.
     """
 
     latents: dict[str, Tensor]
@@ -38,33 +39,37 @@ class WeightedDraws(NamedTuple):
 
     @property
     def ess(self) -> Tensor:
-        """The effective sample size 1 / Σ_s v_s² of each row, `(B,)`: how many exact draws these
-        are worth, if k̂ is low.
+        """The effective sample size 1 / Σ_s v_s² of each row, `(B,)`.
+
+        If k̂ is low, the draws are worth this many exact draws.
         """
         return 1 / (self.weights**2).sum(0)
 
     @property
     def log_marginal(self) -> Tensor:
-        """log p(x) by the mean of the raw weights, in nats, `(B,)`; a lower bound in expectation."""
+        """The log of the mean raw weight, `(B,)`, in nats; in expectation at most log p(x)."""
         return log_mean_exp(self.log_weights)
 
     def expectation(self, values: Tensor) -> Tensor:
-        """Σ_s v_s f(z_s) for values of f, `(S, B, ...)`; approximates E[f(z) | x], `(B, ...)`, a
-        probability for truths.
+        """Return Σ_s v_s f(z_s), `(B, ...)`, which approximates E[f(z) | x].
+
+        The values of f are `(S, B, ...)`. If they are Booleans, the result is a probability.
         """
         weights, values = self._aligned(values)
         return (weights * values).sum(0)
 
     def standard_error(self, values: Tensor) -> Tensor:
-        """The Monte Carlo error of `expectation` by the delta method, √(Σ_s v_s² (f(z_s) − mean)²),
-        `(B, ...)`.
+        """Return the Monte Carlo error of `expectation` by the delta method, `(B, ...)`.
+
+        It is √(Σ_s v_s² (f(z_s) − mean)²).
         """
         weights, values = self._aligned(values)
         return ((weights * (values - (weights * values).sum(0))) ** 2).sum(0).sqrt()
 
     def resample(self, num_draws: int) -> dict[str, Tensor]:
-        """Draws by weight, with replacement, each `(num_draws, B, ...)`; by torch's default
-        generator.
+        """Return draws by weight, with replacement, each `(num_draws, B, ...)`.
+
+        They use torch's default generator.
         """
         whole(num_draws, "num_draws")
         index = torch.multinomial(self.weights.T, num_draws, replacement=True).T
@@ -72,49 +77,51 @@ class WeightedDraws(NamedTuple):
         return {name: values[index, rows] for name, values in self.latents.items()}
 
     def _aligned(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The weights with as many dimensions as values, and these as real numbers."""
+        """Return the weights with as many dimensions as the values, and the values as floats."""
         if values.shape[:2] != self.weights.shape:
             raise ValueError(
-                f"'values' must have the shape (draws, rows, ...) = {(*self.weights.shape, '...')}, got "
-                f"{tuple(values.shape)}."
+                "'values' must have the shape (draws, rows, ...) = "
+                f"{(*self.weights.shape, '...')}, got {tuple(values.shape)}."
             )
         values = values if values.is_floating_point() else values.to(self.log_weights.dtype)
-        return self.weights.to(values).reshape(
-            self.weights.shape + (1,) * (values.dim() - 2)
-        ), values
+        shape = self.weights.shape + (1,) * (values.dim() - 2)
+        return self.weights.to(values).reshape(shape), values
 
 
 @torch.no_grad()
 def importance_sample(
     model: Callable, guide: Callable, *args: Any, num_samples: int, **kwargs: Any
 ) -> WeightedDraws:
-    """Draw all latents from the guide, and weigh the draws of each row by p(x, z) / q(z | x).
+    """Draw all latents from the guide, and weight the draws of each row by p(x, z) / q(z | x).
 
-    It takes any Pyro model and guide whose latents all lie in one row plate, whatever its name and
-    dimension, with further plates inside it or without, if they broadcast over a further dimension
-    of draws on the left. Globals must be given, as by `poutine.condition`; they are then no part of
-    the weights. Scales (of a subsampled plate, a KL weight) do not enter; masks do. Model and guide
-    run a few times to be looked at, and then on as many draws of all rows at a time as bounded
-    memory holds, at least one. Draws are of torch's default generator.
+    Any Pyro model and guide will do if all their latents lie in one row plate, of any name and
+    dimension. Other plates may lie inside it. Model and guide must broadcast over a further
+    dimension of draws on the left.
+
+    Globals must have given values, as by `poutine.condition`; they are then left out of the
+    weights. Scales (of a subsampled plate, a KL weight) are ignored; masks count.
+
+    Model and guide run a few times for checks, and then on chunks of draws that bound the memory:
+    at least one draw of all rows at a time. Draws use torch's default generator.
 
     References:
         Yes, but did it work?: evaluating variational inference, Yao, Vehtari, Simpson and Gelman,
-        2018; here for each row.
+        2018. Deviation: each row is judged on its own.
 
     Arguments:
-        model: the Pyro model; a VAE with dropout or batch normalisation must be in evaluation mode.
+        model: the Pyro model. A VAE with dropout or batch normalisation must be in evaluation mode.
         guide: the Pyro guide.
         *args: passed to both.
         **kwargs: passed to both. A model with a keyword whose name is taken here, such as
             `num_samples`, is called through `functools.partial`.
-        num_samples: the number S of draws for each row; k̂ needs 25 or more, and is of use from
-            some hundreds on.
+        num_samples: the number S of draws for each row; k̂ needs 25 or more, and is useful from some
+            hundreds on.
 
     Raises:
-        ValueError: a site lies outside the row plate; a plate takes other rows in each run; model
-            and guide have other latents; a latent is a point; weights are NaN, or 0 for all draws
-            of a row; the densities are others in the next call, in evaluation mode (dropout, batch
-            normalisation), or beside other draws.
+        ValueError: if a site lies outside the row plate. If a plate takes different rows in each
+            run. If model and guide have different latents. If a latent is a point. If weights are
+            NaN, or 0 for all draws of a row. If the densities change in the next call, in
+            evaluation mode (dropout, batch normalisation), or with the other draws.
 
     Example:
         >>> draws = importance_sample(vae.model, vae.guide, vae.sample(3), num_samples=100)
@@ -148,7 +155,7 @@ def _weighted(
     plate: RowPlate,
     num_samples: int,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Log-weights `(S, B)` and latents `(S, B, ...)` of one pass."""
+    """Return log-weights, `(S, B)`, and latents, each `(S, B, ...)`, from one pass."""
     draws = programs.draw(num_samples, plate.max_plate_nesting)
     log_weights = draws.log_weights().reshape(num_samples, plate.size)
     latents = [site for site in draws.latents if not is_auxiliary(site)]

@@ -1,5 +1,6 @@
-"""Markov chain Monte Carlo that starts at a guide and moves in its scale: HMC for many rows at
-once, NUTS for anything.
+"""Markov chain Monte Carlo that starts at draws of a guide and moves in its scale.
+
+`hmc` is for the local latents of many rows at once, `nuts` for all latents of any model.
 """
 
 import math
@@ -31,21 +32,21 @@ from pyro_vae.inference.supports import (
 from pyro_vae.support.checks import whole
 from pyro_vae.support.store import store_as_found
 
-# Dual averaging: how slowly the step size follows. The γ of 0.05 of Hoffman and Gelman (2014,
-# section 3.2) swings so far that the mean step in a short window is accepted far more often than
-# asked.
+# γ of dual averaging: the larger, the slower the step size adapts. With the 0.05 of Hoffman and
+# Gelman (2014, section 3.2) it swings so far that the mean step of a short window is accepted far
+# more often than the target.
 _GAMMA = 0.3
-# The step size that dual averaging leans to, in units of the one that it begins with.
+# The step size that dual averaging shrinks towards, in units of the window's first step size.
 _BOLD = 2.0
-# The step size to begin with, in units of the guide's scale.
+# The first step size, in units of the guide's scale.
 _FIRST_STEP = 0.3
-# The windows of the warm-up, the transitions that dual averaging needs in one, and the draws that
-# the guide's own scale counts for against those of a window.
+# The number of windows in the warm-up, the fewest transitions that dual averaging needs in one, and
+# the number of draws that the scale before a window counts for.
 _WINDOWS = 4
 _LEAST_WINDOW = 20
 _PRIOR_PLACES = 10
-# A trajectory's step size varies by this much around what was found: with more, a step that is
-# accepted often enough on average would often be too large.
+# The relative range in which the step size varies between trajectories. With a wider range, a step
+# that is accepted often enough on average would often be too large.
 _JITTER = 0.2
 
 
@@ -53,12 +54,11 @@ class Chains(NamedTuple):
     """Draws of Markov chains from p(z | x).
 
     Arguments:
-        latents: the values of each latent site by name, `(S, C, ...)` for S draws of C chains; of
+        latents: the values of each latent site by name, `(S, C, ...)` for S draws of C chains; with
             rows `(S, C, B, ...)`.
         acceptance: the mean probability of acceptance, of each row `(B,)` or of all.
-        step_size: the leapfrog's, in units of the chains' scale, of each row `(B,)` or of all.
-        num_divergent: how many trajectories left where the density is, among those of the draws
-            that were kept.
+        step_size: the leapfrog step, in units of the chains' scale, of each row `(B,)` or of all.
+        num_divergent: the number of divergent trajectories among those of the kept draws.
     """
 
     latents: dict[str, Tensor]
@@ -75,11 +75,10 @@ class Chains(NamedTuple):
         return {name: split_gelman_rubin(values, 1, 0) for name, values in self.latents.items()}
 
     def ess(self) -> dict[str, Tensor]:
-        """How many independent draws the mean of each number is worth; of S C draws at most S C
-        log10(S C).
+        """Effective sample size of each number: the independent draws that its mean is worth.
 
-        The mean of draws that swing from side to side is worth more than as many independent ones,
-        and what it is worth can then no longer be told.
+        For S C draws it is at most S C log10(S C). Draws that alternate around their mean are worth
+        more than as many independent ones; then the estimate becomes unreliable.
 
         References:
             Rank-normalization, folding, and localization: an improved R̂, Vehtari et al., 2021,
@@ -94,11 +93,10 @@ class Chains(NamedTuple):
 
 
 class _Steps:
-    """The leapfrog's step in each dimension of each row, ε_b s_bd, found in a warm-up.
+    """The leapfrog step in each dimension of each row, ε_b s_bd, found in a warm-up.
 
-    ε moves by dual averaging until trajectories are accepted as often as asked; s is the spread of
-    the chains themselves in the window before, so that a guide with the wrong scale costs a few
-    windows and no more.
+    Dual averaging adapts ε until the mean acceptance meets the target. s is the spread of the
+    chains in the window before, so a guide with the wrong scale only costs a few windows.
 
     References:
         The No-U-Turn sampler, Hoffman and Gelman, 2014 (dual averaging).
@@ -112,30 +110,29 @@ class _Steps:
         self._begin(torch.full_like(like[0, :, 0], math.log(_FIRST_STEP)))
 
     def __call__(self, log_size: Tensor) -> Tensor:
-        """The step, `(B, D)`, with the jitter of one trajectory."""
+        """Return the step, `(B, D)`, with the jitter of one trajectory."""
         jitter = 1 + _JITTER * (2 * torch.rand_like(log_size) - 1)
         return (log_size.exp() * jitter).unsqueeze(-1) * self.spread
 
     def update(self, acceptance: Tensor, white: Tensor) -> None:
-        """Take in a transition's acceptance, `(B,)`, and where it led, `(C, B, D)`."""
+        """Adapt to the acceptance of a transition, `(B,)`, and its new position, `(C, B, D)`."""
         self.places.append(white)
         self.averaging.step(self.target - acceptance)
         self.log_size, self.log_mean = self.averaging.get_state()
 
     def end_window(self) -> None:
-        """Take the chains' spread in this window for the scale of the next."""
+        """Set the scale of the next window to the spread of the chains in this one."""
         places = torch.cat(self.places)
         trust = len(places) / (len(places) + _PRIOR_PLACES)
         spread = places.std(0, correction=0)
-        spread = torch.where(
-            spread > 0, spread**trust, self.spread
-        )  # chains that stood still say nothing of the scale
+        # Chains that did not move have no spread.
+        spread = torch.where(spread > 0, spread**trust, self.spread)
         change = (spread / self.spread).log().mean(-1)
         self.spread = spread
         self._begin(self.log_mean - change)
 
     def _begin(self, log_size: Tensor) -> None:
-        """Begin a window at a step size, and forget all that was averaged before."""
+        """Begin a window at a step size, and discard all earlier averages."""
         self.places.clear()
         self.log_size = self.log_mean = log_size
         self.averaging: DualAveraging = DualAveraging(log_size + math.log(_BOLD), gamma=_GAMMA)
@@ -153,36 +150,38 @@ def hmc(
     target_accept: float = 0.8,
     **kwargs: Any,
 ) -> Chains:
-    """Hamiltonian Monte Carlo for the local latents of many rows at once, from q(z | x) towards p(z
-    | x).
+    """Run Hamiltonian Monte Carlo for the local latents of many rows at once.
 
-    The support of a latent may depend on the latents before it, as b ~ Uniform(0, a) does.
+    Chains start at draws of the guide q(z | x) and converge to p(z | x). They move in the guide's
+    coordinates, in which it has mean 0 and variance 1.
 
-    Chains start at draws of the guide and move in its coordinates, where it has mean 0 and variance
-    1. Each row has a step size of its own, found in the warm-up and then kept, and accepts or
-    rejects on its own; a row's draws do not depend on which other rows there are but through the
-    random stream, which is that of torch's default generator.
+    Each row accepts or rejects on its own, and has its own step size, which the warm-up finds and
+    then fixes. Other rows change a row's draws only through the random stream, which is that of
+    torch's default generator.
+
+    The support of a latent may depend on the latents before it, as in b ~ Uniform(0, a).
 
     References:
         MCMC using Hamiltonian dynamics, Neal, 2011.
 
     Arguments:
-        model: the Pyro model; any that `importance_sample` takes, with continuous latents; a VAE
+        model: the Pyro model; any that `importance_sample` takes, with continuous latents. A VAE
             with dropout or batch normalisation must be in evaluation mode.
         guide: the Pyro guide.
         *args: passed to both.
-        num_samples: the number S of draws that are kept of each chain.
-        num_warmup: transitions before that, in which the step sizes are found.
+        num_samples: the number S of kept draws of each chain.
+        num_warmup: the number of transitions before them, which find the step sizes.
         num_chains: the number C of chains for each row.
-        num_steps: leapfrog steps in a trajectory, at most; at least half as many.
-        target_accept: the mean probability of acceptance to aim at, in (0, 1).
+        num_steps: the largest number of leapfrog steps in a trajectory; the smallest is half of it.
+        target_accept: the target for the mean probability of acceptance, in (0, 1).
         **kwargs: passed to both. A model with a keyword whose name is taken here, such as
             `num_samples`, is called through `functools.partial`.
 
     Raises:
-        ValueError: a site lies outside the row plate; a latent is discrete, or its support is of
-            another kind in each run; the guide draws outside a support; the density is another in
-            the next call or in evaluation mode; a count or probability is out of range.
+        ValueError: if a site lies outside the row plate. If a latent is discrete, or the kind of
+            its support changes between runs. If the guide draws outside a support. If the density
+            changes in the next call or in evaluation mode. If a count or probability is out of
+            range.
 
     Example:
         >>> chains = hmc(vae.model, vae.guide, vae.sample(3), num_samples=5, num_warmup=5)
@@ -232,8 +231,9 @@ def hmc(
 
 
 def _length(num_steps: int) -> int:
-    """The steps of one trajectory: many a row would come back to where it was if all were of one
-    length.
+    """Return a random number of leapfrog steps for one trajectory.
+
+    With a fixed number, many a row would return to its starting point.
     """
     return int(torch.randint((num_steps + 1) // 2, num_steps + 1, ()))
 
@@ -247,12 +247,12 @@ def nuts(
     num_chains: int = 2,
     **kwargs: Any,
 ) -> Chains:
-    """Pyro's No-U-Turn sampler for all latents together, globals included, from the guide towards
-    p(latents | data).
+    """Run Pyro's No-U-Turn sampler for all latents together, globals included.
 
-    Chains start at draws of the guide, and move in coordinates in which these have mean 0 and
-    variance 1. All latents make one trajectory, so rows should be few: `hmc` treats each row on its
-    own. One chain runs after the other.
+    Chains start at draws of the guide and converge to p(latents | data). They move in coordinates
+    in which the draws have mean 0 and variance 1. They run one after the other.
+
+    One trajectory moves all latents, so rows should be few; `hmc` treats each row on its own.
 
     References:
         The No-U-Turn sampler, Hoffman and Gelman, 2014.
@@ -261,19 +261,20 @@ def nuts(
         model: the Pyro model, with continuous latents.
         guide: the Pyro guide, with the same latents.
         *args: passed to both.
-        num_samples: the number S of draws that are kept of each chain.
-        num_warmup: draws before that, in which step size and mass are adapted.
+        num_samples: the number S of kept draws of each chain.
+        num_warmup: the number of draws before them, which adapt step size and mass.
         num_chains: the number C of chains.
         **kwargs: passed to both. A model with a keyword whose name is taken here, such as
             `num_samples`, is called through `functools.partial`.
 
     Raises:
-        ValueError: a latent is discrete, or its support is of another kind in each run; the guide
-            draws outside a support; the density is another in the next call or in evaluation mode;
-            model and guide have other latents; a count is too small.
+        ValueError: if a latent is discrete, or the kind of its support changes between runs. If the
+            guide draws outside a support. If the density changes in the next call or in evaluation
+            mode. If model and guide have different latents. If a count is too small.
 
     Example:
-        >>> chains = nuts(vae.model, vae.guide, vae.sample(1), num_samples=5, num_warmup=5, num_chains=1)
+        >>> x = vae.sample(1)
+        >>> chains = nuts(vae.model, vae.guide, x, num_samples=5, num_warmup=5, num_chains=1)
         >>> chains.latents["z"].shape
         torch.Size([5, 1, 1, 2])
     """
@@ -309,21 +310,14 @@ def nuts(
     white = torch.stack([run.white for run in runs], dim=1)
     with store_as_found(), torch.no_grad():
         kept = [latents(place) for place in white.flatten(0, 1)]
-    acceptance, step_size, num_divergent = (
-        torch.tensor([getattr(run, name) for run in runs])
-        for name in ("acceptance", "step_size", "num_divergent")
-    )
-    return Chains(
-        {
-            name: torch.stack([values[name] for values in kept]).unflatten(
-                0, (num_samples, num_chains)
-            )
-            for name in coordinates.names
-        },
-        acceptance.mean(),
-        step_size.mean(),
-        num_divergent.sum(),
-    )
+    by_name = {}
+    for name in coordinates.names:
+        values = torch.stack([draw[name] for draw in kept])
+        by_name[name] = values.unflatten(0, (num_samples, num_chains))
+    acceptance = torch.tensor([run.acceptance for run in runs])
+    step_size = torch.tensor([run.step_size for run in runs])
+    num_divergent = torch.tensor([run.num_divergent for run in runs])
+    return Chains(by_name, acceptance.mean(), step_size.mean(), num_divergent.sum())
 
 
 def _guide_draws(programs: Programs, num_samples: int) -> list[dict[str, Tensor]]:
@@ -339,7 +333,7 @@ def _guide_draws(programs: Programs, num_samples: int) -> list[dict[str, Tensor]
 
 
 def _real(programs: Programs, latents: dict[str, Tensor], kinds: Kinds) -> dict[str, Tensor]:
-    """The real numbers of one draw of all latents."""
+    """Return the real numbers of one draw of all latents, by name."""
     at = ToReal(latents, kinds)
     with store_as_found(), pyro.validation_enabled(False):
         run_to_last_latent(at, programs.bound_model)
@@ -347,7 +341,7 @@ def _real(programs: Programs, latents: dict[str, Tensor], kinds: Kinds) -> dict[
 
 
 class _NutsRun(NamedTuple):
-    """One chain of NUTS: its draws, `(S, D)`, and what became of its trajectories."""
+    """One chain of NUTS: its draws, `(S, D)`, and statistics of its trajectories."""
 
     white: Tensor
     acceptance: float
@@ -359,9 +353,9 @@ def _run_nuts(potential: Callable, start: Tensor, num_samples: int, num_warmup: 
     seen: list[tuple[float, float, int]] = []
 
     def look(kernel: NUTS, *_: Any) -> None:
-        seen[:] = [
-            (kernel._mean_accept_prob, float(kernel.step_size), len(kernel._divergences))
-        ]  # Pyro resets them
+        # Read after each draw, since Pyro resets them.
+        num_divergent = len(kernel._divergences)
+        seen[:] = [(kernel._mean_accept_prob, float(kernel.step_size), num_divergent)]
 
     chain = MCMC(
         NUTS(potential_fn=potential),

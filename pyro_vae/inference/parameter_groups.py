@@ -1,5 +1,6 @@
-"""Parameter groups of an optimiser that a function made, as parameters appear, thaw or are
-replaced.
+"""Parameter groups of an optimiser that a function makes, as its parameters change.
+
+Parameters may appear, thaw or be replaced during training.
 """
 
 import copy
@@ -12,12 +13,14 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 
 class GrowingGroups:
-    """An optimiser made by a function, which takes in what the function would give it later on.
+    """An optimiser that a function makes, and that takes in later parameters.
 
-    A parameter joins the group whose settings the function gave to it, and so follows what has
-    become of them since, for instance under a schedule; where there is none it brings a group of
-    its own. What takes the name of another parameter takes its place. A replaced parameter that
-    comes back finds its state again, as long as somebody has kept it.
+    A new parameter joins the group with the settings that the function gave to it. So it follows
+    later changes of these settings, such as those of a schedule. Without such a group it brings its
+    own.
+
+    A parameter with the name of another one takes its place. A replaced parameter that comes back
+    gets its state back, as long as somebody has kept a reference to it.
 
     Arguments:
         make: a function from parameters to an optimiser.
@@ -31,11 +34,13 @@ class GrowingGroups:
         self._left: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
     def follow(self, named: Mapping[str, Tensor]) -> Optimizer | None:
-        """Take in what these names stand for now; None while there has been nothing to optimise.
+        """Take in the current parameters, and return the optimiser; None without any parameter.
+
+        Arguments:
+            named: the current parameters by name.
 
         Raises:
-            ValueError: if the function returns something else than an optimiser that takes one
-                gradient a step.
+            ValueError: if the function does not return an optimiser that takes one gradient a step.
         """
         new = {
             name: tensor for name, tensor in named.items() if self._named.get(name) is not tensor
@@ -64,9 +69,8 @@ class GrowingGroups:
     ) -> None:
         for old, new in pairs:
             for group in optimizer.param_groups:
-                places = [
-                    place for place, parameter in enumerate(group["params"]) if parameter is old
-                ]
+                parameters = enumerate(group["params"])
+                places = [place for place, parameter in parameters if parameter is old]
                 if places:
                     self._left[old] = optimizer.state.pop(old, {})
                     is_wanted = _holds(made, new) and not _holds(optimizer, new)
@@ -90,17 +94,17 @@ class GrowingGroups:
                 self._give_state(optimizer, made, parameter)
 
     def _give_state(self, optimizer: Optimizer, made: Optimizer, parameter: Tensor) -> None:
-        """Return the kept state of a parameter, or the state that its optimiser starts with."""
+        """Restore the kept state of a parameter, or set the first state of its optimiser."""
         state = self._left.pop(parameter, None) or made.state.get(parameter)
         if state:
             optimizer.state[parameter] = state
 
 
 def check_optimizer(optimizer: Any) -> None:
-    """Refuse what is no torch optimiser, or takes more than one gradient a step.
+    """Refuse an object that is no torch optimiser, or takes more than one gradient a step.
 
     Raises:
-        ValueError: if it is of another kind.
+        ValueError: if it is such an object.
     """
     if not isinstance(optimizer, Optimizer):
         raise ValueError(f"'optim' must return a torch optimiser, got {optimizer!r}.")

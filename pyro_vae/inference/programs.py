@@ -43,17 +43,17 @@ class Programs(NamedTuple):
         return partial(self.guide, *self.args, **self.kwargs)
 
     def traces(self) -> tuple[poutine.Trace, poutine.Trace]:
-        """A run of the guide, and of the model with its latents.
+        """Run the guide, and the model with the guide's latents, and return both traces.
 
         Raises:
-            ValueError: if they have other latents.
+            ValueError: if model and guide have different latents.
         """
         guide_trace, model_trace = self.unchecked_traces()
         _check_latents(sample_sites(guide_trace), sample_sites(model_trace))
         return guide_trace, model_trace
 
     def unchecked_traces(self) -> tuple[poutine.Trace, poutine.Trace]:
-        """The same, where a latent may be in one of them only."""
+        """Return the same traces as `traces`, even if model and guide have different latents."""
         with store_as_found():
             guide_trace = poutine.trace(self.bound_guide).get_trace()
             replayed = poutine.replay(self.bound_model, trace=guide_trace)
@@ -61,29 +61,29 @@ class Programs(NamedTuple):
         return guide_trace, model_trace
 
     def guide_sites(self) -> list[Site]:
-        """The sample sites of a run of the guide."""
+        """Return the sample sites of a run of the guide."""
         with store_as_found():
             return sample_sites(poutine.trace(self.bound_guide).get_trace())
 
     def guide_latents(self) -> dict[str, Tensor]:
-        """One draw of all of the model's latents from the guide, by name."""
+        """Draw all latents of the model once from the guide, and return them by name."""
         sites = self.guide_sites()
         return {site["name"]: site["value"] for site in sites if not is_auxiliary(site)}
 
     def row_plate(self) -> RowPlate:
-        """The plate of the rows, found by two runs of guide and model.
+        """Find the plate of the rows, by two runs of guide and model.
 
         Raises:
-            ValueError: if model and guide have other latents; if there is not one plate that all of
-                these lie in, with all that is observed of them; if a plate takes other rows in each
-                run.
+            ValueError: if model and guide have different latents. If no single plate holds all
+                latents and all observed sites that depend on them. If a plate takes different rows
+                in each run.
         """
         guide_trace, model_trace = self.traces()
         _, other_model_trace = self.traces()
         return find_row_plate(guide_trace, model_trace, other_model_trace)
 
     def of_rows(self, plate: RowPlate) -> "Programs":
-        """The same without the model's sites that are no part of any row."""
+        """Return the programs without the model's sites that belong to no row."""
         return self._replace(model=plate.of_rows(self.model))
 
     def draw(self, num_samples: int, max_plate_nesting: int = 1) -> Draws:
@@ -91,11 +91,11 @@ class Programs(NamedTuple):
 
         Arguments:
             num_samples: the number S of draws.
-            max_plate_nesting: how many plates deep model and guide go.
+            max_plate_nesting: the largest depth of nested plates in model and guide.
 
         Raises:
-            ValueError: if model and guide have other latents; if there is no plate that all their
-                sites lie in.
+            ValueError: if model and guide have different latents, or if no plate holds all their
+                sites.
         """
         scales = SharedScales()
         with samples_plate(num_samples, max_plate_nesting):

@@ -1,6 +1,4 @@
-"""Reuse: a model or guide as a part of another, under the names that the other gives to its sites
-and plates.
-"""
+"""Reuse of a model or guide inside another one, with other names for its sites and plates."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +8,7 @@ from pyro.poutine.runtime import Message
 
 
 class _RenameMessenger(Messenger):
-    """Gives sample sites and plates other names, for the programs and handlers around it."""
+    """Renames sample sites and plates for the programs and handlers around it."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
         super().__init__()
@@ -25,18 +23,18 @@ class _RenameMessenger(Messenger):
 
 
 def renamed(program: Callable, names: Mapping[str, str]) -> Callable[..., Any]:
-    """The same Pyro program with other names for its sample sites and its plates.
+    """Rename the sample sites and the plates of a Pyro program.
 
-    Where two VAEs stand in one model, or the guide is for a model that calls its sites otherwise: a
-    prefix for all names is `pyro.contrib.autoname.scope`, but it does not rename plates. Two VAEs
-    of the same rows that are to be corrected row by row need one plate: write their parts into it.
+    Use it to put two VAEs into one model, or to use a guide for a model with other site names.
+    `pyro.contrib.autoname.scope` puts a prefix before all site names, but does not rename plates.
+    If two VAEs share rows and each row is to be corrected, write their parts into one plate.
 
     Arguments:
         program: a model or guide, such as `vae.guide`.
-        names: the new name of each site or plate, by the old one; the others keep theirs.
+        names: the new name of each site or plate by its old name; the others keep theirs.
 
     Raises:
-        ValueError: two names become one.
+        ValueError: if two names become one.
 
     Example:
         >>> from pyro import poutine

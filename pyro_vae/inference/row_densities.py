@@ -11,24 +11,24 @@ from pyro_vae.inference.row_plate import samples_plate
 from pyro_vae.inference.supports import ToReal, ToSupport, latent_kinds, run_to_last_latent
 from pyro_vae.support.store import store_as_found
 
-# Draws of the guide from which its mean and scale in each row are taken.
+# The number of guide draws that give its mean and scale in each row.
 SCALE_DRAWS = 200
 
 
 class RowDensities:
     """log p(x, z) and log q(z | x) by row, at latents given in the guide's coordinates w.
 
-    Both are densities of w: the Jacobian of its map to z is part of them, except for a constant
-    that they share. The map is made site by site while the model runs. So the support of a latent
+    Both are densities of w: they include the Jacobian of the map from w to z, except for a constant
+    that they share. The map is built site by site while the model runs. So the support of a latent
     may depend on the latents before it.
 
     Arguments:
-        programs: model and guide as for `importance_sample`, but with continuous latents.
+        programs: model and guide as for `importance_sample`, with continuous latents.
 
     Raises:
-        ValueError: if a latent is discrete, or its support is of another kind in each run; if the
-            guide draws outside the support; if the density depends on the other draws; if there is
-            no one row plate, as for `importance_sample`.
+        ValueError: if a latent is discrete, or the kind of its support changes between runs. If the
+            guide draws outside the support. If the density depends on the other draws. If no single
+            row plate holds all latents, as for `importance_sample`.
     """
 
     def __init__(self, programs: Programs) -> None:
@@ -43,7 +43,7 @@ class RowDensities:
 
     @property
     def names(self) -> list[str]:
-        """The latents."""
+        """The names of the latents."""
         return self.coordinates.names
 
     def log_joint(self, white: Tensor) -> Tensor:
@@ -55,25 +55,25 @@ class RowDensities:
         return self.log_guide_and_joint(white)[0]
 
     def log_guide_and_joint(self, white: Tensor) -> tuple[Tensor, Tensor]:
-        """Both, from one run of the model."""
+        """Return what `log_guide` and `log_joint` return, from one run of the model."""
         log_joint, at = self._joint_at(white)
         with pyro.validation_enabled(False):
             log_guide = log_density(self.programs.bound_guide, at.values, self.plate)
         return log_guide + self.coordinates.total(at.log_dets), log_joint
 
     def start(self, num_chains: int) -> Tensor:
-        """w of fresh draws from the guide, `(C, B, D)`."""
+        """Return w, `(C, B, D)`, of fresh draws from the guide."""
         return self._white(self._draws(num_chains))
 
     @torch.no_grad()
     def latents(self, white: Tensor) -> dict[str, Tensor]:
-        """The latents by name, `(C, B, ...)`, at w of shape `(C, B, D)`."""
+        """Return the latents by name, `(C, B, ...)`, at w of shape `(C, B, D)`."""
         at = ToSupport(self.coordinates.real(white), self._kinds)
         self._run_to_last_latent(at, len(white))
         return {name: self.plate.rows_second(at.values[name]) for name in self.names}
 
     def place(self, latents: dict[str, Tensor]) -> Tensor:
-        """w of given latents by name, `(1, B, D)`: one value for each row, as a trace has them.
+        """Return w, `(1, B, D)`, of latents with one value for each row, shaped as in a trace.
 
         Raises:
             ValueError: if a latent has another shape, or lies outside its support.
@@ -83,14 +83,15 @@ class RowDensities:
             if value.numel() != shape.numel() or value.shape != shape[-value.dim() :]:
                 found = tuple(value.shape)
                 raise ValueError(f"'{name}' must have the shape {tuple(shape)}, got {found}.")
-        # A trace has no dimensions for plates outside the row plate that a latent does not lie in.
+        # In a trace, a latent lacks the dimensions of those plates outside the row plate that it
+        # does not lie in.
         draws = {name: latents[name].reshape(1, *shape) for name, shape in self._shapes.items()}
         return self._white(draws, source="exact")
 
     def _joint_at(self, white: Tensor) -> tuple[Tensor, ToSupport]:
         at = ToSupport(self.coordinates.real(white), self._kinds)
         model = at(self.programs.bound_model)
-        # A trajectory may leave the numbers: it is rejected, and no error.
+        # A trajectory may become infinite or NaN: it is then rejected, which is no error.
         with pyro.validation_enabled(False):
             log_joint = given_density(model, len(white), self.plate)
         return log_joint + self.coordinates.total(at.log_dets), at

@@ -20,9 +20,9 @@ class RowPlate(NamedTuple):
     Arguments:
         size: the number B of rows.
         dim: the plate's dimension, counted from the right as Pyro does.
-        max_plate_nesting: how many plates deep model and guide go.
-        given: observed sites outside the plate, which are no part of any row, such as globals that
-            the model is conditioned on.
+        max_plate_nesting: the largest depth of nested plates in model and guide.
+        given: observed sites outside the plate, which belong to no row, such as globals that the
+            model is conditioned on.
     """
 
     size: int
@@ -31,7 +31,7 @@ class RowPlate(NamedTuple):
     given: tuple[str, ...] = ()
 
     def of_rows(self, program: Callable) -> Callable:
-        """The program without the sites that are no part of any row."""
+        """Return the program without the sites that belong to no row."""
         return poutine.block(program, hide=list(self.given)) if self.given else program
 
     def rows_second(self, values: Tensor) -> Tensor:
@@ -39,12 +39,12 @@ class RowPlate(NamedTuple):
         return values.movedim(1 + self.max_plate_nesting + self.dim, 1)
 
     def rows_in_place(self, values: Tensor) -> Tensor:
-        """The reverse of `rows_second`."""
+        """Move the rows back to their plate: `(S, B, ...)` to `(S, plates, event)`."""
         return values.movedim(1, 1 + self.max_plate_nesting + self.dim)
 
 
 def samples_plate(num_samples: int, max_plate_nesting: int) -> pyro.plate:
-    """A plate of draws, outside all plates of model and guide."""
+    """Return a plate of draws, outside all plates of model and guide."""
     return pyro.plate(_SAMPLES, num_samples, dim=-1 - max_plate_nesting)
 
 
@@ -61,8 +61,8 @@ def find_row_plate(
         other_trace: a run of the model with other latents.
 
     Raises:
-        ValueError: if there is not one plate that all latents lie in, with all that is observed of
-            them; if a plate takes other rows in each run.
+        ValueError: if no single plate holds all latents and all observed sites that depend on them,
+            or if a plate takes different rows in each run.
     """
     _check_subsamples(guide_trace, model_trace)
     latents = sample_sites(guide_trace)
@@ -85,7 +85,7 @@ def find_row_plate(
 
 
 def row_frames(sites: list[Site]) -> frozenset[CondIndepStackFrame]:
-    """The plates that all sites lie in, except for that of draws.
+    """Return the plates that all sites lie in, except the plate of draws.
 
     Raises:
         ValueError: if there is none.
@@ -93,11 +93,11 @@ def row_frames(sites: list[Site]) -> frozenset[CondIndepStackFrame]:
     frames = [_own_frames(site) for site in sites]
     common = frozenset.intersection(*frames)
     if not common:
-        found = ", ".join(
-            f"'{site['name']}' in {' and '.join(sorted(frame.name for frame in own)) or 'no plate'}"
-            for site, own in zip(sites, frames, strict=True)
-        )
-        _refuse_plates(found)
+        found = []
+        for site, own in zip(sites, frames, strict=True):
+            plates = " and ".join(sorted(frame.name for frame in own))
+            found.append(f"'{site['name']}' in {plates or 'no plate'}")
+        _refuse_plates(", ".join(found))
     return common
 
 
@@ -111,14 +111,14 @@ def _own_frames(site: Site) -> frozenset[CondIndepStackFrame]:
 
 
 def _unmoved(sites: list[Site], other_trace: poutine.Trace) -> tuple[str, ...]:
-    """The names of the sites whose density does not depend on the latents, as another run shows."""
+    """Return the names of the sites whose density is the same in a run with other latents."""
     others: Any = other_trace.nodes
     same = [site for site in sites if torch.equal(log_prob(site), log_prob(others[site["name"]]))]
     return tuple(site["name"] for site in same)
 
 
 def _check_subsamples(*traces: poutine.Trace) -> None:
-    """Refuse plates that choose at random: several runs would not be of the same rows."""
+    """Refuse plates that subsample at random, since each run would take other rows."""
     nodes: list[Site] = [node for trace in traces for node in trace.nodes.values()]
     for plate in nodes:
         if poutine.util.site_is_subsample(plate):

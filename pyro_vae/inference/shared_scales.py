@@ -1,4 +1,4 @@
-"""Scales that all sample statements of a program share: they are the weight of its rows."""
+"""Scales that all sample statements of a program share: together they are the rows' weight."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 class SharedScales(Messenger):
     """Finds the handlers `poutine.scale` that cover every sample statement of a program.
 
-    They may stand around its plates or inside.
+    A handler may stand around the plates or inside them.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class SharedScales(Messenger):
         self.shared: list[ScaleMessenger] | None = None
 
     def of_rows(self, row_dims: set[int | None]) -> list[float | Tensor]:
-        """Their scales, without those that vary inside a row."""
+        """Return the scales of these handlers, except those that vary inside a row."""
         scales = [handler.scale for handler in self.shared or []]
         return [scale for scale in scales if _varies_only_along(row_dims, scale)]
 

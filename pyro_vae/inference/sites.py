@@ -9,13 +9,12 @@ from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
-# What a Pyro trace keeps of a sample statement: the distribution "fn", "value", "scale", "mask" and
-# plates.
+# A sample statement in a Pyro trace: the distribution "fn", "value", "scale", "mask" and plates.
 Site: TypeAlias = Any
 
 
 def sample_sites(trace: poutine.Trace) -> list[Site]:
-    """The sample statements of a trace, in order."""
+    """Return the sample statements of a trace, in order."""
     nodes = poutine.util.prune_subsample_sites(trace).nodes.values()
     return [site for site in nodes if site["type"] == "sample"]
 
@@ -26,17 +25,17 @@ def is_auxiliary(site: Site) -> bool:
 
 
 def log_prob(site: Site) -> Tensor:
-    """The log-density of a site's value, in nats."""
+    """Return the log-density of a site's value, in nats."""
     return site["fn"].log_prob(site["value"])
 
 
 def weighed(site: Site, term: Tensor) -> Tensor:
-    """A term of a site, such as its log-density, times its scale, and 0 where it is masked."""
+    """Return a term of a site, such as its log-density, times its scale, and 0 if masked."""
     return scale_and_mask(term, site["scale"], site["mask"])
 
 
 def sum_by_row(terms: Iterable[tuple[Site, Tensor]], kept: set[int | None]) -> Tensor:
-    """The sum of the sites' terms, masked as the sites are, over all dimensions but these."""
+    """Sum the terms of sites, masked as the sites are, over all dimensions except `kept`."""
     total = torch.zeros(())
     for site, term in terms:
         term = scale_and_mask(term, mask=site["mask"])
@@ -46,12 +45,12 @@ def sum_by_row(terms: Iterable[tuple[Site, Tensor]], kept: set[int | None]) -> T
 
 
 def refuse_points(latents: list[Site]) -> None:
-    """Refuse latents that a guide draws from a point.
+    """Refuse latents that a guide draws from a point mass.
 
-    A point has no density, and would look like the exact posterior.
+    A point mass has no density, and would look like the exact posterior.
 
     Raises:
-        ValueError: if there is one.
+        ValueError: if there is such a latent.
     """
     for site in latents:
         base = site["fn"]

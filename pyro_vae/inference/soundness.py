@@ -1,6 +1,4 @@
-"""Soundness of a step: is its loss finite, are its gradients, and was every value inside its
-support?
-"""
+"""Soundness of a step: a finite loss, finite gradients, and each value inside its support."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,19 +14,17 @@ from torch.distributions import constraints
 
 from pyro_vae.distributions.densities import Concatenation
 
-# On an accelerator a read waits for all work that is under way, so it is done for so many steps at
-# a time.
+# Steps per read on an accelerator, where each read waits for all work in progress.
 _READ_EVERY = 50
 
 
 class UnsoundStepError(ValueError):
-    """A step with a loss, a gradient or a value that no step may be made of; its gradients were not
-    used.
+    """A step with an invalid loss, gradient or value; its gradients were not used.
 
     Arguments:
         step: the number of the step, from 1.
-        what: what was wrong, as the beginning of a sentence.
-        is_outside: whether a value was outside its support.
+        what: the fault, as the beginning of a sentence.
+        is_outside: True if a value was outside its support.
     """
 
     def __init__(self, step: int, what: str, is_outside: bool = False) -> None:
@@ -46,10 +42,10 @@ class UnsoundStepError(ValueError):
 class Supports(Messenger):
     """Effect handler that finds values outside the support of the distribution that scores them.
 
-    It checks what Pyro's validation has checked before: a site that was scored with validation on,
-    as it is in the first steps, and by a distribution that was not made with `validate_args=False`.
-    Masked elements are not scored. Draws of latent variables are checked number by number; rounding
-    alone decides if a vector of them sums to one.
+    It checks the sites that Pyro's validation has checked before. These were scored with validation
+    on, as in the first steps, by a distribution without `validate_args=False`. Masked elements are
+    not scored. Draws of latents are checked number by number only, since rounding decides whether a
+    vector sums to one.
     """
 
     def __init__(self) -> None:
@@ -63,8 +59,9 @@ class Supports(Messenger):
         return super().__enter__()
 
     def outside(self, like: Tensor) -> Tensor:
-        """Zero where each value of the last run was inside its support; with the dtype and device
-        of `like`.
+        """Return zero if each value of the last run was inside its support, else another number.
+
+        It has the dtype and device of `like`.
         """
         if not self._outside:
             return like.new_zeros(())
@@ -93,9 +90,7 @@ class Supports(Messenger):
 
 
 class Watch:
-    """The signs of steps, which are read at once where that costs nothing, and now and then on an
-    accelerator.
-    """
+    """Reader of the steps' signs: after each step on a CPU, after 50 steps on an accelerator."""
 
     def __init__(self, supports: Supports) -> None:
         self.supports = supports
@@ -103,7 +98,7 @@ class Watch:
         self._unread: list[Tensor] = []
 
     def note(self, signs: Tensor) -> None:
-        """Take the signs of one more step.
+        """Store the signs of one more step.
 
         Raises:
             UnsoundStepError: if a step that was read was not sound.
@@ -114,7 +109,7 @@ class Watch:
             self.read()
 
     def read(self) -> None:
-        """Read what is unread.
+        """Read the signs of all unread steps.
 
         Raises:
             UnsoundStepError: if one of these steps was not sound; it names the first.
@@ -139,24 +134,20 @@ class Watch:
 
 
 def signs_of(loss: Tensor, gradients: Sequence[Tensor | None], outside: Tensor) -> Tensor:
-    """The loss, the norm of all gradients together, and `outside`: a sound step has two finite
-    numbers and a zero.
+    """Return the loss, the norm of all gradients together, and `outside`, as one tensor.
 
-    A gradient is taken for infinite too where its square is, as Adam takes it: in single precision
-    from 2e19.
+    A sound step has two finite numbers and a zero. A gradient also counts as infinite if its square
+    is infinite, as for Adam: in single precision from 2e19.
     """
     received = [g.float() if g.dtype == torch.float16 else g for g in gradients if g is not None]
-    # One operation for all: one by one, many small gradients would take longer than a few large
-    # ones.
+    # One operation for all gradients: many small ones would take long one by one.
     norms = torch._foreach_norm(received, 2) if received else [outside]
     norm = torch.stack([norm.to(outside) for norm in norms]).sum()
     return torch.stack([loss if loss.dim() == 0 else loss.sum(), norm, outside])
 
 
 def harmless(gradients: Sequence[Tensor | None], signs: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients, or zeros where the signs are not those of a sound step, which no host needs to
-    read.
-    """
+    """Return the gradients, or zeros if the step was not sound, without a read by the host."""
     is_sound = signs.isfinite().all() & (signs[2] == 0)
     return tuple(
         None if gradient is None else torch.where(is_sound, gradient, 0) for gradient in gradients
@@ -164,9 +155,7 @@ def harmless(gradients: Sequence[Tensor | None], signs: Tensor) -> tuple[Tensor 
 
 
 def _scored(fn: Any, value: Any, mask: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """The distributions that score the parts of a value one by one, with their part, and with the
-    mask of its elements.
-    """
+    """Yield each distribution that scores a part of the value, with this part and its mask."""
     if mask is False:
         return
     if mask is True:
@@ -190,9 +179,9 @@ def _scored(fn: Any, value: Any, mask: Any) -> Iterator[tuple[Any, Any, Any]]:
 
 
 def _outside(support: Any, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Zero where each value that is not masked is inside the support."""
+    """Return zero if each value that is not masked is inside the support."""
     if isinstance(support, type(constraints.boolean)) and value.is_floating_point():
-        distance = (value * value - value).abs()  # in a third of the time of two comparisons
+        distance = (value * value - value).abs()  # a third of the time of two comparisons
         return (distance if mask is None else torch.where(mask, distance, 0)).amax()
     inside = support.check(value)
     inside = inside if mask is None else inside | ~mask
@@ -201,7 +190,10 @@ def _outside(support: Any, value: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _support(fn: Any) -> Any:
-    """The support, where there is a limit to it: NaN among real numbers makes the loss NaN."""
+    """Return the support if it has limits, else None.
+
+    Real numbers need no check, since a NaN among them makes the loss NaN.
+    """
     try:
         support = fn.support
     except NotImplementedError:

@@ -1,4 +1,4 @@
-"""Supports: the map from real numbers to each latent, read off its distribution in each run."""
+"""Supports of latents, with maps from real numbers, found from the distribution in each run."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -33,8 +33,8 @@ class Support(NamedTuple):
     """Support of a distribution: the image of a constraint under transforms.
 
     Arguments:
-        constraint: the values that are transformed.
-        transforms: one after the other; mostly none.
+        constraint: the set of values that are transformed.
+        transforms: applied one after the other; usually none.
     """
 
     constraint: Constraint
@@ -45,8 +45,8 @@ class Support(NamedTuple):
         """Return the support of a distribution.
 
         Raises:
-            NotImplementedError: if it does not say, or is a mixture of components with bounds of
-                their own.
+            NotImplementedError: if the distribution does not state it, or is a mixture whose
+                components have their own bounds.
         """
         if isinstance(distribution, MaskedDistribution | ExpandedDistribution):
             return cls.of(distribution.base_dist)
@@ -82,15 +82,15 @@ class Support(NamedTuple):
         return Support(constraints.independent(self.constraint, num_dims), transforms)
 
     def _of_each_component(self) -> "Support":
-        # Bounds that are tensors have a dimension for the components, which a value does not have.
+        # Bounds that are tensors have a dimension for the components; a value has none.
         bounds = vars(_elementwise(self.constraint)).values()
         if self.transforms or any(isinstance(bound, Tensor) and bound.dim() for bound in bounds):
             raise NotImplementedError("components with bounds of their own")
         return self
 
     def _transformed(self, distribution: TransformedDistribution) -> "Support":
-        # torch takes the codomain of the last transform, which is right only where each transform
-        # meets all of its domain: a Gamma plus 1 is not all real numbers.
+        # torch takes the codomain of the last transform. That is right only if each transform
+        # receives all of its domain: a Gamma plus 1 does not reach all real numbers.
         reached = self.constraint
         for transform in distribution.transforms:
             if self.transforms or _elementwise(transform.domain) is not _elementwise(reached):
@@ -100,13 +100,13 @@ class Support(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """Properties of a latent that are the same in every run, so that it has the same real numbers.
+    """Properties of a latent that every run must share, so that its real numbers stay the same.
 
     Arguments:
-        steps: the classes of the transforms from real numbers, except for shifts and scales.
-        event_shape: of the distribution.
-        plates: the name and size of each plate that it lies in.
-        distribution: the class, for messages.
+        steps: the classes of the transforms from real numbers, except shifts and scales.
+        event_shape: the event shape of the distribution.
+        plates: the name and size of each plate that the latent lies in.
+        distribution: the class of the distribution, for messages.
     """
 
     steps: tuple[str, ...]
@@ -116,11 +116,12 @@ class Kind(NamedTuple):
 
     def __str__(self) -> str:
         plates = ", ".join(f"'{name}' of {size}" for name, size in self.plates)
-        return f"{self.distribution} of the event shape {tuple(self.event_shape)} in {plates or 'no plate'}"
+        shape = tuple(self.event_shape)
+        return f"{self.distribution} of the event shape {shape} in {plates or 'no plate'}"
 
 
 class Kinds:
-    """The kind of each latent, as the first run shows it."""
+    """The kind of each latent, taken from the first run."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, Kind] = {}
@@ -129,8 +130,8 @@ class Kinds:
         """Return the support that a latent has in this run.
 
         Raises:
-            ValueError: if the latent is discrete, has no map from real numbers, or is of another
-                kind than before.
+            ValueError: if the latent is discrete, has no map from real numbers, or had another kind
+                in the first run.
         """
         name = str(site["name"])
         distribution = site["fn"]
@@ -145,22 +146,24 @@ class Kinds:
             kind = Kind(_steps(support.bijection()), distribution.event_shape, plates, family)
         except NotImplementedError as error:
             raise ValueError(
-                f"'model' must give '{name}' a support onto which real numbers can be mapped, got that of {family}."
+                f"'model' must give '{name}' a support onto which real numbers can be mapped, got "
+                f"that of {family}."
             ) from error
         first = self._kinds.setdefault(name, kind)
         if kind[:-1] != first[:-1]:
             raise ValueError(
-                f"'model' must give '{name}' a support of one kind and shape in every run, got {kind} after {first}."
+                f"'model' must give '{name}' a support of one kind and shape in every run, got "
+                f"{kind} after {first}."
             )
         return support
 
 
 @torch.no_grad()
 def latent_kinds(programs: Programs) -> Kinds:
-    """The kind of each latent of the model, from a run of guide and model.
+    """Return the kind of each latent of the model, from a run of guide and model.
 
     Raises:
-        ValueError: if model and guide have other latents; if a latent is discrete.
+        ValueError: if model and guide have different latents, or if a latent is discrete.
     """
     kinds = Kinds()
     _, model_trace = programs.traces()
@@ -174,8 +177,8 @@ class _AtLatents(Messenger, ABC):
     """Gives each latent a value in place of a draw.
 
     Arguments:
-        names: the latents.
-        kinds: of these, in all runs.
+        names: the names of the latents.
+        kinds: the kinds of the latents in all runs.
     """
 
     def __init__(self, names: Iterable[str], kinds: Kinds) -> None:
@@ -195,7 +198,8 @@ class _AtLatents(Messenger, ABC):
         distribution = msg["fn"]
         if name not in self.names:
             raise ValueError(
-                f"'model' must have the same latents in every run, got '{name}' in one of them only."
+                f"'model' must have the same latents in every run, got '{name}' in one of them "
+                "only."
             )
         self._met.add(name)
         value = self.value(name, self.kinds.support(msg))
@@ -213,20 +217,20 @@ class _AtLatents(Messenger, ABC):
         if error is None and self._met != self.names:
             missing = ", ".join(sorted(self.names - self._met))
             raise ValueError(
-                f"'model' must have the same latents in every run, got none of {missing} in one of them."
+                f"'model' must have the same latents in every run, got none of {missing} in one of "
+                "them."
             )
 
 
 class ToSupport(_AtLatents):
-    """Gives each latent z = T(u), where T maps real numbers onto the support that it has in this
-    run.
+    """Gives each latent z = T(u), where T maps real numbers onto its support in this run.
 
-    The latents before it decide on T where its distribution depends on them. log |dz/du| of all
-    latents is the sum over them, since no latent depends on later real numbers.
+    T depends on the earlier latents if the distribution does. log |dz/du| of all latents is the sum
+    over them, since no latent depends on later real numbers.
 
     Arguments:
         real: the real numbers u by name.
-        kinds: of the latents, in all runs.
+        kinds: the kinds of the latents in all runs.
     """
 
     def __init__(self, real: Mapping[str, Tensor], kinds: Kinds) -> None:
@@ -247,8 +251,8 @@ class ToReal(_AtLatents):
     """Gives each latent its value z, and keeps u with z = T(u), where T is as in `ToSupport`.
 
     Arguments:
-        values: of the latents, by name.
-        kinds: of the latents, in all runs.
+        values: the values z by name.
+        kinds: the kinds of the latents in all runs.
         source: the argument that the values come from, for messages.
     """
 
@@ -263,15 +267,15 @@ class ToReal(_AtLatents):
         real = support.bijection().inv(values)
         if not (support.contains(values) and real.isfinite().all()):
             raise ValueError(
-                f"'{self.source}' must have each '{name}' inside the support that the model gives it after the latents "
-                "before it, got a value outside or at its edge."
+                f"'{self.source}' must have each '{name}' inside the support that the model gives "
+                "it after the latents before it, got a value outside or at its edge."
             )
         self.real[name] = real
         return values
 
 
 class _LastLatent(BaseException):
-    """No `Exception`: the user's code must not catch it."""
+    """Signal that ends a run; no `Exception`, so that the user's code does not catch it."""
 
 
 class _StopAfter(Messenger):
@@ -288,7 +292,7 @@ class _StopAfter(Messenger):
 
 
 def run_to_last_latent(at: _AtLatents, program: Callable[[], Any]) -> None:
-    """Run a program no further than its last latent, so that nothing is decoded or scored."""
+    """Run a program up to its last latent, so that nothing is decoded or scored."""
     with suppress(_LastLatent):
         _StopAfter(at.names)(at(program))()
 
@@ -301,13 +305,13 @@ def _check_shape(name: str, distribution: Any, value: Tensor) -> None:
     )
     if not fits:
         raise ValueError(
-            f"'guide' must draw '{name}' in the plates and with the shape that the model gives it, {tuple(shape)}, got "
-            f"{tuple(value.shape)}."
+            f"'guide' must draw '{name}' in the plates and with the shape that the model gives it, "
+            f"{tuple(shape)}, got {tuple(value.shape)}."
         )
 
 
 def _elementwise(constraint: Any) -> Any:
-    """The constraint on each number or smallest event."""
+    """Return the constraint on each number or smallest event."""
     while isinstance(constraint, constraints.independent):
         constraint = constraint.base_constraint
     return constraint

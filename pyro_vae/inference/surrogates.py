@@ -1,4 +1,4 @@
-"""Surrogates: the value of an objective, and what a step differentiates in its place."""
+"""Surrogates: the value of an objective, and the tensor that a step differentiates instead."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -12,10 +12,10 @@ from pyro_vae.engine.tracing import DetachedReads
 
 
 class WrappedELBO(ELBO, ABC):
-    """An objective that changes another one: what model and guide receive, or the gradient.
+    """An objective that changes another one: the arguments of model and guide, or the gradient.
 
     `SVI` runs it as it runs the objective inside: traced, plain, or by `loss_and_grads` alone.
-    A subclass defines the methods of a Pyro objective, `_guess_max_plate_nesting` among them,
+    A subclass defines the methods of a Pyro objective, including `_guess_max_plate_nesting`,
     and `loss_and_surrogate`.
 
     Arguments:
@@ -32,7 +32,7 @@ class WrappedELBO(ELBO, ABC):
     def loss_and_surrogate(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Return what the function `loss_and_surrogate` returns, which calls this."""
+        """Return the loss and the surrogate; the function `loss_and_surrogate` calls this."""
 
     def _get_trace(self, model: Callable, guide: Callable, args: Any, kwargs: Any) -> Any:
         raise NotImplementedError  # the objective inside makes the traces
@@ -41,7 +41,9 @@ class WrappedELBO(ELBO, ABC):
 def loss_and_surrogate(
     objective: Any, model: Callable, guide: Callable, *args: Any, **kwargs: Any
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss, and a tensor whose gradient a step takes, without a value read into Python.
+    """Return the loss, and a tensor whose gradient a step takes, without reading values.
+
+    No value leaves its tensor for Python.
 
     The two differ where a site has no `rsample`, and where a wrapper changes the gradient.
 
@@ -75,7 +77,7 @@ def innermost(objective: ELBO) -> ELBO:
 
 
 def called_by(objective: ELBO) -> list[Any]:
-    """Return an objective, what its wrappers call, and the objectives inside."""
+    """Return an objective, the functions that its wrappers call, and the objectives inside."""
     if isinstance(objective, WrappedELBO):
         return [objective, *objective.calls, *called_by(objective.objective)]
     return [objective]

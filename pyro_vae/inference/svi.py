@@ -1,6 +1,4 @@
-"""Stochastic variational inference with Pyro's face, one torch optimiser, and a traced or compiled
-step.
-"""
+"""Stochastic variational inference with Pyro's interface and traced or compiled steps."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -32,49 +30,49 @@ from pyro_vae.inference.surrogates import called_by, innermost, loss_and_surroga
 from pyro_vae.support.store import store_as_found
 
 _JIT = (JitTrace_ELBO, JitTraceMeanField_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO)
-# Enumeration reads values to plan itself, and baselines live in the param store: these run as plain
-# Pyro.
+# These run as plain Pyro: enumeration depends on values, and baselines live in the param store.
 _NEVER_TRACED = (TraceEnum_ELBO, TraceTMC_ELBO, TraceGraph_ELBO)
-# What these return in place of a loss is infinite in each step.
+# These return an infinite number in each step in place of a loss.
 _WITHOUT_VALUE = (TraceTailAdaptive_ELBO,)
 
 
 class SVI:
-    """`pyro.infer.SVI` with a torch optimiser over all parameters at once, for any Pyro model and
-    guide.
+    """`pyro.infer.SVI` with one torch optimiser for all parameters, for any Pyro model and guide.
 
-    One optimiser means a fused step and clipping over all gradients together. The param store is
-    left as found, but for what the user's own `pyro.param` statements put there.
+    One optimiser allows a fused step, and clipping over all gradients together. The param store is
+    left as found, except for entries of the user's own `pyro.param` statements.
 
-    The loss and its gradients are traced once for each signature of the arguments (shapes, dtypes,
-    plain values, modes of modules, and the settings that the program reads from `Containers`) and
-    replayed without Pyro's share of the time, with the same values and random draws; `how` tells
-    whether. A program whose course depends on values runs as plain Pyro, and one warning says why;
-    so do `TraceEnum_ELBO`, `TraceTMC_ELBO`, `TraceGraph_ELBO` and objectives without
-    `differentiable_loss`. Numbers that change from step to step, such as a KL weight, should be
-    passed as tensors: every other value has a trace of its own.
+    The loss and its gradients are traced once for each signature of the arguments. The signature is
+    the shapes, dtypes, plain values, modes of modules, and the settings that the program reads from
+    `Containers`. Replays save the time that Pyro itself takes, and give the same values and random
+    draws. `how` tells if steps are replayed.
 
-    Pyro's validation acts only where the program itself runs: in the first steps, and when the
-    trace is compared with it again, at least every 1,000 replays. In all other steps the loss, the
-    gradients, and the supports that it has checked before are watched.
+    A program whose control flow depends on values runs as plain Pyro, and one warning says why. So
+    do `TraceEnum_ELBO`, `TraceTMC_ELBO`, `TraceGraph_ELBO` and objectives without
+    `differentiable_loss`, without a warning. Pass numbers that change from step to step, such as a
+    KL weight, as tensors: each plain value has a trace of its own.
+
+    Pyro's validation acts only when the program itself runs: in the first steps, and when its trace
+    is checked against it, at least every 1,000 replays. All other steps watch the loss, the
+    gradients, and the supports that validation has checked before.
 
     Arguments:
         model: the Pyro model.
         guide: the Pyro guide.
-        optim: a torch optimiser, which trains what it holds; or a function from parameters to one,
-            called after the first run has created them, and again for parameters that appear, thaw
-            or are put into the param store later.
+        optim: a torch optimiser, which trains the parameters that it holds. Or a function from
+            parameters to a torch optimiser: it is called after the first run has created the
+            parameters, and again for those that appear, thaw or enter the param store later.
         loss: a Pyro ELBO, or a `WrappedELBO` around one.
         execution: plain, traced or compiled, and the precision of matrix products in the trace.
-        num_steps: how many steps there will be, if that is known: compiling that pays is then done
-            at once.
+        num_steps: the number of steps, if known. If compiling pays, it is then done at once.
 
     Raises:
-        ValueError: `optim` is of another kind, or holds nothing that the loss depends on; settings
-            that do not fit; a step without gradients enabled.
+        ValueError: if `optim` is of another kind, or holds nothing that the loss depends on. If
+            settings do not fit together. If a step is taken without gradients enabled.
 
     Example:
-        >>> svi = SVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=1e-3), Trace_ELBO())
+        >>> optim = torch.optim.Adam(vae.parameters(), lr=1e-3)
+        >>> svi = SVI(vae.model, vae.guide, optim, Trace_ELBO())
         >>> svi.step(vae.sample(5)).shape
         torch.Size([])
     """
@@ -116,32 +114,35 @@ class SVI:
         """The torch optimiser."""
         if self._optim is None:
             raise ValueError(
-                "'optim' is a function that makes an optimiser in the first step, which has not been taken."
+                "'optim' is a function that makes an optimiser in the first step, which has not "
+                "been taken."
             )
         return self._optim
 
     @property
     def how(self) -> str:
-        """How steps are run: "plain", "traced" or "compiled", with the reason where it is not as
-        asked.
+        """The mode of the steps: "plain", "traced" or "compiled".
+
+        If it is not the requested mode, the reason follows.
         """
         if self._is_never_traced():
             return f"plain, as {type(self._innermost).__name__} always is"
         return self._program.how
 
     def step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """One gradient step; the arguments go to model and guide.
+        """Take one gradient step; the arguments go to model and guide.
 
         Returns:
             The loss (the negative ELBO, summed over rows) in nats, detached.
 
         Raises:
             UnsoundStepError: if the loss or a gradient is not finite, or an observed value is
-                outside its support. The gradients of that step are not used; on an accelerator it
+                outside its support. The gradients of that step are not used. On an accelerator it
                 is raised up to 50 steps later.
         """
+        # A parameter that has been frozen must not move on, and new gradients find free memory.
         if self._optim is not None:
-            self._optim.zero_grad()  # a parameter that was frozen must not move on, and memory is free for new gradients
+            self._optim.zero_grad()
         loss, gradients = self._differentiate(*args, **kwargs)
         for parameter, gradient in zip(self._trainable(), gradients, strict=True):
             parameter.grad = gradient
@@ -149,14 +150,11 @@ class SVI:
         return loss
 
     def backward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """The loss as `step` returns it, with its gradients added to `.grad` as torch does it, and
-        no step taken.
-        """
+        """Return the loss as `step` does, and add its gradients to `.grad`, without a step."""
         for parameter in self._trainable():
             if parameter.is_cuda and parameter.grad is not None:
-                parameter.grad = (
-                    parameter.grad.clone()
-                )  # the next replay of a CUDA graph writes over it
+                # The next replay of a CUDA graph writes over the gradient.
+                parameter.grad = parameter.grad.clone()
         loss, gradients = self._differentiate(*args, **kwargs)
         for parameter, gradient in zip(self._trainable(), gradients, strict=True):
             if gradient is not None:
@@ -165,7 +163,7 @@ class SVI:
 
     @torch.no_grad()
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> Tensor:
-        """The loss without a step, in nats."""
+        """Return the loss in nats, without a step."""
         self.check()
         with store_as_found():
             return torch.as_tensor(self.loss.loss(self.model, self.guide, *args, **kwargs))
@@ -174,13 +172,14 @@ class SVI:
         """Wait for all steps so far.
 
         Raises:
-            UnsoundStepError: if one of them was not sound, and this has not been said yet.
+            UnsoundStepError: if one of them was not sound, and no error has said so yet.
         """
         self._watch.read()
 
     def _guess_max_plate_nesting(self, *args: Any, **kwargs: Any) -> None:
-        """Pyro's guess runs model and guide once, and draws: it comes before the first step,
-        however that is run.
+        """Let Pyro guess the plate nesting before the first step, in every mode.
+
+        The guess runs model and guide once, and so takes random draws.
         """
         objective = self._innermost
         if objective.vectorize_particles and objective.max_plate_nesting == math.inf:
@@ -194,8 +193,9 @@ class SVI:
         return hasattr(self._innermost, "differentiable_loss")
 
     def _differentiate(self, *args: Any, **kwargs: Any) -> tuple[Tensor, list[Tensor | None]]:
-        """The loss, and its gradients by what the optimiser holds, of a step that is sound as far
-        as it was read.
+        """Return the loss, and its gradients by the parameters of the optimiser.
+
+        The step is sound as far as its signs have been read.
         """
         if not torch.is_grad_enabled():
             raise ValueError(
@@ -213,9 +213,7 @@ class SVI:
         return loss, gradients
 
     def _loss_and_gradients(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
-        """The loss, detached, the signs of the step, and the gradients, as Pyro itself computes
-        them.
-        """
+        """Return the detached loss, the signs of the step, and the gradients, computed by Pyro."""
         if not self._is_differentiable():
             return self._loss_and_gradients_by_pyro(*args, **kwargs)
         with self._followed():
@@ -223,13 +221,16 @@ class SVI:
         return self._with_signs(loss, self._gradients(loss))
 
     def _traceable_loss_and_gradients(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
-        """The same, where Pyro's objective reads no values into Python."""
+        """Return the same as `_loss_and_gradients`, without reading values into Python."""
         with store_as_found(), self._supports:
             loss, surrogate = loss_and_surrogate(self.loss, self.model, self.guide, *args, **kwargs)
         return self._with_signs(loss, self._gradients(surrogate))
 
     def _loss_and_gradients_by_pyro(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
-        """For objectives that differentiate on their own, such as TraceGraph_ELBO."""
+        """Return the same for objectives that only differentiate on their own.
+
+        `TraceGraph_ELBO` is one of them.
+        """
         with _grads_put_back(self._trainable):
             with self._followed():
                 loss = self.loss.loss_and_grads(self.model, self.guide, *args, **kwargs)
@@ -242,12 +243,10 @@ class SVI:
         loss = loss.detach()
         value = loss.new_zeros(()) if isinstance(self._innermost, _WITHOUT_VALUE) else loss
         signs = signs_of(value, gradients, self._supports.outside(value))
-        # On an accelerator steps go on before the signs are read.
-        return (
-            loss,
-            signs,
-            *(gradients if loss.device.type == "cpu" else harmless(gradients, signs)),
-        )
+        # On an accelerator, steps continue before the signs are read.
+        if loss.device.type != "cpu":
+            gradients = harmless(gradients, signs)
+        return loss, signs, *gradients
 
     def _gradients(self, loss: Tensor) -> tuple[Tensor | None, ...]:
         gradients: tuple[Tensor | None, ...] = ()
@@ -261,16 +260,15 @@ class SVI:
         return _apart(gradients)
 
     def _stored(self) -> list[Tensor]:
-        """The tensors behind the user's own pyro.param statements: the user may put others in their
-        place.
-        """
+        """Return the tensors of the user's own `pyro.param` statements, which may be replaced."""
         stored = pyro.get_param_store()._params
         return [stored[name] for name in self._names if name in stored]
 
     @contextmanager
     def _followed(self) -> Iterator[None]:
-        """Run Pyro's own objective: the parameters that it meets go to an optimiser that a function
-        made.
+        """Follow a run of Pyro's own objective, and give the optimiser its parameters.
+
+        This is for an optimiser that a function makes.
         """
         with store_as_found(), self._supports, poutine.trace(param_only=True) as capture:
             yield
@@ -298,20 +296,21 @@ def _check_loss(loss: Any) -> None:
 def _check_optim(optim: Any) -> None:
     if isinstance(optim, pyro.optim.PyroOptim):
         raise ValueError(
-            f"'optim' must be a torch optimiser, such as torch.optim.Adam(vae.parameters()), or a function from "
-            f"parameters to one, got {type(optim).__name__} of pyro.optim."
+            "'optim' must be a torch optimiser, such as torch.optim.Adam(vae.parameters()), or a "
+            f"function from parameters to one, got {type(optim).__name__} of pyro.optim."
         )
     if isinstance(optim, Optimizer):
         check_optimizer(optim)
     elif not callable(optim):
         raise ValueError(
-            f"'optim' must be a torch optimiser or a function from parameters to one, got {optim!r}."
+            "'optim' must be a torch optimiser or a function from parameters to one, got "
+            f"{optim!r}."
         )
 
 
 @contextmanager
 def _grads_put_back(trainable: Callable[[], list[Tensor]]) -> Iterator[None]:
-    """Let Pyro leave gradients in an empty `.grad`, and put back what was there."""
+    """Let Pyro write gradients to an empty `.grad`, and restore the earlier ones afterwards."""
     held = {parameter: parameter.grad for parameter in trainable()}
     for parameter in held:
         parameter.grad = None
@@ -323,8 +322,9 @@ def _grads_put_back(trainable: Callable[[], list[Tensor]]) -> Iterator[None]:
 
 
 def _apart(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-    """The gradients, each in memory of its own: what clips them in place would clip shared memory
-    twice.
+    """Return the gradients, each in its own memory.
+
+    Clipping in place would clip shared memory twice.
     """
     seen: set[int] = set()
     apart = []

@@ -1,4 +1,4 @@
-"""Importance weights by row: the one estimator that log p(x), bounds and diagnostics share."""
+"""Importance weights by row, which log p(x), bounds and diagnostics share."""
 
 import math
 from collections.abc import Callable
@@ -14,10 +14,11 @@ from pyro_vae.inference.programs import Programs
 def log_weights(
     model: Callable, guide: Callable, *args: Any, num_samples: int, **kwargs: Any
 ) -> Tensor:
-    """log p(x, z) − log q(z | x) at draws z ~ q(z | x), for each sample and each row.
+    """Return log p(x, z) − log q(z | x) at draws z ~ q(z | x), for each sample and each row.
 
-    It takes any Pyro model and guide whose sites all lie in one row plate at dim -1. Scales (of a
-    subsampled plate, of a KL weight) do not enter; masks do. All samples are one vectorised pass.
+    Any Pyro model and guide will do if all their sites lie in one row plate at dim -1. Scales (of a
+    subsampled plate, of a KL weight) are ignored; masks count. One vectorised pass takes all
+    samples.
 
     Arguments:
         model: the Pyro model.
@@ -31,8 +32,8 @@ def log_weights(
         Log-weights in nats, `(S, B)`.
 
     Raises:
-        ValueError: a site lies outside the row plate; the densities are others in the next call or
-            in evaluation mode.
+        ValueError: if a site lies outside the row plate, or if the densities change in the next
+            call or in evaluation mode.
     """
     programs = Programs(model, guide, args, kwargs)
     check_deterministic(programs)
@@ -40,19 +41,19 @@ def log_weights(
 
 
 def log_mean_exp(log_values: Tensor, dim: int = 0) -> Tensor:
-    """log of the mean of exp(log_values) along `dim`: of log-weights `(S, B)` the
-    importance-weighted bound L_S, `(B,)`.
+    """Return the log of the mean of exp(log_values) along `dim`.
+
+    For log-weights, `(S, B)`, it is the importance-weighted bound L_S, `(B,)`.
     """
     return log_values.logsumexp(dim) - math.log(log_values.shape[dim])
 
 
 def log_mean_exp_variance(log_values: Tensor) -> Tensor:
-    """Monte Carlo variance of `log_mean_exp` over S independent draws, for each row, by leaving out
-    one draw at a time.
+    """Return the jackknife variance of `log_mean_exp` over S independent draws, for each row.
 
-    (S − 1) / S Σ_s (L_s − L̄)², where L_s is the log of the mean of all draws except s, and L̄ the
-    mean of these. Its expectation is at least the variance for S − 1 draws, however heavy the tail;
-    that of the delta method is at most 1.
+    It is (S − 1) / S Σ_s (L_s − L̄)². L_s is the log of the mean of all draws except s, and L̄ is
+    the mean of the L_s. Its expectation is at least the variance for S − 1 draws, however heavy the
+    tail. The variance of the delta method is at most 1.
 
     References:
         The jackknife estimate of variance, Efron and Stein, 1981.
@@ -61,12 +62,12 @@ def log_mean_exp_variance(log_values: Tensor) -> Tensor:
         log_values: log-weights in nats, `(S, B)`.
 
     Returns:
-        In nats², `(B,)`; infinite for one draw, and where all draws but one have weight 0.
+        In nats², `(B,)`; infinite for one draw, or if all draws except one have weight 0.
     """
     total = log_values.logsumexp(0)
     largest = log_values.argmax(0, keepdim=True)
-    # The share of the largest draw may round to 1: what remains without it is the sum of the
-    # others.
+    # The share of the largest draw may round to 1. So the remainder without it is computed as the
+    # sum of the others.
     others = log_values.scatter(0, largest, -math.inf).logsumexp(0, keepdim=True) - total
     remaining = torch.log1p(-(log_values - total).exp()).scatter(0, largest, others)
     variance = (len(log_values) - 1) * remaining.var(0, correction=0)

@@ -1,4 +1,4 @@
-"""Objectives that Pyro lacks or gets wrong under plates, and schedules."""
+"""Schedules, and objectives that Pyro lacks or computes wrongly under plates."""
 
 from pyro_vae.objectives.bounds import (
     DoublyReparameterizedELBO,

@@ -1,6 +1,4 @@
-"""Importance-weighted bounds on log p(x): tighter than the ELBO, with estimators of their
-gradients.
-"""
+"""Importance-weighted bounds on log p(x), tighter than the ELBO, with gradient estimators."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,18 +17,19 @@ from pyro_vae.support.checks import whole
 
 
 class RowELBO(ELBO, ABC):
-    """A Pyro objective that is computed row by row, from draws of all latents that cost one
-    vectorised pass.
+    """A Pyro objective that is computed row by row, from one vectorised pass for all draws.
 
-    Its value is the negative bound, summed over rows by their weights. The weight of a row is how
-    many rows it stands for: by a subsampled row plate, and by each `poutine.scale` around all sites
-    of the model. Other scales, such as a KL weight, act on the terms of single sites. A masked row
-    counts as none. It works with Pyro's SVI and with ours, plain and traced. A subclass defines
+    Its value is the negative bound, summed over rows by their weights. The weight of a row is the
+    number of rows that it stands for. It comes from a subsampled row plate, and from each
+    `poutine.scale` around all sites of the model. Other scales, such as a KL weight, act on the
+    terms of single sites. A masked row counts as none.
+
+    It works with Pyro's SVI and with ours, plain and traced. A subclass defines
     `differentiable_loss`.
 
     Arguments:
         num_particles: the number K of draws for each row.
-        max_plate_nesting: how many plates deep model and guide go.
+        max_plate_nesting: the largest depth of nested plates in model and guide.
     """
 
     def __init__(self, num_particles: int = 1, max_plate_nesting: int = 1) -> None:
@@ -41,17 +40,18 @@ class RowELBO(ELBO, ABC):
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """The loss in nats, with the gradient that minimises it; the arguments go to model and
-        guide.
+        """Return the loss in nats, with the gradient that minimises it.
+
+        The arguments go to model and guide.
         """
 
     @torch.no_grad()
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
-        """The loss in nats."""
+        """Return the loss in nats."""
         return self.differentiable_loss(model, guide, *args, **kwargs).item()
 
     def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
-        """The loss in nats, with its gradients added to those of the parameters."""
+        """Return the loss in nats, and add its gradients to those of the parameters."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         loss.backward()
         return loss.item()
@@ -59,31 +59,32 @@ class RowELBO(ELBO, ABC):
     def draw(
         self, model: Callable, guide: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Draws:
-        """K draws of the latents, which must be reparameterised."""
+        """Return K draws of the latents, which must be reparameterised."""
         programs = Programs(model, guide, args, kwargs)
         draws = programs.draw(self.num_particles, self.max_plate_nesting)
         for site in draws.latents:
             if not site["fn"].has_rsample:
                 raise ValueError(
-                    f"'guide' must draw '{site['name']}' by a distribution with rsample for {type(self).__name__}, got "
-                    f"{type(site['fn']).__name__}."
+                    f"'guide' must draw '{site['name']}' by a distribution with rsample for "
+                    f"{type(self).__name__}, got {type(site['fn']).__name__}."
                 )
         return draws
 
     def _get_trace(self, model: Callable, guide: Callable, args: Any, kwargs: Any) -> Any:
-        raise NotImplementedError  # Pyro's way of one draw at a time, which nothing here takes
+        raise NotImplementedError  # Pyro's method for one draw at a time is not used here
 
 
 class ImportanceWeightedELBO(RowELBO):
-    """L_K = E[log (1/K) Σ_k w_k] with w_k = p(x, z_k) / q(z_k | x): a bound on log p(x) that rises
-    with K from the ELBO.
+    """Importance-weighted bound L_K on log p(x), which rises with K from the ELBO.
+
+    L_K = E[log (1/K) Σ_k w_k] with w_k = p(x, z_k) / q(z_k | x).
 
     References:
         Importance weighted autoencoders, Burda et al., 2015.
 
     Arguments:
         num_particles: the number K of draws for each row.
-        max_plate_nesting: how many plates deep model and guide go.
+        max_plate_nesting: the largest depth of nested plates in model and guide.
 
     Example:
         >>> ImportanceWeightedELBO(num_particles=5).loss(vae.model, vae.guide, vae.sample(3)) > 0
@@ -98,12 +99,11 @@ class ImportanceWeightedELBO(RowELBO):
 
 
 class StickingTheLandingELBO(RowELBO):
-    """L_K as in `ImportanceWeightedELBO`, with a gradient that vanishes where the posterior is
-    exact.
+    """L_K as in `ImportanceWeightedELBO`, with zero gradient for an exact posterior.
 
-    The guide's parameters move through z alone, and not through the density log q(z | x) of a given
-    z, whose gradient (the score) has mean zero at K = 1 but not variance zero. At K = 1 the
-    gradient is unbiased, for more draws it is not.
+    The guide's parameters get a gradient through z alone. The gradient through the density
+    log q(z | x) of a given z (the score) is left out: at K = 1 it has mean zero, but not variance
+    zero. At K = 1 the remaining gradient is unbiased; for more draws it is biased.
 
     References:
         Sticking the landing: simple, lower-variance gradient estimators for variational inference,
@@ -111,7 +111,7 @@ class StickingTheLandingELBO(RowELBO):
 
     Arguments:
         num_particles: the number K of draws for each row.
-        max_plate_nesting: how many plates deep model and guide go.
+        max_plate_nesting: the largest depth of nested plates in model and guide.
 
     Example:
         >>> StickingTheLandingELBO().loss(vae.model, vae.guide, vae.sample(3)) > 0
@@ -127,19 +127,19 @@ class StickingTheLandingELBO(RowELBO):
 
 
 class DoublyReparameterizedELBO(RowELBO):
-    """L_K as in `ImportanceWeightedELBO`, with an unbiased gradient for the guide whose signal does
-    not fade as K grows.
+    """L_K as in `ImportanceWeightedELBO`, with an unbiased gradient that stays strong for large K.
 
-    With normalised weights v_k = w_k / Σ w, the model's gradient is Σ v_k ∇ log w_k, and the
-    guide's is Σ v_k² ∇ log w_k through z_k alone; with a KL weight β the factor v_k² becomes v_k (1
-    − β + β v_k), and v_k where the latent is masked.
+    This is about the gradient for the guide: its signal does not fade as K grows. With normalised
+    weights v_k = w_k / Σ w, the model's gradient is Σ v_k ∇ log w_k. The guide's is
+    Σ v_k² ∇ log w_k through z_k alone. With a KL weight β the factor v_k² becomes
+    v_k (1 − β + β v_k), and it becomes v_k if the latent is masked.
 
     References:
         Doubly reparameterized gradient estimators for Monte Carlo objectives, Tucker et al., 2018.
 
     Arguments:
         num_particles: the number K of draws for each row.
-        max_plate_nesting: how many plates deep model and guide go.
+        max_plate_nesting: the largest depth of nested plates in model and guide.
 
     Example:
         >>> DoublyReparameterizedELBO(num_particles=5).loss(vae.model, vae.guide, vae.sample(3)) > 0
@@ -153,9 +153,9 @@ class DoublyReparameterizedELBO(RowELBO):
         cancelled = _cancel_score(draws)
         (latent,) = draws.latents
         z = latent["value"]
-        latent["value"] = (
-            z.clone()
-        )  # a flow that knows its own draw would give log q(z | x) past z and the hook below
+        # Without the clone, a flow that knows its own draw would compute log q(z | x) without z,
+        # and so bypass the hook below.
+        latent["value"] = z.clone()
         log_weights = draws.scaled_log_weights() + cancelled
         shares = log_weights.detach().softmax(draws.dim)
         if z.requires_grad:
@@ -174,8 +174,9 @@ class DoublyReparameterizedELBO(RowELBO):
 
 
 def _cancel_score(draws: Draws) -> Tensor:
-    """Zero, with the gradient that log q(z | x) has for a given z: added to the log-weights it
-    takes the score out.
+    """Return zero, with the gradient that log q(z | x) has for a given z.
+
+    Added to the log-weights, it removes the score from their gradient.
     """
     if len(draws.latents) != 1:
         names = ", ".join(site["name"] for site in draws.latents)

@@ -1,6 +1,4 @@
-"""Which elements of a latent count in an objective: those that neither `poutine.mask` nor `.mask`
-hides.
-"""
+"""Elements of a latent that count in an objective, hidden by no `poutine.mask` and no `.mask`."""
 
 from typing import Any, TypeAlias
 
@@ -10,13 +8,13 @@ from torch.distributions import Independent
 
 from pyro_vae.inference.sites import Site
 
-# True for each element that counts, in a shape that broadcasts with the value's, or one answer for
+# True for each element that counts, in a shape that broadcasts with the value's; or one Boolean for
 # all of them.
 Kept: TypeAlias = Tensor | bool
 
 
 def kept_elements(site: Site) -> Kept:
-    """The elements of the site's value that count.
+    """Return True for the elements of the site's value that count.
 
     Raises:
         ValueError: if a mask lies where it hides no elements, such as below a change of variables.
@@ -26,25 +24,25 @@ def kept_elements(site: Site) -> Kept:
         base = base.base_dist
         if isinstance(base, MaskedDistribution):
             raise ValueError(
-                f"'{site['name']}' must be masked by poutine.mask, or by .mask of the distribution or of its independent "
-                f"elements, got a mask inside {type(site['fn']).__name__}."
+                f"'{site['name']}' must be masked by poutine.mask, or by .mask of the distribution "
+                f"or of its independent elements, got a mask inside {type(site['fn']).__name__}."
             )
     return kept if site["mask"] is None else by_element(site["mask"], site["fn"].event_dim) & kept
 
 
 def without_masks(distribution: Any) -> tuple[Any, Kept]:
-    """The distribution without its masks, and the elements of its value that these keep."""
+    """Return the distribution without its masks, and the elements that these keep."""
     if isinstance(distribution, MaskedDistribution):
         base, kept = without_masks(distribution.base_dist)
         return base, by_element(distribution._mask, distribution.event_dim) & kept
     if isinstance(distribution, Independent):
         base, kept = without_masks(distribution.base_dist)
-        return distribution if kept is True else base.to_event(
-            distribution.reinterpreted_batch_ndims
-        ), kept
+        if kept is True:
+            return distribution, kept
+        return base.to_event(distribution.reinterpreted_batch_ndims), kept
     return distribution, True
 
 
 def by_element(value: Any, event_dim: int) -> Any:
-    """A number for each event, in a shape that broadcasts with the elements of the events."""
+    """Reshape one number for each event, so that it broadcasts with the elements of the events."""
     return value.reshape(value.shape + (1,) * event_dim) if isinstance(value, Tensor) else value

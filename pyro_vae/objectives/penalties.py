@@ -1,4 +1,4 @@
-"""Objectives that treat the rate KL(q(z | x) ‖ p(z)) otherwise than the ELBO does."""
+"""Objectives that treat the rate KL(q(z | x) ‖ p(z)) differently from the ELBO."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,13 +19,14 @@ from pyro_vae.support.checks import not_negative, positive
 
 
 class FreeBitsELBO(RowELBO):
-    """−E_q[log p(x | z)] + Σ_d max(λ, mean over rows of KL_d): a rate below λ in a dimension costs
-    nothing.
+    """Negative ELBO in which a rate below λ in a dimension costs nothing.
 
-    So no dimension is driven to its prior. Posterior and prior must be products over the dimensions
-    with a KL in closed form. KL_d is averaged over the rows of the batch, as in the paper, by the
-    weights that rows have in z; a masked row or element has none. With λ = 0 it is the negative
-    ELBO.
+    The loss is −E_q[log p(x | z)] + Σ_d max(λ, mean over rows of KL_d). It drives no dimension to
+    its prior. With λ = 0 it is the negative ELBO.
+
+    Posterior and prior must be products over the dimensions with a KL in closed form. KL_d is
+    averaged over the rows of the batch, as in the paper. Each row has its weight in z; a masked row
+    or element has none.
 
     References:
         Improved variational inference with inverse autoregressive flow, Kingma et al., 2016.
@@ -33,11 +34,11 @@ class FreeBitsELBO(RowELBO):
     Arguments:
         free_nats: λ, in nats for each dimension.
         num_particles: the number of draws of z that the first term averages.
-        max_plate_nesting: how many plates deep model and guide go.
+        max_plate_nesting: the largest depth of nested plates in model and guide.
 
     Raises:
-        ValueError: posterior or prior are no products over the dimensions; a latent has other
-            scales or masks in the model than in the guide.
+        ValueError: if posterior or prior is not a product over the dimensions, or if a latent has
+            different scales or masks in model and guide.
 
     Example:
         >>> FreeBitsELBO(free_nats=0.5).loss(vae.model, vae.guide, vae.sample(3)) > 0
@@ -56,31 +57,36 @@ class FreeBitsELBO(RowELBO):
         draws = self.draw(model, guide, args, kwargs)
         loss = _distortion(draws)
         for site in draws.latents:
-            q_z, p_z = (without_masks(part["fn"])[0] for part in (site, _prior(draws, site)))
+            q_z, _ = without_masks(site["fn"])
+            p_z, _ = without_masks(_prior(draws, site)["fn"])
             kl = closed_kl_by_dim(q_z, p_z)
             if kl is None:
+                families = f"{_family(site['fn'])} and {_family(draws.prior(site)['fn'])}"
                 raise ValueError(
-                    f"'{site['name']}' must have a posterior and a prior that are products over dimensions, with a KL in "
-                    f"closed form, for FreeBitsELBO, got {_family(site['fn'])} and {_family(draws.prior(site)['fn'])}."
+                    f"'{site['name']}' must have a posterior and a prior that are products over "
+                    f"dimensions, with a KL in closed form, for FreeBitsELBO, got {families}."
                 )
-            total, weight = (self._sum_by_dim(site, terms) for terms in (kl, torch.ones_like(kl)))
+            total = self._sum_by_dim(site, kl)
+            weight = self._sum_by_dim(site, torch.ones_like(kl))
             loss = loss + total.clamp(min=self.free_nats * weight).sum()
         return loss
 
     def _sum_by_dim(self, site: Site, terms: Tensor) -> Tensor:
-        """Terms of each element of a latent, averaged over draws and summed over rows by their
-        weights, `(D,)`.
+        """Sum the terms of a latent's elements over rows by their weights, `(D,)`.
+
+        They are averaged over draws.
         """
         return _weighed_elements(site, terms).flatten(0, -2).sum(0) / self.num_particles
 
 
 class CapacityELBO(RowELBO):
-    """−E_q[log p(x | z)] + γ |mean over rows of KL − C|: the rate is held at a capacity C, which
-    training lets grow.
+    """Objective that holds the rate at a capacity C, which grows during training.
 
-    C is the argument `kl_capacity` of a step, which `fit` passes by the schedule `LinearCapacity`.
-    Rows are averaged by the weights that they have in z, and a KL weight multiplies γ. With C = 0
-    and γ = 1 it is the negative ELBO.
+    The loss is −E_q[log p(x | z)] + γ |mean over rows of KL − C|. With C = 0 and γ = 1 it is the
+    negative ELBO.
+
+    C is the argument `kl_capacity` of a step; `fit` sets it by the schedule `LinearCapacity`. The
+    mean gives each row its weight in z, and a KL weight multiplies γ.
 
     References:
         Understanding disentangling in β-VAE, Burgess et al., 2018.
@@ -88,10 +94,10 @@ class CapacityELBO(RowELBO):
     Arguments:
         gamma: the weight γ of the difference.
         num_particles: the number of draws of z that are averaged.
-        max_plate_nesting: how many plates deep model and guide go.
+        max_plate_nesting: the largest depth of nested plates in model and guide.
 
     Raises:
-        ValueError: a latent has other scales or masks in the model than in the guide.
+        ValueError: if a latent has different scales or masks in model and guide.
 
     Example:
         >>> CapacityELBO(gamma=100.0).loss(vae.model, vae.guide, vae.sample(3), kl_capacity=5.0) > 0
@@ -120,19 +126,21 @@ class CapacityELBO(RowELBO):
             )
         draws = self.draw(model, guide, args, kwargs)
         rate = draws.by_row((site, site["scale"] * _kl(draws, site)) for site in draws.latents)
-        # A row counts as its latents do, and as that of the highest weight where these differ.
+        # A row has the weight of its latents, and the highest of them if they differ.
         weights = [_row_weight(draws, site).expand_as(rate) for site in draws.latents]
         excess = rate - kl_capacity * torch.stack(weights).amax(0)
         return _distortion(draws) + self.gamma * excess.mean(draws.dim).sum().abs()
 
 
 class RateTerms(NamedTuple):
-    """The rate in three parts, as means over rows by their weights, in nats; their sum is the rate.
+    """Three parts of the rate, as means over rows by their weights, in nats.
+
+    Their sum is the rate.
 
     Arguments:
-        mutual_information: I(x; z) = KL(q(z, x) ‖ q(z) q(x)), what the code tells of the row.
-        total_correlation: KL(q(z) ‖ Π_d q(z_d)), how much the dimensions depend on one another.
-        dimension_kl: Σ_d KL(q(z_d) ‖ p(z_d)), how far each is from its prior.
+        mutual_information: I(x; z) = KL(q(z, x) ‖ q(z) q(x)), the information of z about its row.
+        total_correlation: KL(q(z) ‖ Π_d q(z_d)), the dependence between the dimensions.
+        dimension_kl: Σ_d KL(q(z_d) ‖ p(z_d)), the distance of each dimension from its prior.
     """
 
     mutual_information: Tensor
@@ -141,13 +149,14 @@ class RateTerms(NamedTuple):
 
 
 class TotalCorrelationELBO(RowELBO):
-    """−E_q[log p(x | z)] + I(x; z) + β TC(z) + Σ_d KL(q(z_d) ‖ p(z_d)): the β-TCVAE, which asks for
-    independent dimensions.
+    """Objective of the β-TCVAE, which rewards independent dimensions.
 
-    The aggregated posterior q(z) and its marginals are those of the batch, q(z_i) = (1 / M) Σ_j
-    q(z_i | x_j) over M rows: minibatch-weighted sampling but for a constant, which has no gradient.
-    So I(x; z) is at most log M here, and the terms of a small batch are biased. Rows of other
-    weights in z have these in all means; a masked row has none.
+    The loss is −E_q[log p(x | z)] + I(x; z) + β TC(z) + Σ_d KL(q(z_d) ‖ p(z_d)).
+
+    The aggregated posterior q(z) and its marginals are those of the batch:
+    q(z_i) = (1 / M) Σ_j q(z_i | x_j) over M rows. This is minibatch-weighted sampling except for a
+    constant, which has no gradient. So I(x; z) is at most log M here, and the terms of a small
+    batch are biased. All means give each row its weight in z; a masked row has none.
 
     References:
         Isolating sources of disentanglement in variational autoencoders, Chen et al., 2018
@@ -158,9 +167,9 @@ class TotalCorrelationELBO(RowELBO):
         num_particles: the number of draws of z that are averaged.
 
     Raises:
-        ValueError: the posterior is no product over the dimensions; there is more than one latent
-            site; single elements of z are masked; the latent has other scales or masks in the model
-            than in the guide.
+        ValueError: if the posterior is not a product over the dimensions. If there is more than one
+            latent site. If single elements of z are masked. If the latent has different scales or
+            masks in model and guide.
 
     Example:
         >>> TotalCorrelationELBO(beta=4.0).terms(vae.model, vae.guide, vae.sample(3))._fields
@@ -173,10 +182,11 @@ class TotalCorrelationELBO(RowELBO):
 
     @torch.no_grad()
     def terms(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> RateTerms:
-        """The three parts of the rate on this batch."""
+        """Return the three parts of the rate on this batch."""
         draws = self.draw(model, guide, args, kwargs)
         shares = _row_shares(draws, _one_latent(draws))
-        return RateTerms(*((shares * term.mean(draws.dim)).sum() for term in self._terms(draws)))
+        means = [(shares * term.mean(draws.dim)).sum() for term in self._terms(draws)]
+        return RateTerms(*means)
 
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
@@ -188,7 +198,7 @@ class TotalCorrelationELBO(RowELBO):
         return _distortion(draws) + rate.mean(draws.dim).sum()
 
     def _terms(self, draws: Draws) -> RateTerms:
-        """Each of shape `(S, B)`."""
+        """Return the three parts of the rate for each draw and row, each `(S, B)`."""
         site = _one_latent(draws)
         prior = _prior(draws, site)
         z = site["value"]
@@ -204,59 +214,61 @@ class TotalCorrelationELBO(RowELBO):
 
 
 def _one_latent(draws: Draws) -> Site:
-    """The only latent site, which must be a product over dimensions in one row plate."""
+    """Return the only latent site, which must be a product over dimensions in one row plate."""
     if len(draws.latents) == len(draws.row_frames) == 1 and _is_product(draws.latents[0]["fn"]):
         return draws.latents[0]
     found = ", ".join(f"{site['name']}: {_family(site['fn'])}" for site in draws.latents)
     raise ValueError(
-        "'guide' must have one latent site in one row plate, a product over dimensions, for TotalCorrelationELBO, "
-        f"got {found or 'none'}."
+        "'guide' must have one latent site in one row plate, a product over dimensions, for "
+        f"TotalCorrelationELBO, got {found or 'none'}."
     )
 
 
 def _row_shares(draws: Draws, site: Site) -> Tensor:
-    """The rows' shares of the weight of all rows, `(B,)`."""
+    """Return the share of each row in the weight of all rows, `(B,)`."""
     weights = _row_weight(draws, site).select(draws.dim, 0)
     return weights / weights.sum()
 
 
 def _prior(draws: Draws, site: Site) -> Site:
-    """The prior of a latent, where its KL has one weight: that of the guide is also that of the
-    model.
+    """Return the prior of a latent, and check that it has the latent's scale and mask.
+
+    The KL between the two has one weight.
     """
     prior = draws.prior(site)
     if poutine.is_validation_enabled():
         pairs = (site["scale"], prior["scale"]), (kept_elements(site), kept_elements(prior))
         if not all(_same(*pair) for pair in pairs):
             raise ValueError(
-                f"'{site['name']}' must have the same scale and mask in model and guide, since its KL has one weight, got "
-                "others: put poutine.scale and poutine.mask around both."
+                f"'{site['name']}' must have the same scale and mask in model and guide, since its "
+                "KL has one weight, got others: put poutine.scale and poutine.mask around both."
             )
     return prior
 
 
 def _distortion(draws: Draws) -> Tensor:
-    """−E_q[log p(x | z)], summed over the rows by their weights."""
+    """Return −E_q[log p(x | z)], summed over the rows by their weights."""
     terms = ((site, site["scale"] * log_prob(site)) for site in draws.observations)
     return -draws.by_row(terms).mean(draws.dim).sum()
 
 
 def _kl(draws: Draws, site: Site) -> Tensor:
-    """KL(q(z | x) ‖ p(z)) of each row, in closed form or by the draws."""
+    """Return KL(q(z | x) ‖ p(z)) of each row, in closed form or from the draws."""
     prior = _prior(draws, site)
     return kl_or_draws(site["fn"], prior["fn"], site["value"])
 
 
 def _weighed_elements(site: Site, terms: Tensor) -> Tensor:
-    """Terms of each element of a latent, such as its KL, times its scale, and 0 where it is masked."""
+    """Return terms of a latent's elements, such as the KL, times its scale; 0 where masked."""
     return scale_and_mask(
         terms, by_element(site["scale"], site["fn"].event_dim), kept_elements(site)
     )
 
 
 def _row_weight(draws: Draws, site: Site) -> Tensor:
-    """The weight of each row in a latent, 0 where all of it is masked; draws and rows in their
-    dimensions.
+    """Return the weight of each row in a latent, 0 if the latent is masked in the whole row.
+
+    Draws and rows keep their dimensions.
     """
     weights = _weighed_elements(site, torch.ones_like(site["value"]))
     event_dim = site["fn"].event_dim

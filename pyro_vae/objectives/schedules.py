@@ -8,18 +8,20 @@ from pyro_vae.support.checks import positive, share
 
 
 class Schedule(ABC):
-    """A number as training goes on; the objective says which: `scheduled_by(objective)`.
+    """A number that changes during training, as an argument of the objective.
 
-    For most objectives it is the weight of KL(q(z | x) ‖ p(z)).
-    A subclass defines `__call__`; and `unit`, where its number is no weight but in "nats".
+    `scheduled_by(objective)` names the argument. For most objectives it is the weight of
+    KL(q(z | x) ‖ p(z)). A subclass defines `__call__`. It also defines `unit` as "nats" if its
+    number is no weight.
     """
 
     unit = "weight"
 
     @abstractmethod
     def __call__(self, epoch: float) -> float:
-        """The number at a time in epochs; 0.5 is half way through the first. A weight is greater
-        than 0.
+        """Return the number at a time in epochs; 0.5 is half way through the first epoch.
+
+        A weight is greater than 0.
         """
 
 
@@ -29,13 +31,13 @@ KLSchedule = Schedule  # its name in 0.1
 def scheduled_by(objective: ELBO) -> str:
     """Return the argument of the objective, model and guide that a schedule sets.
 
-    It is the attribute `scheduled` of the objective, and "kl_weight" without one.
+    It is the attribute `scheduled` of the objective, or "kl_weight" without one.
     """
     return getattr(objective, "scheduled", "kl_weight")
 
 
 class ConstantKL(Schedule):
-    """One weight throughout; 1 gives the ELBO, another β the objective of the β-VAE.
+    """Constant weight: 1 gives the ELBO, another β gives the objective of the β-VAE.
 
     References:
         β-VAE: learning basic visual concepts with a constrained variational framework, Higgins et
@@ -57,14 +59,13 @@ class ConstantKL(Schedule):
 
 
 class LinearWarmup(Schedule):
-    """A weight that rises in a straight line to 1, so that the latent is used before it is
-    regularised.
+    """Weight that rises linearly to 1, so that the latent is used before it is regularised.
 
     References:
         Ladder variational autoencoders, Sønderby et al., 2016.
 
     Arguments:
-        epochs: the time of the rise.
+        epochs: the time of the rise, in epochs.
         start: the weight at the beginning, greater than 0.
 
     Example:
@@ -81,15 +82,14 @@ class LinearWarmup(Schedule):
 
 
 class CyclicalKL(Schedule):
-    """A weight that rises in a straight line to 1 again and again, so that codes which collapsed
-    get another chance.
+    """Weight that rises linearly to 1 in each cycle, so that collapsed codes can recover.
 
     References:
         Cyclical annealing schedule: a simple approach to mitigating KL vanishing, Fu et al., 2019.
 
     Arguments:
-        epochs: the length of a cycle.
-        rise: the share of it in which the weight rises; then it stays at 1.
+        epochs: the length of a cycle, in epochs.
+        rise: the share of a cycle in which the weight rises; then it stays at 1.
         start: the weight at the beginning of each cycle, greater than 0.
 
     Example:
@@ -108,14 +108,14 @@ class CyclicalKL(Schedule):
 
 
 class LinearCapacity(Schedule):
-    """The KL that `CapacityELBO` aims at: it rises in a straight line from 0 to a last value.
+    """Target for the KL of `CapacityELBO`, which rises linearly from 0 to a last value.
 
     References:
         Understanding disentangling in β-VAE, Burgess et al., 2018.
 
     Arguments:
-        last: the KL in the end, in nats per row.
-        epochs: the time of the rise.
+        last: the last value, in nats per row.
+        epochs: the time of the rise, in epochs.
 
     Example:
         >>> LinearCapacity(last=20.0, epochs=10)(epoch=5)

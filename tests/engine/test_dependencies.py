@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_vae.engine.dependencies import Surroundings
+from pyro_vae.engine.dependencies import Dependencies
 
 BETA, DATA, UNUSED = 1.0, torch.zeros(3), 1.0
 
@@ -58,15 +58,15 @@ class Weighted(nn.Module):
         return self.beta * self.layer(x)
 
 
-def surroundings(*functions):
-    return Surroundings(functions, tuple)
+def dependencies(*functions):
+    return Dependencies(functions, tuple)
 
 
 @pytest.mark.parametrize(
     "function", [objective, through_a_helper, inside, decorated(objective), partial(objective)]
 )
 def test_a_global_number_that_changes_is_noticed(function, monkeypatch):
-    seen = surroundings(function)
+    seen = dependencies(function)
     before = seen.signature()
     monkeypatch.setitem(globals(), "UNUSED", 2.0)
     assert seen.signature() == before
@@ -75,7 +75,7 @@ def test_a_global_number_that_changes_is_noticed(function, monkeypatch):
 
 
 def test_a_global_tensor_is_told_by_which_it_is_and_not_by_what_it_holds(monkeypatch):
-    seen = surroundings(objective)
+    seen = dependencies(objective)
     before = seen.signature()
     DATA.add_(1)
     assert seen.signature() == before
@@ -85,7 +85,7 @@ def test_a_global_tensor_is_told_by_which_it_is_and_not_by_what_it_holds(monkeyp
 
 def test_a_closed_over_number_that_changes_is_noticed():
     function, change = closed_over(1.0)
-    seen = surroundings(function)
+    seen = dependencies(function)
     before = seen.signature()
     change(2.0)
     assert seen.signature() != before
@@ -93,7 +93,7 @@ def test_a_closed_over_number_that_changes_is_noticed():
 
 def test_an_attribute_of_the_object_that_a_method_belongs_to_is_noticed():
     owner = Method()
-    seen = surroundings(owner.model)
+    seen = dependencies(owner.model)
     before = seen.signature()
     owner.beta = 2.0
     assert seen.signature() != before
@@ -117,7 +117,7 @@ MODULE_CHANGES = {
 @pytest.mark.parametrize("change", MODULE_CHANGES)
 def test_what_changes_in_a_module_is_noticed(change, named_before):
     module = Weighted()
-    seen = surroundings(*([module] if named_before else []))
+    seen = dependencies(*([module] if named_before else []))
     with seen.watching():
         module(torch.ones(3, 2))
     before = seen.signature()
@@ -127,7 +127,7 @@ def test_what_changes_in_a_module_is_noticed(change, named_before):
 
 def test_values_of_parameters_and_buffers_may_change():
     module = Weighted()
-    seen = surroundings(module)
+    seen = dependencies(module)
     before = seen.signature()
     module(torch.randn(3, 2))
     nn.init.zeros_(module.layer[0].weight)
@@ -138,7 +138,7 @@ def test_values_of_parameters_and_buffers_may_change():
 
 def test_a_hook_is_noticed_on_whichever_module():
     module = Weighted()
-    seen = surroundings(module)
+    seen = dependencies(module)
     assert seen.module_with_hooks() is None
     handle = module.layer[1].register_forward_hook(lambda *_: None)
     assert seen.module_with_hooks() is module.layer[1]
