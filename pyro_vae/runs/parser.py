@@ -174,7 +174,7 @@ def run_parser(description: str | None) -> SentenceParser:
     parser.add_argument(
         "--weights", type=Literal["best", "last"], default="best", help="the weights of the run"
     )
-    parser.add_argument("--seed", type=int, default=0, help="names the random stream")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the random draws")
     parser.add_argument(
         "--allow", nargs="*", default=[], help="packages of your own whose classes the run may name"
     )
