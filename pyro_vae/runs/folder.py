@@ -58,9 +58,9 @@ class RunInfo(NamedTuple):
 
 
 class RunFolder:
-    """The files of a run.
+    """Folder of a run, with its files.
 
-    These are `settings.yaml`, `run.json`, `best.pt`, `last.pt`, `state.pt`, `history.csv` and
+    The files are `settings.yaml`, `run.json`, `best.pt`, `last.pt`, `state.pt`, `history.csv` and
     `metrics.json`. `best.pt` and `last.pt` are state dicts of the VAE. `state.pt` holds the state
     that a resumed run starts from. A run that was resumed with other settings also has
     `changes.csv`.

@@ -54,7 +54,7 @@ class PosteriorFactory(Protocol):
 
 @dataclass
 class ModelSettings:
-    """The VAE.
+    """Settings of the VAE.
 
     Arguments:
         latent_dim: the number D of latent dimensions.
@@ -91,7 +91,7 @@ class ModelSettings:
 
 @dataclass
 class DataSettings:
-    """The data.
+    """Settings of the data.
 
     Arguments:
         source: the origin of the data, a Source class.
@@ -147,7 +147,7 @@ class Settings:
     Arguments:
         vae: the VAE.
         data: the data.
-        training: how to train.
+        training: the settings of training.
         device: where to train: cpu, cuda, or auto, which is cuda if there is one.
     """
 

@@ -81,7 +81,9 @@ def apply(parser: ArgumentParser, said: Sequence[Said], namespace: Namespace) ->
     Returns:
         The swaps in which something was dropped.
     """
-    for action in parser._actions if said else ():
+    if not said:
+        return []
+    for action in parser._actions:
         if isinstance(action, ActionTypeHint) and action.dest in namespace:
             namespace[action.dest] = _said_part(namespace[action.dest], action.default)
     swaps: list[Swap] = []
@@ -92,7 +94,8 @@ def apply(parser: ArgumentParser, said: Sequence[Said], namespace: Namespace) ->
         for swap, old in found:
             old.pop("init_args", None)
             old.pop("dict_kwargs", None)
-            swaps += [swap] if swap.dropped else []
+            if swap.dropped:
+                swaps.append(swap)
         if found:
             option.apply(namespace)
         else:
@@ -114,9 +117,11 @@ def _recorded(kind: Any) -> Any:
             place = _place(option.lstrip("-").rstrip("+"))
             places = dict(_places(tree, () if issubclass(kind, ActionConfigFile) else place))
             classes = frozenset(place for place, is_name in places.items() if is_name)
-            self.said.append(
-                Said(lambda target: call(parser, target, value, option), frozenset(places), classes)
-            )
+
+            def apply_to(target: Namespace) -> None:
+                call(parser, target, value, option)
+
+            self.said.append(Said(apply_to, frozenset(places), classes))
 
     return Recorded
 

@@ -19,8 +19,8 @@ _LARGE = 300.0
 def advice(rows: VAERows, batch: Batch, objective: ELBO) -> list[str]:
     """Return a sentence on each choice that is seldom meant.
 
-    These are a KL without the closed form that was asked for, whole numbers that are scored by a
-    density, and an encoder that sees large numbers.
+    Such choices are a KL without the closed form that was asked for, whole numbers that a density
+    scores, and an encoder that sees large numbers.
 
     Arguments:
         rows: all rows to train on, with their VAE.

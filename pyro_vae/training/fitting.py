@@ -65,9 +65,9 @@ def fit(
         validation: rows for early stopping and for the choice of the best weights.
         test: rows whose −ELBO is added to the history, and has no other effect.
         resume: the result of an earlier `fit` to continue from; it is not changed. With the same
-            `training`, the run continues as if it had never stopped. A change of the optimiser's
-            settings, the scheduler, the KL schedule, the clipping or the patience takes effect at
-            the next epoch, and `Fit.changes` lists it. A learning rate is the one at the start of
+            `training`, the run continues as if it had never stopped. The optimiser's settings, the
+            scheduler, the KL schedule, the clipping and the patience may change from the next epoch
+            on, and `Fit.changes` lists the changes. A learning rate is the one at the start of
             the schedule: if it is changed from 1e-3 to 5e-4, a rate that has decayed to 2e-4
             becomes 1e-4. A scheduler that is new or has other settings starts at the next epoch,
             at the new learning rate.
@@ -204,10 +204,8 @@ class _Run:
             # Pyro only warns of NaN; here NaN is an error.
             warnings.filterwarnings("ignore", message="Encountered ")
             train_loss, value = self._train(number, bar)
-        validation_loss, test_loss = (
-            None if part is None else self._finite(negative_elbo(self.vae, part), number)
-            for part in (self.validation, self.test)
-        )
+        validation_loss = self._loss(self.validation, number)
+        test_loss = self._loss(self.test, number)
         seconds = time.perf_counter() - started
         row = Epoch(number, learning_rate, value, train_loss, validation_loss, test_loss, seconds)
         step_scheduler(self.scheduler, row)
@@ -304,15 +302,18 @@ class _Run:
         step = (error.step - 1) % self.training.batches.num_batches(len(self.train)) + 1
         return self._non_finite(len(self.reached.history) + 1, f"at step {step}", error)
 
-    def _finite(self, loss: float, number: int) -> float:
-        """Return the loss of validation or test rows.
+    def _loss(self, rows: VAERows | None, number: int) -> float | None:
+        """Return −ELBO of validation or test rows in nats per row, or None without rows.
 
         Raises:
             NonFiniteLossError: if it is NaN or infinite.
         """
-        if math.isfinite(loss):
-            return loss
-        raise self._non_finite(number, "on validation or test rows")
+        if rows is None:
+            return None
+        loss = negative_elbo(self.vae, rows)
+        if not math.isfinite(loss):
+            raise self._non_finite(number, "on validation or test rows")
+        return loss
 
     def _non_finite(
         self, number: int, place: str, error: UnsoundStepError | None = None

@@ -30,8 +30,8 @@ class Training:
             batch.
         scheduler: makes a learning-rate scheduler, stepped once an epoch; none by default.
         objective: the Pyro ELBO, whose loss is minimised.
-        kl_schedule: the weight of the KL term as a function of time, or the number that the
-            objective takes in its place, such as the capacity of `CapacityELBO`.
+        kl_schedule: the weight of the KL term as a function of time, or what the objective takes in
+            its place, such as the capacity of `CapacityELBO`.
         clip_norm: the largest norm of all gradients together, in nats per row; none by default.
         patience: stop after this many epochs without a better validation ELBO; never by default.
         seed: the seed of batches, binarisation and draws of z; each epoch has its own random
