@@ -1,5 +1,6 @@
-"""Variational autoencoders in Pyro: a prior p(z), a likelihood p(x | z) and a posterior q(z | x),
-joined by `VAE`.
+"""Variational autoencoders in Pyro.
+
+A prior p(z), a likelihood p(x | z) and a posterior q(z | x) are joined by `VAE`.
 """
 
 from importlib import import_module
@@ -239,7 +240,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The settings need a parser of command lines and YAML, which a notebook may never need.
+    # `runs` imports a parser of command lines and YAML, which most notebooks do not need.
     if name in ("load", "load_data", "rows_like"):
         return getattr(import_module("pyro_vae.runs"), name)
     raise AttributeError(f"module 'pyro_vae' has no attribute '{name}'")

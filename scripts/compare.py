@@ -30,7 +30,7 @@ HEADER = (
 def main() -> int:
     parser = SentenceParser(description=__doc__)
     parser.add_argument(
-        "rows", nargs="*", default=list(ROWS), help=f"which: {', '.join(ROWS)}; all when omitted"
+        "rows", nargs="*", default=list(ROWS), help=f"the rows: {', '.join(ROWS)}; all when omitted"
     )
     parser.add_argument(
         "--out", type=str, default="runs/compare", help="where the run folders and results.md go"
@@ -45,7 +45,7 @@ def main() -> int:
         "--settings",
         type=str,
         default="",
-        help="further settings for every row, as train.py takes them",
+        help="additional settings for every row, as train.py takes them",
     )
     options = parser.parse_args(sys.argv[1:])
     for name in options.rows:

@@ -1,6 +1,6 @@
 """Compare count likelihoods on overdispersed counts of a known model.
 
-The score is log p(x) of held-out rows, in nats, beside that of the truth.
+The score is log p(x) of held-out rows, in nats. The score of the true model is also shown.
 """
 
 import math

@@ -6,6 +6,7 @@ The scores are written as CSV.
 import csv
 import sys
 from pathlib import Path
+from typing import Literal
 
 from pyro_vae import load, load_data, rows_like
 from pyro_vae.evaluation import AnomalyScores, anomaly_scores, threshold
@@ -15,21 +16,20 @@ from pyro_vae.runs import run, run_parser
 def main() -> int:
     parser = run_parser(__doc__)
     parser.add_argument(
-        "data", type=str, help="a .npy or .npz file of rows, made x as the run's are"
+        "data", type=str, help="a .npy or .npz file of rows, prepared as the run's data are"
     )
     parser.add_argument("--out", type=str, default="scores.csv", help="the CSV file to write")
     parser.add_argument(
         "--score",
-        type=str,
-        choices=AnomalyScores._fields,
+        type=Literal[AnomalyScores._fields],
         default="negative_elbo",
-        help="what to flag by",
+        help="the score that decides which rows are anomalous",
     )
     parser.add_argument(
         "--false_positive_rate",
         type=float,
         default=0.05,
-        help="of the threshold, on the run's test rows",
+        help="the share of the run's test rows above the threshold",
     )
     options = parser.parse_args(sys.argv[1:])
     if options.allow:

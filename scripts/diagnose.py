@@ -16,7 +16,7 @@ from pyro_vae.diagnostics import Diagnosis, diagnose
 from pyro_vae.runs import run, run_parser, write_atomically
 from pyro_vae.support import evaluating
 
-# Rows with the highest k-hat in the figure of them.
+# Number of rows in the figure of the rows with the highest k-hat.
 NUM_WORST = 12
 
 
@@ -44,7 +44,7 @@ def read_options() -> Namespace:
     """Return the options of the command line."""
     parser = run_parser(__doc__)
     parser.add_argument(
-        "--num_rows", type=int, default=1000, help="the test rows, and the simulated ones"
+        "--num_rows", type=int, default=1000, help="the number of test rows, and of simulated rows"
     )
     parser.add_argument(
         "--num_samples", type=int, default=1000, help="draws of z a row behind its k-hat"

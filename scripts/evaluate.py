@@ -4,6 +4,7 @@ The first four are in nats per row, with their errors.
 """
 
 import sys
+from typing import Literal
 
 import torch
 from jsonargparse import Namespace
@@ -54,16 +55,15 @@ def read_options() -> Namespace:
     parser = run_parser(__doc__)
     parser.add_argument(
         "--split",
-        type=str,
-        choices=("train", "validation", "test"),
+        type=Literal["train", "validation", "test"],
         default="test",
-        help="which rows of the run's data",
+        help="the part of the run's data to evaluate",
     )
     parser.add_argument(
         "--data",
         type=str | None,
         default=None,
-        help="a .npy or .npz file of other rows, made x alike",
+        help="a .npy or .npz file of other rows, prepared as the run's data are",
     )
     parser.add_argument(
         "--num_rows", type=int | None, default=None, help="only the first rows; all when omitted"

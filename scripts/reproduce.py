@@ -19,7 +19,7 @@ SYSTEMS = (*ALL, "remedies")
 def main() -> int:
     parser = SentenceParser(description=__doc__)
     parser.add_argument(
-        "systems", nargs="*", default=["all"], help=f"which: {', '.join(SYSTEMS)}, or all"
+        "systems", nargs="*", default=["all"], help=f"the systems: {', '.join(SYSTEMS)}, or all"
     )
     parser.add_argument(
         "--out",

@@ -49,7 +49,7 @@ def read_options() -> Namespace:
     """Return the options of the command line."""
     parser = SentenceParser(description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", default=["all"], help=f"which: {', '.join(PARTS)}, page, or all"
+        "parts", nargs="*", default=["all"], help=f"the parts: {', '.join(PARTS)}, page, or all"
     )
     parser.add_argument(
         "--out",
@@ -67,7 +67,7 @@ def read_options() -> Namespace:
         "--races", type=int, default=3, help="how often each runner of the race starts"
     )
     parser.add_argument(
-        "--rows", type=int, default=60_000, help="the training rows; fewer to try things out"
+        "--rows", type=int, default=60_000, help="the training rows; fewer for a quick try"
     )
     parser.add_argument(
         "--threads", type=int, default=os.cpu_count() or 1, help="the threads of each contestant"
@@ -77,7 +77,7 @@ def read_options() -> Namespace:
 
 def measure(part: str, out: Path, options: Namespace) -> None:
     """Measure a part, and write the result as JSON, with the facts of the machine."""
-    MNIST().read()  # downloads what is missing, before anything is timed
+    MNIST().read()  # any download happens before anything is timed
     setting = Setting(folder=str(data_folder().absolute()), num_rows=options.rows)
     machine = Machine(options.threads, out / f"{part}.log")
     machine.log.unlink(missing_ok=True)

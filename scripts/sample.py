@@ -6,6 +6,7 @@ Each is written as PNG and as .npy.
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jsonargparse import Namespace
@@ -17,8 +18,8 @@ from pyro_vae.figures import spherical_path, straight_path
 from pyro_vae.runs import run, run_parser
 from pyro_vae.support import as_shape, stream
 
-# Distributions of z, given the VAE and the training rows; None for the prior, whose draws may need
-# a context.
+# Distributions of z, given the VAE and the training rows. It is None for the prior, whose draws may
+# need a context.
 LATENTS: dict[str, Callable[[VAE, Rows], TorchDistribution | None]] = {
     "prior": lambda vae, rows: None,
     "aggregated": AggregatedPosterior,
@@ -69,14 +70,13 @@ def read_options() -> Namespace:
         "--num_rows",
         type=int,
         default=10,
-        help="how many rows to reconstruct, and to draw squared from the prior",
+        help="the number of rows to reconstruct, and the side of the square of draws",
     )
     parser.add_argument(
         "--latent",
-        type=str,
-        choices=tuple(LATENTS),
+        type=Literal[tuple(LATENTS)],
         default="prior",
-        help="where z is drawn from: the prior, the aggregated posterior of the training rows, or "
+        help="the distribution of z: the prior, the aggregated posterior of the training rows, or "
         "a mixture fitted to it",
     )
     parser.add_argument(

@@ -28,9 +28,9 @@ from pyro_vae.runs import (
     settings_parser,
 )
 
-# Settings that a resumed run must share with the stored one: its data, its VAE, what is minimised,
-# and the batches and draws of its epochs. The class of the optimiser is among them, since another
-# class cannot read its moments. The rest of `training` and the device may change.
+# Settings that a resumed run must share with the stored one: its data, its VAE, its objective, and
+# the batches and draws of its epochs. The class of the optimiser is among them, since another class
+# cannot read its moments. The rest of `training` and the device may change.
 FIXED = (
     "vae",
     "data",
@@ -44,12 +44,12 @@ INTERRUPTED = 130
 
 
 class Request(NamedTuple):
-    """The command line, read.
+    """Settings and options from the command line.
 
     Arguments:
-        settings: of the run.
-        text: the same as YAML.
-        options: this script's own, and `swaps`: the classes that took the place of others.
+        settings: the settings of the run.
+        text: the settings as YAML.
+        options: the options of this script, and `swaps`: the classes that replaced others.
     """
 
     settings: Settings
@@ -58,7 +58,7 @@ class Request(NamedTuple):
 
 
 def main() -> int:
-    sys.path.append("")  # classes of the user's own, in modules of the current folder
+    sys.path.append("")  # the settings may name classes in modules of the current folder
     arguments = sys.argv[1:]
     preset = "digits"
     if arguments and not arguments[0].startswith("-"):
@@ -85,7 +85,7 @@ def read_settings(
     Arguments:
         preset: the name of a preset, or a YAML file.
         arguments: the rest of the command line.
-        stored: the settings of a stored run, in place of those of the preset.
+        stored: the settings of a stored run, which replace those of the preset.
     """
     allow = allowed(arguments)
     defaults, overlay = read_preset(preset, allow)
@@ -100,13 +100,11 @@ def read_settings(
     parser.add_argument(
         "--run", type=str | None, default=None, help="the run folder; runs/PRESET when omitted"
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace a run that the folder holds"
-    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the run that the folder holds, but for new settings of training",
+        help="continue the run in the folder; most settings of training may change",
     )
     parser.add_argument(
         "--allow",
@@ -118,7 +116,7 @@ def read_settings(
     options.swaps = parser.swaps
     path = options.get("data.source.init_args.path")
     if path is not None:
-        # Absolute, for whoever loads the run in another folder.
+        # An absolute path is also right when the run is loaded from another folder.
         options["data.source.init_args.path"] = str(Path(path).absolute())
     settings = instantiate(parser, options)
     tree = Namespace({name: options[name] for name in Settings.__dataclass_fields__})
@@ -127,7 +125,7 @@ def read_settings(
 
 
 def allowed(arguments: list[str]) -> list[str]:
-    """Return the packages that a run may name: needed before its settings are read."""
+    """Return the packages that a run may name, which are needed before its settings are read."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--allow", nargs="*", default=[])
     known, _ = parser.parse_known_args(arguments)
@@ -183,7 +181,7 @@ def train(request: Request, folder: RunFolder) -> int:
         folder.save(reached, vae.state_dict())
 
     def begin(reached: Fit) -> None:
-        """Write the settings and say what changed: not before `fit` has accepted both."""
+        """Write the settings and print the changes, once `fit` has accepted both."""
         if resume:
             folder.save_settings(request.text, splits.train.x_shape, folder.info().data)
         else:
@@ -221,7 +219,7 @@ def report(vae: VAE, result: Fit, test: Rows, folder: RunFolder) -> None:
     folder.save_metrics(evaluation)
     history = elbo_history(result.history, "−ELBO by epoch")
     history.savefig(folder.path / "history.png", dpi=120)
-    # With a context there are as many manifolds as contexts.
+    # With a context there would be one manifold for each context.
     if vae.latent_dim == 2 and len(vae.x_shape) == 3 and not vae.context_dim:
         draw_manifold(vae, folder)
 

@@ -1,4 +1,4 @@
-"""Runs: settings and run folders, to a VAE and back."""
+"""Runs: a VAE built from settings, and saved to and loaded from a run folder."""
 
 from pyro_vae.runs.folder import FORMAT, GROUPS, RunFolder, write_atomically
 from pyro_vae.runs.parser import SentenceParser, run, run_parser

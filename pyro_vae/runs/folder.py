@@ -1,6 +1,4 @@
-"""The run folder: what a run leaves on disk, written so that no file is ever half there, and read
-without running code.
-"""
+"""Run folder: the files of a run, each written whole and read without running code."""
 
 import csv
 import io
@@ -28,11 +26,11 @@ from pyro_vae.training.settings import Change
 
 # Raised when a change makes older code misread a folder.
 FORMAT = 3
-# The groups of settings; beside them there is the device.
+# The groups of settings. The device is the only setting outside them.
 GROUPS = ("vae", "data", "training")
 # The weights that a run keeps.
 WEIGHTS = ("best", "last")
-# What is said of a run from before its data were recorded.
+# The warning for a run whose data were not recorded; the path of the folder comes before it.
 UNRECORDED = (
     "keeps no record of its data, as runs of format 1 do not: it cannot be checked that they are "
     "still the same rows with the same highest level"
@@ -42,14 +40,14 @@ _PACKAGES = ("pyro_vae", "pyro-ppl", "torch", "numpy")
 
 
 class RunInfo(NamedTuple):
-    """What the settings do not say and a VAE cannot be rebuilt without.
+    """Facts that `load` needs besides the settings.
 
     Arguments:
         x_shape: the shape of one row of data.
         format: the version of the folder's layout.
-        versions: of Python and of the packages that wrote it.
-        data: what is kept of the data; None in format 1.
-        data_path: the file of the data, from the run folder; None where they come from elsewhere.
+        versions: the versions of Python and of the packages that wrote the folder.
+        data: the record of the data; None in format 1.
+        data_path: the file of the data, relative to the run folder; None if there is no such file.
     """
 
     x_shape: tuple[int, ...]
@@ -60,11 +58,12 @@ class RunInfo(NamedTuple):
 
 
 class RunFolder:
-    """The files of a run: `settings.yaml`, `run.json`, `best.pt`, `last.pt`, `state.pt`,
-    `history.csv`, `metrics.json`.
+    """Folder of a run, with its files.
 
-    `best.pt` and `last.pt` are state dicts of the VAE; `state.pt` also has what a resumed run goes
-    on from. A run that was resumed with other settings has `changes.csv` too.
+    The files are `settings.yaml`, `run.json`, `best.pt`, `last.pt`, `state.pt`, `history.csv` and
+    `metrics.json`. `best.pt` and `last.pt` are state dicts of the VAE. `state.pt` holds the state
+    that a resumed run starts from. A run that was resumed with other settings also has
+    `changes.csv`.
 
     Arguments:
         path: the folder.
@@ -74,15 +73,15 @@ class RunFolder:
         self.path = Path(path)
 
     def check_free(self, overwrite: bool) -> None:
-        """Refuse a folder that a run cannot be written to; writes nothing.
+        """Refuse a folder that a run cannot be written to. This writes nothing.
 
         Raises:
-            ValueError: it holds a run and may not be overwritten, or nothing can be written there.
+            ValueError: if it holds files and may not be overwritten, or cannot be written.
         """
         if not overwrite and self.path.is_dir() and any(self.path.iterdir()):
             raise ValueError(
-                f"'run' must be a new or empty folder, got {self.path}, which holds files: name another, or pass "
-                "--overwrite."
+                f"'run' must be a new or empty folder, got {self.path}, which holds files: "
+                "name another, or pass --overwrite."
             )
         existing = next(
             folder for folder in (self.path, *self.path.absolute().parents) if folder.exists()
@@ -96,7 +95,7 @@ class RunFolder:
         x_shape: tuple[int, ...],
         data: DataRecord | None = None,
     ) -> None:
-        """Write what is known before training, and remove what an earlier run left."""
+        """Write the settings and the record of the data, and remove files of an earlier run."""
         self.path.mkdir(parents=True, exist_ok=True)
         for name in (
             "state.pt",
@@ -116,7 +115,7 @@ class RunFolder:
         x_shape: tuple[int, ...],
         data: DataRecord | None = None,
     ) -> None:
-        """Write the settings, which are YAML, and what is known of the data, in this format."""
+        """Write the settings, given as YAML, and the record of the data, in this format."""
         versions = {package: version(package) for package in _PACKAGES}
         versions = {"python": platform.python_version()} | versions
         path = data_path(yaml.safe_load(settings))
@@ -128,8 +127,11 @@ class RunFolder:
         self._write_text("run.json", json.dumps(fields, indent=2) + "\n")
 
     def save(self, fit: Fit, weights: dict[str, Tensor]) -> None:
-        """Write where training has got to; `weights` are the VAE's own, which an interrupted epoch
-        may have moved on.
+        """Write the state of training.
+
+        Arguments:
+            fit: the state at the end of the last whole epoch.
+            weights: the VAE's present weights, which may come from an interrupted epoch.
         """
         changes = [tuple(change) for change in fit.changes]
         state = fit._asdict() | {"history": [tuple(row) for row in fit.history], "changes": changes}
@@ -148,7 +150,7 @@ class RunFolder:
         """Read `run.json`.
 
         Raises:
-            ValueError: it is missing, damaged, or of a newer format.
+            ValueError: if it is missing, damaged, or of a newer format.
         """
         text = self._read_text("run.json")
         try:
@@ -169,9 +171,9 @@ class RunFolder:
         )
 
     def settings(self, allow: Sequence[str] = (), name: str = "settings.yaml") -> dict[str, Any]:
-        """Read the settings, and check what they name; nothing is imported before.
+        """Read the settings, and check the names in them before anything is imported.
 
-        This is the one door: whatever reads the settings of a run comes through it.
+        All code that reads the settings of a run must call this method.
 
         Arguments:
             allow: packages of the user's own whose classes the settings may name.
@@ -179,17 +181,18 @@ class RunFolder:
 
         Raises:
             ValueError: if `run.json` or the file is missing, damaged or of a newer format, or the
-                settings name what is not trusted.
+                settings name a class that is not trusted.
         """
         info = self.info()
         text = with_public_paths(self._read_text(name))
         tree = read_yaml(text, f"{self.path / name}")
-        # A parser takes the name of a file in place of a group of settings, and reads it.
+        # The parser would read a file if a string stood in place of a group of settings.
         for group, value in tree.items():
             is_known = isinstance(value, dict) if group in GROUPS else group == "device"
             if not is_known:
                 raise ValueError(
-                    f"settings may hold groups of settings, but '{group}' is no setting or no group."
+                    "settings may hold groups of settings, "
+                    f"but '{group}' is no setting or no group."
                 )
         try:
             tree = upgraded(tree, info.format)
@@ -202,10 +205,10 @@ class RunFolder:
         return tree
 
     def check_data(self, found: DataRecord) -> None:
-        """Refuse other data than those of the run; warn where the run keeps nothing of its data.
+        """Refuse data that are not those of the run; warn if the run keeps no record of them.
 
         Raises:
-            ValueError: if they are other data.
+            ValueError: if the record of the run differs from this one.
         """
         stored = self.info().data
         if stored is None:
@@ -217,7 +220,11 @@ class RunFolder:
             )
 
     def fit(self) -> Fit:
-        """Read what a resumed run goes on from."""
+        """Read the state that a resumed run starts from.
+
+        Raises:
+            ValueError: if `state.pt` is missing, damaged or holds something else.
+        """
         state = self._read_tensors("state.pt")
         try:
             read = {
@@ -235,7 +242,8 @@ class RunFolder:
         """Read the state dict `best` or `last`, on the CPU, without running code.
 
         Raises:
-            ValueError: another name, or the file is missing, truncated or holds something else.
+            ValueError: if the name is another, or the file is missing, truncated or holds
+                something else.
         """
         if name not in WEIGHTS:
             raise ValueError(f"'weights' must be {' or '.join(WEIGHTS)}, got {name}.")
@@ -248,7 +256,8 @@ class RunFolder:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise ValueError(
-                f"{path} must be a file of weights, but is truncated or foreign ({type(error).__name__})."
+                f"{path} must be a file of weights, but is truncated or foreign "
+                f"({type(error).__name__})."
             ) from error
         if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
             raise ValueError(f"{path} must hold a state dict, got {type(tensors).__name__}.")
@@ -264,7 +273,7 @@ class RunFolder:
             ) from error
 
     def _find_data(self, tree: dict[str, Any], info: RunInfo) -> None:
-        """Name the file of the data where it is now: it may have moved together with the run."""
+        """Set the path of the data file anew, since it may have moved together with the run."""
         if info.data_path is not None and data_path(tree) is not None:
             moved = (self.path / info.data_path).resolve()
             if moved.is_file():
@@ -293,13 +302,15 @@ class RunFolder:
 
 
 def settings_of_run(file: str | Path, allow: Sequence[str] = ()) -> dict[str, Any] | None:
-    """Return the settings in a file of a run folder, through its door; None for another file.
+    """Return the settings in a file of a run folder, or None for any other file.
+
+    They are checked by `RunFolder.settings`.
 
     Arguments:
         file: the file, or YAML itself.
         allow: packages of the user's own whose classes the settings may name.
     """
-    with suppress(OSError):  # such as a name too long: YAML itself
+    with suppress(OSError):  # YAML itself may be too long for the name of a file
         place = Path(file).resolve()
         if place.is_file() and place.with_name("run.json").exists():
             return RunFolder(place.parent).settings(allow, place.name)
@@ -307,7 +318,7 @@ def settings_of_run(file: str | Path, allow: Sequence[str] = ()) -> dict[str, An
 
 
 def data_path(tree: dict[str, Any]) -> str | None:
-    """Return the file that the source of these settings reads, if it reads one."""
+    """Return the file that the source in these settings reads, or None."""
     found: Any = tree
     for name in ("data", "source", "init_args", "path"):
         found = found.get(name) if isinstance(found, dict) else None
@@ -315,11 +326,11 @@ def data_path(tree: dict[str, Any]) -> str | None:
 
 
 def read_yaml(text: str, name: str) -> dict[str, Any]:
-    """Return the tree of settings in a text of YAML.
+    """Return the tree of settings in a string of YAML.
 
     Arguments:
         text: the YAML.
-        name: what an error calls it.
+        name: its name in errors.
 
     Raises:
         ValueError: if it is damaged, or holds something else.
@@ -334,7 +345,7 @@ def read_yaml(text: str, name: str) -> dict[str, Any]:
 
 
 def _run_info(fields: dict[str, Any]) -> RunInfo:
-    """The description of a run that JSON holds."""
+    """Return the facts of a run from the fields of its JSON."""
     info = RunInfo(**fields)
     data = fields.get("data")
     return RunInfo(
@@ -347,8 +358,13 @@ def _run_info(fields: dict[str, Any]) -> RunInfo:
 
 
 def write_atomically(path: Path, write: Callable[[io.BufferedWriter], Any]) -> None:
-    """Write a file beside its place and move it there: whoever reads sees the old file or the new
-    one, whole.
+    """Write a file under another name, and then move it to its place.
+
+    A reader sees either the whole old file or the whole new one.
+
+    Arguments:
+        path: the place of the file.
+        write: writes the content to an open file.
     """
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:

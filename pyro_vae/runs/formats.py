@@ -1,11 +1,11 @@
-"""Settings of runs that older versions wrote, put into the words of this one."""
+"""Settings of runs that older versions wrote, translated for this version."""
 
 import re
 from typing import Any
 
 import pyro_vae
 
-# The import path of a class through modules of the package; no part of a file's name.
+# The import path of a class through modules of the package, unless it is part of a file's name.
 _LONG_PATH = re.compile(r"(?<![\w./])pyro_vae(?:\.\w+)+\.([A-Z]\w*)(?![\w./])")
 
 
@@ -36,22 +36,23 @@ def _public_path(match: re.Match[str]) -> str:
 def upgraded(tree: dict[str, Any], written_in: int) -> dict[str, Any]:
     """Return settings of an older format as this one writes them.
 
-    What an older format did not know is set to what it meant; setting it twice changes nothing.
+    A setting that the older format lacks gets the value that the older version used. Upgrading
+    twice changes nothing.
 
     Arguments:
-        tree: the settings, with a tree for each group.
+        tree: the settings, with a branch for each group.
         written_in: the format of the run folder.
     """
     if written_in < 3 and "training" in tree:
         tree = tree | {"training": _with_execution(tree["training"])}
     if written_in > 1:
         return tree
-    data = {"max_level": None} | tree.get("data", {})  # was always found from the data
+    data = {"max_level": None} | tree.get("data", {})  # format 1 always took it from the data
     return tree | {"vae": _vae_of_format_1(tree.get("vae", {})), "data": data}
 
 
 def _with_execution(training: dict[str, Any]) -> dict[str, Any]:
-    """Settings of training with those of the execution in a group of their own."""
+    """Return settings of training with those of the execution in their own group."""
     names = {"trace", "compile", "precision"} & training.keys()
     if not names:
         return training
@@ -60,8 +61,9 @@ def _with_execution(training: dict[str, Any]) -> dict[str, Any]:
 
 
 def _vae_of_format_1(vae: dict[str, Any]) -> dict[str, Any]:
-    """The encoder saw x as it is, and one number was the dispersion of all counts where nothing
-    else was said.
+    """Return settings of the VAE with the defaults of format 1.
+
+    The encoder saw x as it is, and all counts shared one dispersion unless the settings named one.
     """
     known = {"encoder_sees": "pyro_vae.AsIs"} | vae
     if "likelihood" in known:
@@ -70,8 +72,9 @@ def _vae_of_format_1(vae: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_one_dispersion(likelihood: Any) -> Any:
-    """The settings of a likelihood, or of the groups of columns of a product, with the dispersion
-    in words.
+    """Return settings of a likelihood in which the dispersion is stated.
+
+    In a product of likelihoods, this holds for each group of columns.
     """
     if isinstance(likelihood, str):
         return _with_one_dispersion({"class_path": likelihood, "init_args": {}})
@@ -79,15 +82,15 @@ def _with_one_dispersion(likelihood: Any) -> Any:
         return likelihood
     options = dict(likelihood.get("init_args") or {})
     if isinstance(options.get("columns"), list):
-        options["columns"] = [
-            group | {"likelihood": _with_one_dispersion(group.get("likelihood"))}
-            if isinstance(group, dict)
-            else group
-            for group in options["columns"]
-        ]
-    if (
-        str(likelihood.get("class_path")).endswith("NegativeBinomialLikelihood")
-        and options.get("dispersion") is None
-    ):
+        options["columns"] = [_group_with_one_dispersion(group) for group in options["columns"]]
+    is_count = str(likelihood.get("class_path")).endswith("NegativeBinomialLikelihood")
+    if is_count and options.get("dispersion") is None:
         options["dispersion"] = {"class_path": "pyro_vae.LearnedScale"}
     return likelihood | {"init_args": options}
+
+
+def _group_with_one_dispersion(group: Any) -> Any:
+    """Return settings of one group of columns in which the dispersion is stated."""
+    if not isinstance(group, dict):
+        return group
+    return group | {"likelihood": _with_one_dispersion(group.get("likelihood"))}

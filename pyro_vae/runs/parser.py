@@ -1,4 +1,4 @@
-"""What the command lines share: errors that are one sentence, with the nearest known name."""
+"""Parser of the command lines: each error is one sentence, with the nearest known name."""
 
 import inspect
 import re
@@ -19,16 +19,15 @@ from pyro_vae.support.checks import nearest, one_line
 
 
 class SentenceParser(ArgumentParser):
-    """A jsonargparse parser whose errors are one sentence: the setting, what it accepts, and what
-    it got.
+    """A jsonargparse parser whose errors are one sentence.
 
-    A file of settings that lies in a run folder comes through the door of that folder.
+    The sentence names the setting, what it accepts, and what it got. A file of settings in a run
+    folder is read by `RunFolder.settings`, which checks the names in it.
 
-    `swaps` holds the classes that its last command line put in the place of others, where arguments
-    were dropped.
+    `swaps` lists the classes that the last command line replaced, if arguments were dropped.
 
     Raises:
-        ValueError: in place of printing its usage and leaving the process.
+        ValueError: if the arguments are wrong; jsonargparse would print its usage and exit.
     """
 
     # Packages of the user's own that the settings of a run may name.
@@ -40,8 +39,9 @@ class SentenceParser(ArgumentParser):
         self._said: list[swaps.Said] = []
 
     def start_new_classes_afresh(self) -> None:
-        """Let a class that takes the place of another, by an option or a file, keep none of its
-        arguments.
+        """Make each class that replaces another keep none of the other's arguments.
+
+        Both an option and a file may replace a class.
         """
         swaps.record(self, self._said)
 
@@ -71,35 +71,29 @@ class SentenceParser(ArgumentParser):
         return parsed
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """Leave the process, once settings or help are printed; standard error says what was
-        dropped.
-        """
+        """Exit after settings or help are printed, with dropped arguments on standard error."""
         for swap in self.swaps:
             print(swap, file=sys.stderr)
         super().exit(status, message)
 
     def set_nested_defaults(self, tree: dict[str, Any], prefix: str = "") -> None:
-        """Defaults from a tree of settings, which help then shows."""
+        """Set defaults from a tree of settings; the help shows them."""
         known = {action.dest for action in self._actions}
         for name, value in tree.items():
-            if prefix + name not in known or (
-                isinstance(value, dict) and "class_path" not in value
-            ):
+            is_group = isinstance(value, dict) and "class_path" not in value
+            if is_group or prefix + name not in known:
                 self.set_nested_defaults(value, f"{prefix}{name}.")
             else:
                 self.set_defaults({prefix + name: value})
 
     def format_help(self, formatter: Any = None) -> str:
-        """The help of every setting; where a class is wanted, with the names that are known."""
+        """Return the help of every setting, with the known names for a setting that is a class."""
         for action in self._actions:
-            bases = [
-                base
-                for base in _class_types(getattr(action, "_typehint", None))
-                if base.__module__ != "typing"
-            ]
-            names = ", ".join(
-                sorted(cls.__name__ for base in bases for cls in _known_subclasses(base))
-            )
+            known: list[str] = []
+            for base in _class_types(getattr(action, "_typehint", None)):
+                if base.__module__ != "typing":
+                    known += [cls.__name__ for cls in _known_subclasses(base)]
+            names = ", ".join(sorted(known))
             if names and names not in (action.help or ""):
                 action.help = f"{action.help} Known: {names}; or the import path of another."
         return super().format_help(formatter)
@@ -108,68 +102,79 @@ class SentenceParser(ArgumentParser):
         raise ValueError(self._explain(one_line(message))) from ex
 
     def _explain(self, message: str) -> str:
-        """One sentence for what jsonargparse has to say."""
+        """Return one sentence for a message of jsonargparse."""
         if match := re.search(r"unrecognized arguments: ([^\s=]+)", message):
             return f"'{match[1]}' is no setting{nearest(match[1], self._options())}."
         if match := re.search(
             r"^(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", message
         ):
             name = ".".join(filter(None, match.groups()))
-            return f"'{name}' is no setting{nearest(name, [option.removeprefix('--') for option in self._options()])}."
+            options = [option.removeprefix("--") for option in self._options()]
+            return f"'{name}' is no setting{nearest(name, options)}."
         if match := re.search(
             r"^argument (?:--)?([\w.]+): invalid choice: '?(.*?)'? \(choose from (.*)\)$", message
         ):
             choices = [choice.strip(" '") for choice in match[3].split(",")]
-            return f"'{match[1]}' accepts {' or '.join(choices)}, got {match[2]}{nearest(match[2], choices)}."
+            accepted = " or ".join(choices)
+            return f"'{match[1]}' accepts {accepted}, got {match[2]}{nearest(match[2], choices)}."
         if match := re.search(r'^Parser key "([\w.]+)": (.*)$', message):
             return self._explain_value(*match.groups())
         return message
 
     def _explain_value(self, key: str, reason: str) -> str:
+        """Return one sentence for a value that a setting does not accept."""
         if match := re.search(
             r"'([\w.]+)' ((?:accepts|is no setting|must be)\b.*?)(?: Got value: Namespace.*)?$",
             reason,
         ):
             return f"'{key}.{match[1]}' {match[2]}"  # an argument of the class, already explained
-        hint = next(
-            (getattr(action, "_typehint", None) for action in self._actions if action.dest == key),
-            None,
-        )
-        known = {
-            cls.__name__: cls for base in _class_types(hint) for cls in _known_subclasses(base)
-        }
+        hint = self._hint(key)
+        known: dict[str, type] = {}
+        for base in _class_types(hint):
+            known |= {cls.__name__: cls for cls in _known_subclasses(base)}
         if match := re.search(r"Option '(\w+)' is not accepted", reason):
-            parameters = [
-                name for cls in known.values() for name in inspect.signature(cls).parameters
-            ]
+            parameters: list[str] = []
+            for cls in known.values():
+                parameters += inspect.signature(cls).parameters
             return f"'{key}.{match[1]}' is no setting{nearest(match[1], parameters)}."
         received = re.split(r"[Vv]alue: |string: ", reason)[-1]
         if known and (" class" in reason or "import path" in reason):
-            return f"'{key}' accepts {_accepted(hint, sorted(known))}, got {received}{nearest(received, known)}."
+            accepted = _accepted(hint, sorted(known))
+            return f"'{key}' accepts {accepted}, got {received}{nearest(received, known)}."
         types = re.findall(r"Expected .*?<class '([\w.]+)'>", reason)
         literals = _literals(hint)
-        types = [
-            name for name in types if not literals or name != "str"
-        ]  # of the listed values themselves
+        if literals:  # jsonargparse also names their type
+            types = [name for name in types if name != "str"]
         accepted = " or ".join(dict.fromkeys([*literals, *types])).replace("NoneType", "null")
         if not accepted:
             return f"'{key}' must be valid: {reason}"
         return f"'{key}' accepts {accepted}, got {received}{nearest(received, literals)}."
 
+    def _hint(self, key: str) -> Any:
+        """Return the type of a setting, or None if it has none."""
+        for action in self._actions:
+            if action.dest == key:
+                return getattr(action, "_typehint", None)
+        return None
+
     def _options(self) -> list[str]:
-        return [option for action in self._actions for option in action.option_strings]
+        options: list[str] = []
+        for action in self._actions:
+            options += action.option_strings
+        return options
 
 
 def run_parser(description: str | None) -> SentenceParser:
-    """A parser for a script that reads a run: its folder, which weights, the random stream, and
-    whom to trust.
+    """Return a parser for a script that reads a run.
+
+    Its arguments are the run folder, the weights, the seed, and the packages to trust.
     """
     parser = SentenceParser(description=description)
     parser.add_argument("run", type=str, help="the run folder")
     parser.add_argument(
-        "--weights", type=Literal["best", "last"], default="best", help="which weights of the run"
+        "--weights", type=Literal["best", "last"], default="best", help="the weights of the run"
     )
-    parser.add_argument("--seed", type=int, default=0, help="names the random stream")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the random draws")
     parser.add_argument(
         "--allow", nargs="*", default=[], help="packages of your own whose classes the run may name"
     )
@@ -178,17 +183,16 @@ def run_parser(description: str | None) -> SentenceParser:
 
 @contextmanager
 def _own_words() -> Iterator[None]:
-    """jsonargparse warns in many lines of what it is going to refuse; here it is refused already,
-    in one sentence.
-    """
+    """Silence jsonargparse's long warnings inside the block; errors of the parser replace them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Run a script; a user's mistake ends it with one sentence on standard error, and warnings are
-    sentences too.
+    """Run a script, and exit with its code; 2 after a user's mistake, and 130 after Ctrl-C.
+
+    Standard error shows a mistake, and each warning, as one sentence.
     """
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(
@@ -204,7 +208,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
 
 def _class_types(annotation: Any) -> Iterator[type]:
-    """The classes whose subclasses a setting accepts."""
+    """Yield the classes whose subclasses a setting accepts."""
     if inspect.isclass(annotation) and getattr(annotation, "_is_protocol", False):
         annotation = get_type_hints(annotation.__call__)["return"]
     arguments = get_args(annotation)
@@ -213,21 +217,20 @@ def _class_types(annotation: Any) -> Iterator[type]:
     for argument in arguments or (annotation,):
         if argument is not annotation and getattr(argument, "_is_protocol", False):  # or null
             yield from _class_types(argument)
-        elif (
-            inspect.isclass(argument)
-            and argument is not type(None)
-            and argument.__module__ != "builtins"
-        ):
+        elif inspect.isclass(argument) and argument.__module__ != "builtins":
             yield argument
         elif get_args(argument):
             yield from _class_types(argument)
 
 
 def _literals(annotation: Any) -> list[str]:
-    """The values that a setting accepts, where they are listed."""
+    """Return the values that a setting accepts if its type lists them."""
     if get_origin(annotation) is Literal:
         return [str(value) for value in get_args(annotation)]
-    return [value for argument in get_args(annotation) for value in _literals(argument)]
+    values: list[str] = []
+    for argument in get_args(annotation):
+        values += _literals(argument)
+    return values
 
 
 def _accepted(hint: Any, names: list[str]) -> str:
@@ -238,20 +241,19 @@ def _accepted(hint: Any, names: list[str]) -> str:
 
 
 def _known_subclasses(base: type) -> list[type]:
-    """The final classes to name for a base: torch's own modules are too many, the package's
-    networks will do.
+    """Return the public final subclasses of a base, from its package and this one.
+
+    For `nn.Module` these are the networks of this package alone, since torch has too many modules.
     """
-    packages = (
-        ("pyro_vae.parts.networks",)
-        if base is nn.Module
-        else (base.__module__.split(".")[0] + ".", "pyro_vae.")
-    )
-    found = (
-        cls
-        for cls in _subclasses(base)
-        if cls.__module__.startswith(packages) and not cls.__name__.startswith("_")
-    )
-    return [cls for cls in found if not inspect.isabstract(cls)]
+    packages: tuple[str, ...] = (base.__module__.split(".")[0] + ".", "pyro_vae.")
+    if base is nn.Module:
+        packages = ("pyro_vae.parts.networks",)
+    known: list[type] = []
+    for cls in _subclasses(base):
+        is_public = cls.__module__.startswith(packages) and not cls.__name__.startswith("_")
+        if is_public and not inspect.isabstract(cls):
+            known.append(cls)
+    return known
 
 
 def _subclasses(base: type[Any]) -> Iterator[type]:

@@ -1,4 +1,4 @@
-"""Record of a run's data, by which they are recognised."""
+"""Record of a run's data, which tells whether other data are the same."""
 
 import hashlib
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ class DataRecord(NamedTuple):
 
     Arguments:
         num_train: the number of training rows.
-        num_validation: the number of rows that were set apart from them.
+        num_validation: the number of validation rows, which were set apart from the training rows.
         num_test: the number of test rows.
-        max_level: the highest level that there can be, before a transform changes the levels.
-        dtype: of the levels.
-        shape: of the levels of one row.
+        max_level: the highest possible level, before a transform changes the levels.
+        dtype: the dtype of the levels.
+        shape: the shape of the levels of one row.
         digest: a BLAKE2b hash of the levels and labels of all rows.
     """
 
@@ -40,7 +40,13 @@ class DataRecord(NamedTuple):
 
 
 def data_record(train: Rows, test: Rows, num_validation: int = 0) -> DataRecord:
-    """Return the record of what a source gives; `num_validation` training rows are set apart."""
+    """Return the record of a source's data.
+
+    Arguments:
+        train: the training rows, with the validation rows among them.
+        test: the test rows.
+        num_validation: how many of the training rows are set apart for validation.
+    """
     return DataRecord(
         num_train=len(train) - num_validation,
         num_validation=num_validation,
@@ -60,7 +66,7 @@ def _digest(*parts: Rows) -> str:
 
 
 def _bytes(*parts: Rows) -> Iterator[bytes | memoryview]:
-    """Dtype, shape and numbers of the levels and labels of each part."""
+    """Yield the dtype, the shape and the numbers of the levels and labels of each part."""
     for rows in parts:
         for values in (rows.levels, rows.labels):
             if values is None:
@@ -72,5 +78,5 @@ def _bytes(*parts: Rows) -> Iterator[bytes | memoryview]:
 
 
 def _one_pattern(values: Tensor) -> Tensor:
-    """The numbers with one bit pattern for NaN, which has many."""
+    """Return the numbers with one bit pattern for NaN, which has many."""
     return torch.where(values.isnan(), torch.nan, values) if values.is_floating_point() else values

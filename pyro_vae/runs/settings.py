@@ -1,6 +1,4 @@
-"""Settings: one typed tree that YAML files and command lines fill in, and the VAE that it
-describes.
-"""
+"""Settings: a typed tree that YAML and command lines fill in, and the VAE that it describes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +10,7 @@ import torch
 import yaml
 from torch import nn
 
-# Imported for their names: what stands here can be called by its class name alone.
+# The parser knows a class by its name alone once its module is imported.
 from pyro_vae.data import sources, transforms
 from pyro_vae.data.missing import Missing
 from pyro_vae.data.rows import Data, Rows, as_rows
@@ -43,20 +41,20 @@ _DEFAULT_PRESET = "digits"
 
 
 class PriorFactory(Protocol):
-    """A Prior class, but for what the settings decide elsewhere."""
+    """A Prior class that still needs the latent dimension."""
 
     def __call__(self, *, latent_dim: int) -> Prior: ...
 
 
 class PosteriorFactory(Protocol):
-    """A Posterior class, but for its network, the shape of the data and the latent dimension."""
+    """A Posterior class that still needs its network, the shape of x and the latent dimension."""
 
     def __call__(self, *, network: Network, x_shape: Shape, latent_dim: int) -> Posterior: ...
 
 
 @dataclass
 class ModelSettings:
-    """The VAE.
+    """Settings of the VAE.
 
     Arguments:
         latent_dim: the number D of latent dimensions.
@@ -70,8 +68,8 @@ class ModelSettings:
         missing: nan to take NaN in the data as missing entries; null to refuse it.
         encoder_sees: the form in which the encoder sees x, an EncoderInput class; null for the one
             that suits the likelihood.
-        encoder_sees_mask: give the encoder the mask of observed entries beside that, stacked along
-            the first dimension.
+        encoder_sees_mask: also give the encoder the mask of observed entries, stacked along the
+            first dimension.
     """
 
     latent_dim: int
@@ -93,16 +91,16 @@ class ModelSettings:
 
 @dataclass
 class DataSettings:
-    """The data.
+    """Settings of the data.
 
     Arguments:
-        source: where they come from, a Source class.
-        transform: what makes x from the stored levels, binarisation included, a Transform class.
-        validation_fraction: the share of the training rows that is set apart, to stop early and to
-            choose by.
-        seed: the draw of those rows.
-        max_level: the highest level there can be, such as 255 for 8-bit levels that are stored as
-            real numbers; what the source says when null.
+        source: the origin of the data, a Source class.
+        transform: makes x from the stored levels, binarisation included, a Transform class.
+        validation_fraction: the share of the training rows that is set apart for validation, to
+            stop early and to choose the best weights.
+        seed: the seed of the draw of validation rows.
+        max_level: the highest possible level, such as 255 for 8-bit levels that are stored as real
+            numbers; null for the one that the source gives.
     """
 
     source: sources.Source
@@ -125,20 +123,20 @@ class DataSettings:
         return self.split(*self.read())
 
     def read(self) -> tuple[Rows, Rows]:
-        """Return the training and test rows as the source gives them.
+        """Return the training and test rows of the source.
 
-        Their highest level is that of these settings, if they say one.
+        Their highest level is `max_level`, unless it is None.
         """
         train, test = self.source.read()
         return sources.limited(train, self.max_level), sources.limited(test, self.max_level)
 
     def split(self, train: Rows, test: Rows) -> sources.Splits:
-        """Return what was read with validation rows set apart, and with the transform."""
+        """Set validation rows apart from the training rows, and apply the transform."""
         fraction = self.validation_fraction
         return sources.split_rows(train, test, self.transform, fraction, self.seed)
 
     def record(self, train: Rows, test: Rows) -> DataRecord:
-        """Return what a run keeps of what was read."""
+        """Return the record of the rows, which a run keeps."""
         return data_record(train, test, round(len(train) * self.validation_fraction))
 
 
@@ -149,8 +147,8 @@ class Settings:
     Arguments:
         vae: the VAE.
         data: the data.
-        training: how to train.
-        device: where to train: cpu, cuda, or auto for cuda where there is one.
+        training: the settings of training.
+        device: where to train: cpu, cuda, or auto, which is cuda if there is one.
     """
 
     vae: ModelSettings
@@ -160,7 +158,7 @@ class Settings:
 
 
 def build_vae(model: ModelSettings, x_shape: Shape) -> VAE:
-    """The VAE that settings describe, with fresh weights from torch's default generator."""
+    """Build the VAE that settings describe, with new weights from torch's default generator."""
     latent_dim = model.latent_dim
     prior = model.prior(latent_dim=latent_dim)
     likelihood = model.likelihood(
@@ -176,7 +174,7 @@ def build_vae(model: ModelSettings, x_shape: Shape) -> VAE:
 
 
 def _encoder(model: ModelSettings, likelihood: Likelihood, out_shape: torch.Size) -> nn.Module:
-    """The encoder's network, with what it sees of x in front of it."""
+    """Return the encoder: its network, after the module that makes its input from x."""
 
     def network(in_shape: Shape) -> nn.Module:
         return model.encoder(in_shape=in_shape, out_shape=out_shape)
@@ -188,21 +186,21 @@ def _encoder(model: ModelSettings, likelihood: Likelihood, out_shape: torch.Size
     encoder = sees(
         network=with_mask if model.encoder_sees_mask else network, x_shape=likelihood.x_shape
     )
-    # x as it is needs no module in front: the weights keep the names that they have always had.
+    # `AsIs` changes nothing; without it the weights keep the names that stored runs use.
     return encoder.network if isinstance(encoder, AsIs) else encoder
 
 
 def prepare(settings: Settings) -> tuple[VAE, sources.Splits]:
-    """What a run starts from: the VAE with the fresh weights that its seed decides, and the data."""
+    """Return the VAE, with the new weights that the seed decides, and the data of a run."""
     check_settings(settings)
     splits = settings.data.load()
     return initialized(settings, splits), splits
 
 
 def initialized(settings: Settings, splits: sources.Splits) -> VAE:
-    """Return the VAE with the fresh weights that its seed decides.
+    """Return the VAE with the new weights that its seed decides.
 
-    What the settings say is started from the training rows.
+    Parts of it are initialised from the training rows, as the settings say.
     """
     with stream(settings.training.seed, 0):
         vae = build_vae(settings.vae, splits.train.x_shape)
@@ -216,10 +214,10 @@ def initialized(settings: Settings, splits: sources.Splits) -> VAE:
 
 
 def check_settings(settings: Settings) -> None:
-    """Refuse values that cannot work whatever the data are, before any data are read.
+    """Refuse values that are wrong for any data. This reads no data.
 
     Raises:
-        ValueError: the first of them.
+        ValueError: if there is such a value; the first is named.
     """
     device(settings.device)
     with stream(0):
@@ -230,11 +228,11 @@ def check_settings(settings: Settings) -> None:
 
 
 def device(name: str) -> torch.device:
-    """The device of this name; auto is cuda where there is one."""
+    """Return the device of this name; auto is cuda if there is one, and else cpu."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-        )
+        return torch.device(name)
     except RuntimeError as error:
         raise ValueError(
             f"'device' must be auto, or a device of torch's such as cpu or cuda, got {name}."
@@ -242,9 +240,9 @@ def device(name: str) -> torch.device:
 
 
 def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> VAE:
-    """The VAE of a run folder, on the CPU and in evaluation mode.
+    """Load the VAE of a run folder, on the CPU and in evaluation mode.
 
-    No code of the folder's is run: see `pyro_vae.runs.trust`.
+    No code from the folder is run: see `pyro_vae.runs.trust`.
 
     Arguments:
         run: the folder.
@@ -252,27 +250,34 @@ def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> V
         allow: further packages whose classes the settings may name.
 
     Raises:
-        ValueError: a file is missing, damaged, of a newer format, or names a class that is not
+        ValueError: if a file is missing, damaged, of a newer format, or names a class that is not
             allowed.
     """
     folder = RunFolder(run)
     settings = load_settings(run, allow)
     x_shape = folder.info().x_shape
-    with stream(
-        0
-    ):  # fresh weights are drawn and then replaced: the caller's random state has no part in it
+    with stream(0):  # the draw of weights that are replaced below spares the caller's random state
         vae = build_vae(settings.vae, x_shape)
     try:
         vae.load_state_dict(folder.weights(weights))
     except (AttributeError, RuntimeError) as error:
         raise ValueError(
-            f"{folder.path / weights}.pt must hold the weights of this VAE, but does not: {one_line(error)}"
+            f"{folder.path / weights}.pt must hold the weights of this VAE, but does not: "
+            f"{one_line(error)}"
         ) from error
     return vae.eval()
 
 
 def load_settings(run: str | Path, allow: Sequence[str] = ()) -> Settings:
-    """The settings of a run folder; see `load`."""
+    """Load the settings of a run folder.
+
+    Arguments:
+        run: the folder.
+        allow: further packages whose classes the settings may name.
+
+    Raises:
+        ValueError: if `load` refuses the settings.
+    """
     parser = settings_parser()
     namespace = parser.parse_object(RunFolder(run).settings(allow))
     return instantiate(parser, namespace, trusted_packages(allow))
@@ -282,11 +287,11 @@ def load_data(run: str | Path, allow: Sequence[str] = ()) -> sources.Splits:
     """Return the rows that a run was trained, validated and tested on.
 
     Arguments:
-        run: the folder; the file of its data is found where it was, or where it moved with it.
+        run: the folder. A data file is also found if it has moved together with the folder.
         allow: further packages whose classes the settings may name.
 
     Raises:
-        ValueError: if the data are others than those of the run, or what `load` refuses.
+        ValueError: if the data have changed since the run, or `load` refuses the settings.
     """
     data = load_settings(run, allow).data
     rows = data.read()
@@ -295,9 +300,9 @@ def load_data(run: str | Path, allow: Sequence[str] = ()) -> sources.Splits:
 
 
 def rows_like(run: str | Path, data: str | Path | Data, allow: Sequence[str] = ()) -> Rows:
-    """Return new rows made x as the rows of a run are.
+    """Return new rows, prepared as the rows of a run are.
 
-    They have its transform, and the highest level of its training data.
+    They have the run's transform, and the highest level of its training data.
 
     Arguments:
         run: the folder.
@@ -305,14 +310,15 @@ def rows_like(run: str | Path, data: str | Path | Data, allow: Sequence[str] = (
         allow: further packages whose classes the settings may name.
 
     Raises:
-        ValueError: if levels exceed those of the training data and the transform divides by the
-            highest, or what `load` refuses.
+        ValueError: if a level exceeds the highest of the training data and the transform divides by
+            it, or `load` refuses the settings.
     """
     settings = load_settings(run, allow)
     rows = _as_stored(data, settings.data.source.channels_last)
     if not isinstance(rows.transform, transforms.Identity):
         raise ValueError(
-            f"'data' must hold levels as they are stored, got rows with the transform {rows.transform!r}."
+            "'data' must hold levels as they are stored, "
+            f"got rows with the transform {rows.transform!r}."
         )
     levels = replace(rows, max_level=_max_level(RunFolder(run), settings.data))
     return sources.transformed(levels, settings.data.transform, 2)
@@ -325,7 +331,7 @@ def _as_stored(data: str | Path | Data, channels_last: bool | None) -> Rows:
 
 
 def _max_level(folder: RunFolder, data: DataSettings) -> float:
-    """The highest level of a run's training data; found from the data where it keeps no record."""
+    """Return the highest level of a run's training data, which are read if there is no record."""
     stored = folder.info().data
     if stored is not None:
         return stored.max_level
@@ -335,26 +341,27 @@ def _max_level(folder: RunFolder, data: DataSettings) -> float:
 
 
 def read_preset(preset: str, allow: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
-    """Return the settings of a preset, and the arguments that lay a YAML file over the default.
+    """Return the settings of a preset, and arguments for a parser with these defaults.
+
+    For a YAML file these are the settings of the default preset, and `--config` with the file. For
+    a file of a run folder they are its settings.
 
     Arguments:
-        preset: its name, or a YAML file.
+        preset: the name of a preset, or a YAML file.
         allow: packages of the user's own that the settings of a run may name.
 
     Raises:
-        ValueError: no such preset and no such file.
+        ValueError: if there is no such preset and no such file.
     """
-    names = sorted(
-        file.name.removesuffix(".yaml")
-        for file in _PRESETS.iterdir()
-        if file.name.endswith(".yaml")
-    )
+    files = [file.name for file in _PRESETS.iterdir() if file.name.endswith(".yaml")]
+    names = sorted(file.removesuffix(".yaml") for file in files)
     if preset in names:
         return _read_own(preset), []
     if not Path(preset).is_file():
         known = ", ".join(names)
         raise ValueError(
-            f"'preset' must be one of {known}, or a YAML file, got {preset}{nearest(preset, names)}."
+            f"'preset' must be one of {known}, or a YAML file, "
+            f"got {preset}{nearest(preset, names)}."
         )
     stored = settings_of_run(preset, allow)
     if stored is not None:
@@ -374,8 +381,7 @@ def settings_parser(
     """Return a parser for `Settings`; its option `--config` reads YAML.
 
     Arguments:
-        defaults: the settings where nothing else is said, as `read_preset` gives them; none by
-            default.
+        defaults: default settings, as `read_preset` returns them; none by default.
         allow: packages of the user's own that the settings of a run may name.
     """
     from pyro_vae.runs.parser import SentenceParser
@@ -398,15 +404,15 @@ def instantiate(
     namespace: Any,
     packages: Sequence[str] | None = None,
 ) -> Settings:
-    """Return the settings that a parser has read; other arguments of the parser are left aside.
+    """Return the settings that a parser has read, without its other arguments.
 
     Arguments:
         parser: the parser.
-        namespace: what it has read.
-        packages: those that every class must come from; any by default.
+        namespace: its result.
+        packages: the packages that every class must come from; any by default.
 
     Raises:
-        ValueError: if anything but a class of these packages would be called.
+        ValueError: if anything except a class of these packages would be called.
     """
     read = {name: namespace[name] for name in Settings.__dataclass_fields__}
     check_parsed(read, packages)

@@ -1,5 +1,6 @@
-"""Classes that are swapped on a command line or in a file of settings: each starts from its own
-defaults.
+"""Swapped classes: a class that replaces another in the settings starts from its own defaults.
+
+Command lines and files of settings may both swap a class.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +15,7 @@ from jsonargparse._typehints import ActionTypeHint
 
 from pyro_vae.runs.formats import with_public_paths
 
-# The place of a setting in the tree, without the levels that stand between a class and its
-# arguments.
+# The place of a setting in the tree, without the levels between a class and its arguments.
 Place: TypeAlias = tuple[str, ...]
 _LEVELS = ("class_path", "init_args", "dict_kwargs")
 
@@ -24,9 +24,9 @@ class Said(NamedTuple):
     """One option of a command line, not yet applied.
 
     Arguments:
-        apply: lays the option over a namespace.
-        places: the settings that it says.
-        classes: those of them that it may give a class.
+        apply: sets the option's values in a namespace.
+        places: the settings that it sets.
+        classes: those of them whose value may be the name of a class.
     """
 
     apply: Callable[[Namespace], Any]
@@ -35,12 +35,12 @@ class Said(NamedTuple):
 
 
 class Swap(NamedTuple):
-    """A class that took the place of another, and the arguments that were said of the old one.
+    """A class that replaced another, and the arguments that were given for the old one.
 
     Arguments:
         setting: the name of the setting.
         new: the import path of the new class.
-        old: that of the old class.
+        old: the import path of the old class.
         dropped: the arguments of the old class by their names.
     """
 
@@ -53,11 +53,12 @@ class Swap(NamedTuple):
         *most, last = [f"{name} = {_text(value)}" for name, value in self.dropped.items()]
         names = f"{', '.join(most)} and {last}" if most else last
         verb = "are" if most else "is"
-        return f"'{self.setting}' is {_name(self.new)} now: {names} of {_name(self.old)} {verb} dropped."
+        dropped = f"{names} of {_name(self.old)} {verb} dropped"
+        return f"'{self.setting}' is {_name(self.new)} now: {dropped}."
 
 
 def record(parser: ArgumentParser, said: list[Said]) -> None:
-    """Note the options of settings in `said`, in place of applying each when it is met."""
+    """Make a parser append each option to `said`, and not apply it at once."""
     for action in parser._actions:
         if type(action) in _RECORDED:
             action.__class__ = _RECORDED[type(action)]
@@ -65,34 +66,36 @@ def record(parser: ArgumentParser, said: list[Said]) -> None:
 
 
 def apply(parser: ArgumentParser, said: Sequence[Said], namespace: Namespace) -> list[Swap]:
-    """Lay options over a namespace of defaults, so that a class that is swapped keeps nothing of
-    the old one.
+    """Apply options to a namespace of defaults; a new class keeps no argument of the old one.
 
-    What is said of a setting before its class is named holds for the class named next; what is said
-    after a class was named goes when another is named. Naming the same class again keeps its
-    arguments.
+    An argument that comes before any class of its setting belongs to the class that is named next.
+    An argument that comes after a class is dropped when another class is named. Naming the same
+    class again keeps its arguments.
 
     Arguments:
-        parser: what has read the options; its defaults tell which arguments of a default's class
-            were said.
+        parser: the parser of the options. Its defaults tell which arguments were given for a
+            default class.
         said: the options in their order.
         namespace: the defaults as the parser completes them; changed in place.
 
     Returns:
         The swaps in which something was dropped.
     """
-    for action in parser._actions if said else ():
+    if not said:
+        return []
+    for action in parser._actions:
         if isinstance(action, ActionTypeHint) and action.dest in namespace:
             namespace[action.dest] = _said_part(namespace[action.dest], action.default)
     swaps: list[Swap] = []
     for option in _classes_first(said):
         trial = namespace.clone()
-        option.apply(trial)  # the parser keeps of an old class what the new one would take
+        option.apply(trial)  # keeps arguments of the old class that the new one would take
         found = list(_swaps(namespace, trial))
         for swap, old in found:
             old.pop("init_args", None)
             old.pop("dict_kwargs", None)
-            swaps += [swap] if swap.dropped else []
+            if swap.dropped:
+                swaps.append(swap)
         if found:
             option.apply(namespace)
         else:
@@ -101,22 +104,24 @@ def apply(parser: ArgumentParser, said: Sequence[Said], namespace: Namespace) ->
 
 
 def _recorded(kind: Any) -> Any:
-    """A kind of option, with a call that notes what was said."""
+    """Return a subclass of a kind of option whose call only records the option."""
 
     class Recorded(kind):  # type: ignore[misc]
         said: list[Said]
 
         def __call__(self, parser: Any, namespace: Namespace, value: Any, option: str) -> None:
             call = super().__call__
-            if kind is _ActionConfigLoad:  # the file of a group, which the parser reads by itself
+            if kind is _ActionConfigLoad:  # the parser reads the file of a group without our words
                 value = with_public_paths(_contents(value))
             tree = _loaded(value, kind)
             place = _place(option.lstrip("-").rstrip("+"))
             places = dict(_places(tree, () if issubclass(kind, ActionConfigFile) else place))
             classes = frozenset(place for place, is_name in places.items() if is_name)
-            self.said.append(
-                Said(lambda target: call(parser, target, value, option), frozenset(places), classes)
-            )
+
+            def apply_to(target: Namespace) -> None:
+                call(parser, target, value, option)
+
+            self.said.append(Said(apply_to, frozenset(places), classes))
 
     return Recorded
 
@@ -127,7 +132,7 @@ _RECORDED: dict[type, Any] = {
 
 
 def _loaded(value: str, kind: type) -> Any:
-    """The tree behind an option's value; None where it cannot be read, which the parser then says."""
+    """Return the tree in an option's value; None if it is no YAML, which the parser will report."""
     try:
         return yaml.safe_load(value if issubclass(kind, ActionTypeHint) else _contents(value))
     except yaml.YAMLError:
@@ -135,7 +140,7 @@ def _loaded(value: str, kind: type) -> Any:
 
 
 def _contents(value: str) -> str:
-    """The text of a file of settings; the value itself where it is the settings."""
+    """Return the content of a file of settings, or the value itself if it is no file."""
     try:
         return Path(value).read_text(encoding="utf-8")
     except (OSError, ValueError):
@@ -147,7 +152,7 @@ def _place(name: str) -> Place:
 
 
 def _places(tree: Any, place: Place) -> Iterator[tuple[Place, bool]]:
-    """The settings that a tree says, each with whether it may be the name of a class."""
+    """Yield the settings in a tree, each with True if its value may be the name of a class."""
     if not isinstance(tree, dict):
         yield place, isinstance(tree, str)
         return
@@ -156,7 +161,7 @@ def _places(tree: Any, place: Place) -> Iterator[tuple[Place, bool]]:
 
 
 def _classes_first(said: Sequence[Said]) -> list[Said]:
-    """The options in their order; one that names a class comes before what was said of it too."""
+    """Return the options in order; one that names a class also comes before its arguments."""
     ordered: list[Said] = []
     named: frozenset[Place] = frozenset()
     for option in said:
@@ -170,63 +175,59 @@ def _classes_first(said: Sequence[Said]) -> list[Said]:
 
 
 def _is_about(option: Said, classes: frozenset[Place]) -> bool:
-    """Return true for an option that says an argument of one of these classes."""
-    above = {place[:length] for place in option.places for length in range(len(place))}
-    return not above.isdisjoint(classes)
+    """Return True if an option sets an argument of one of these classes."""
+    for place in option.places:
+        if any(place[:length] in classes for length in range(len(place))):
+            return True
+    return False
 
 
 def _said_part(tree: Any, said: Any) -> Any:
-    """The part of a tree of settings that was said; the rest are defaults of its classes."""
+    """Return the part of a tree of settings that was given, without defaults of its classes."""
     if isinstance(tree, list) and isinstance(said, list) and len(tree) == len(said):
         return [_said_part(*pair) for pair in zip(tree, said, strict=True)]
     if not isinstance(tree, Namespace):
         return tree
     known = {"class_path": said} if isinstance(said, str) else _branches(said)
-    return Namespace(
-        **{
-            name: _said_part(value, known[name])
-            for name, value in vars(tree).items()
-            if name in known
-        }
-    )
+    part: dict[str, Any] = {}
+    for name, value in vars(tree).items():
+        if name in known:
+            part[name] = _said_part(value, known[name])
+    return Namespace(**part)
 
 
 def _swaps(old: Any, new: Any, place: Place = ()) -> Iterator[tuple[Swap, dict[str, Any]]]:
-    """The classes that are others in a new tree than in the old one, each with its branch of the
-    old tree.
-    """
+    """Yield each class that differs between two trees, with its branch of the old tree."""
     if isinstance(old, list) and isinstance(new, list):
         for before, after in zip(old, new, strict=False):
             yield from _swaps(before, after, place)
     before, after = _branches(old), _branches(new)
-    if (
-        "class_path" in before
-        and "class_path" in after
-        and not _is_same(before["class_path"], after["class_path"])
-    ):
-        dropped = _branches(before.get("init_args")) | _branches(before.get("dict_kwargs"))
-        yield (
-            Swap(".".join(place), after["class_path"], before["class_path"], dict(dropped)),
-            before,
-        )
-        return
+    if "class_path" in before and "class_path" in after:
+        old_class = before["class_path"]
+        new_class = after["class_path"]
+        if not _is_same(old_class, new_class):
+            dropped = _branches(before.get("init_args")) | _branches(before.get("dict_kwargs"))
+            yield Swap(".".join(place), new_class, old_class, dict(dropped)), before
+            return
     for name in before:
         if name in after:
             yield from _swaps(before[name], after[name], (*place, *_place(name)))
 
 
 def _is_same(class_path: str, other: str) -> bool:
-    """Return true for two import paths of one class; the parser has found both."""
+    """Return True if two import paths, both of which the parser has found, lead to one class."""
     return class_path == other or locate(class_path) is locate(other) is not None
 
 
 def _branches(tree: Any) -> dict[str, Any]:
-    """The branches of a tree, and changes to them are the tree's; none of anything else."""
-    return vars(tree) if isinstance(tree, Namespace) else tree if isinstance(tree, dict) else {}
+    """Return the branches of a tree, not a copy; an empty dict for anything else."""
+    if isinstance(tree, Namespace):
+        return vars(tree)
+    return tree if isinstance(tree, dict) else {}
 
 
 def _text(value: Any) -> str:
-    """A value as a sentence shows it: a class by its name, with the arguments that were said of it."""
+    """Return a value as a sentence shows it; a class by its name, with its given arguments."""
     if isinstance(value, list):
         return f"[{', '.join(map(_text, value))}]"
     if isinstance(value, type):

@@ -1,18 +1,16 @@
 """Trust: the classes that the settings of a run folder may name.
 
-A run folder may come from anybody. Its settings may have objects made of classes, and nothing
-else: no function is called. Trust ends at three lines, which `check_trusted` draws before the
-parser of the settings sees them:
+A run folder may come from anybody. Its settings may make objects of classes; they call no other
+function. `check_trusted` checks three things before the parser of the settings sees them:
 
-- Packages: `TRUSTED`, and those that the user allows by name. Modules of these packages are
-  imported; no other is reached, although a trusted package shows others as its attributes, as
-  `torch.os` does.
-- Kinds: of the trusted packages only subclasses of `KINDS` are made; of a package that the user
-  allows, every class.
-- Arguments: names, numbers, and the name of the file that the data are read from. No other string
-  is let through.
+- Packages: `TRUSTED`, and those that the user allows by name. Only modules of these packages are
+  imported. Other modules that they show as attributes, such as `torch.os`, are refused.
+- Kinds: from a trusted package only subclasses of `KINDS`, and from a package that the user allows
+  every class.
+- Arguments: names, numbers, and the name of the data file. Any other string is refused.
 
-What the user types, or writes in a file outside any run folder, may name classes of every package.
+Settings that the user types, or keeps in a file outside any run folder, may name classes of every
+package.
 """
 
 import inspect
@@ -38,12 +36,12 @@ from pyro_vae.objectives import Schedule
 from pyro_vae.parts.flows import Flow, validation_restored
 from pyro_vae.support.checks import one_line
 
-# The packages whose classes a run folder may name without being asked for.
+# The packages whose classes a run folder may name although the user has not allowed them.
 TRUSTED = ("pyro_vae", "pyro", "torch", "zuko")
-# What is made of their classes; parts, networks and scales are modules.
+# The bases of their classes that may be made; parts, networks and scales are modules.
 KINDS = (nn.Module, Optimizer, LRScheduler, ELBO, Schedule, Batches, Source, Transform, Flow)
 _NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)+"
-# Levels of a tree that say nothing about the place of a setting.
+# Levels of a tree that do not belong to the name of a setting.
 _UNNAMED = ("class_path", "init_args", "dict_kwargs")
 
 
@@ -60,29 +58,31 @@ class _Text(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The string as the parser reads an import path, without spaces."""
+        """The string without spaces, as the parser reads an import path."""
         return "".join(self.value.split())
 
 
 def trusted_packages(allow: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the packages that are trusted, and those that the user allows.
+    """Return the trusted packages, and those that the user allows.
 
-    A trusted name that is not installed is left out: it could be a file of the current folder.
+    A trusted name that is not installed is left out, since a file of the current folder could
+    have that name.
     """
     known = [name for name in TRUSTED if name in sys.modules or any(distributions(name=name))]
     return (*known, *allow)
 
 
 def check_trusted(tree: Any, packages: Sequence[str]) -> None:
-    """Refuse settings that name anything else than classes of these packages.
+    """Refuse settings that name anything except classes of these packages.
 
-    Every string is checked before the first import. The parser also takes YAML inside a string: a
-    string that is no plain name or number is refused.
+    Every string is checked before the first import. The parser also reads YAML inside a string, so
+    any string except a plain name or number is refused.
 
     Raises:
-        ValueError: if they do.
+        ValueError: if a string is refused, or an import path leads to no class of these packages.
     """
-    for text in [text for text in _texts(tree) if _is_import_path(text, packages)]:
+    paths = [text for text in _texts(tree) if _is_import_path(text, packages)]
+    for text in paths:
         check_class(text.place, text.name, packages)
 
 
@@ -91,28 +91,28 @@ def check_class(place: str, name: str, packages: Sequence[str] | None = None) ->
 
     Arguments:
         place: the setting that names it.
-        name: the import path; modules on its way are imported.
-        packages: those that every step of it must come from; any by default.
+        name: the import path; the modules in it are imported.
+        packages: the packages that every step of it must come from; any by default.
 
     Raises:
         ValueError: if it leads out of the packages, to no class, or in a trusted package to a class
-            of none of `KINDS`.
+            that is no subclass of `KINDS`.
     """
     _check_found(place, _reached(place, name, packages), name, packages)
 
 
 def check_parsed(value: Any, packages: Sequence[str] | None = None, place: str = "") -> None:
-    """Refuse parsed settings of which anything but a class would be called, before any is.
+    """Refuse parsed settings that would call anything except a class, before they call it.
 
-    The parser finds short names among all classes of the process, and takes functions for classes.
+    The parser finds short names among all classes of the process, and accepts functions as classes.
 
     Arguments:
-        value: what the parser has read.
-        packages: those that the classes must come from; any by default.
+        value: the result of the parser.
+        packages: the packages that the classes must come from; any by default.
         place: the setting that the value belongs to.
 
     Raises:
-        ValueError: as `check_class` does.
+        ValueError: if anything except a class would be called, or `check_class` refuses a class.
     """
     if isinstance(value, type | partial) or inspect.isroutine(value):
         _check_found(place, value, getattr(value, "__qualname__", "a partial"), packages)
@@ -141,7 +141,7 @@ def _check_found(place: str, found: Any, name: str, packages: Sequence[str] | No
 
 
 def _texts(tree: Any, place: str = "") -> Iterator[_Text]:
-    """Every string in a tree of settings, except the name of the data file, which is no class."""
+    """Yield every string in a tree of settings, except the name of the data file."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             inner = _place(place, key)
@@ -156,12 +156,16 @@ def _texts(tree: Any, place: str = "") -> Iterator[_Text]:
 
 
 def _place(place: str, key: Any) -> str:
-    """The setting at a key of a tree at this place."""
+    """Return the name of the setting at a key of the tree at this place."""
     return place if key in _UNNAMED else f"{place}.{key}".lstrip(".")
 
 
 def _is_import_path(text: _Text, packages: Sequence[str]) -> bool:
-    """Return True if a string is an import path; it imports nothing."""
+    """Return True if a string is an import path, without importing anything.
+
+    Raises:
+        ValueError: if it is no plain name or number, or a path that may not be imported.
+    """
     if not re.fullmatch(_NAME, text.name):
         if not re.fullmatch(r"[\w.:+-]*", text.value):
             received = one_line(text.value)
@@ -179,7 +183,7 @@ def _is_import_path(text: _Text, packages: Sequence[str]) -> bool:
 
 
 def _reached(place: str, name: str, packages: Sequence[str] | None) -> Any:
-    """Return the object at an import path; each module and class on it must be of these packages."""
+    """Return the object at an import path whose modules and classes are all of these packages."""
     owner, *attributes = name.split(".")
     try:
         with validation_restored():
@@ -200,13 +204,13 @@ def _is_of(found: Any, packages: Sequence[str]) -> bool:
 
 
 def _package(found: Any) -> str:
-    """The package of a module or a class."""
+    """Return the package of a module or a class."""
     module = found.__name__ if isinstance(found, ModuleType) else found.__module__
     return module.split(".")[0]
 
 
 def _attribute(owner: Any, name: str) -> Any:
-    """An attribute, or the module of that name inside a package."""
+    """Return an attribute, or the module of that name inside a package."""
     if isinstance(owner, ModuleType) and hasattr(owner, "__path__") and not hasattr(owner, name):
         return import_module(f"{owner.__name__}.{name}")
     return getattr(owner, name)

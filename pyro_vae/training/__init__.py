@@ -1,4 +1,4 @@
-"""Training of a VAE, and a record of how it went."""
+"""Training of a VAE, and the record of each epoch."""
 
 from pyro_vae.training.fitting import NonFiniteLossError, fit
 from pyro_vae.training.history import Epoch, Fit

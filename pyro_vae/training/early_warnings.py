@@ -1,4 +1,4 @@
-"""What can be done and is seldom meant: said in one sentence before training."""
+"""Early warnings: one sentence, before training, on each choice that is seldom meant."""
 
 import torch
 from pyro.infer import ELBO, TraceMeanField_ELBO
@@ -10,20 +10,22 @@ from pyro_vae.evaluation.vae_rows import VAERows
 from pyro_vae.inference.divergences import monte_carlo_sites
 from pyro_vae.vae import VAE
 
-# Beyond such numbers a network with weights of the usual start gives a scale whose exponential is
-# out of all proportion.
+# With larger inputs, a network with the usual start weights gives log-scales whose exponential is
+# far too large.
 _LARGE = 300.0
 
 
 @torch.no_grad()
 def advice(rows: VAERows, batch: Batch, objective: ELBO) -> list[str]:
-    """Sentences on a KL that is not taken in closed form as asked, on whole numbers that are scored
-    by a density, and on an encoder that sees large numbers.
+    """Return a sentence on each choice that is seldom meant.
+
+    Such choices are a KL without the closed form that was asked for, whole numbers that a density
+    scores, and an encoder that sees large numbers.
 
     Arguments:
         rows: all rows to train on, with their VAE.
         batch: some of them.
-        objective: what is minimised.
+        objective: the objective that is minimised.
     """
     vae = rows.vae
     sentences = []
@@ -32,30 +34,34 @@ def advice(rows: VAERows, batch: Batch, objective: ELBO) -> list[str]:
         sites = monte_carlo_sites(vae.model, vae.guide, *batch)
     if sites:
         sentences.append(
-            f"TraceMeanField_ELBO draws the KL of {', '.join(sites)} like Trace_ELBO, because there is no closed form for "
-            f"{type(vae.posterior).__name__} and {type(vae.prior).__name__}."
+            f"TraceMeanField_ELBO draws the KL of {', '.join(sites)} like Trace_ELBO, because "
+            f"there is no closed form for {type(vae.posterior).__name__} and "
+            f"{type(vae.prior).__name__}."
         )
     blocks = rows.rows.blocks
     if _is_density(vae, batch) and all(_is_whole(rows.rows.batch(block)) for block in blocks()):
         sentences.append(
-            f"'data' hold whole numbers only, which {type(vae.likelihood).__name__} scores by a density: -ELBO has no lower "
-            "limit where a scale can shrink, and compares with that of no discrete likelihood."
+            f"'data' hold whole numbers only, which {type(vae.likelihood).__name__} scores by a "
+            "density: -ELBO has no lower limit where a scale can shrink, and compares with that of "
+            "no discrete likelihood."
         )
     highest = max(float(_seen(vae, rows.batch(block).x)) for block in blocks())
     if highest > _LARGE:
         sentences.append(
             f"The encoder sees numbers up to {highest:g}, from which training may not begin: put "
-            "Standardized, Log1p or Divided in front of its network, and call initialize(vae, x) before fit."
+            "Standardized, Log1p or Divided in front of its network, and call initialize(vae, x) "
+            "before fit."
         )
     return sentences
 
 
 def _seen(vae: VAE, x: Tensor) -> Tensor:
-    """The largest number that the encoder's network sees of x."""
+    """Return the largest absolute value in the input of the encoder's network."""
     return filled(vae.posterior.seen(x), 0.0).abs().max()
 
 
 def _is_density(vae: VAE, batch: Batch) -> bool:
+    """Return True if p(x | z) is known to be a density."""
     try:
         support = vae.decode(vae.encode(*batch).sample(), batch.y).support
     except NotImplementedError:

@@ -1,4 +1,4 @@
-"""fit: train a VAE for some epochs, and say what happened."""
+"""Training of a VAE for some epochs: `fit`."""
 
 import copy
 import math
@@ -30,13 +30,12 @@ from pyro_vae.training.resuming import asked_for, changes, go_on, step_scheduler
 from pyro_vae.training.settings import Change, Training
 from pyro_vae.vae import VAE
 
-# Losses are read from the device this many steps at a time: a read waits for all work that is under
-# way.
+# Steps between two reads of losses from the device; a read waits for all work in progress.
 _READ_EVERY = 50
 
 
 class NonFiniteLossError(ValueError):
-    """The loss became NaN or infinite; the VAE has its last good weights again."""
+    """Raised if the loss becomes NaN or infinite; the VAE gets the weights of the epoch before."""
 
 
 def fit(
@@ -51,35 +50,36 @@ def fit(
     on_step: Callable[[int], None] | None = None,
     progress: bool = False,
 ) -> Fit:
-    """Train a VAE in place; at the end it has the weights that were reached.
+    """Train a VAE in place.
 
-    The caller's random state, Pyro's param store and its validation flags stay as they are.
-    Interrupted with Ctrl-C, it returns what was reached. The same seed gives the same losses, and a
-    resumed run those of an uninterrupted one.
+    At the end the VAE has its last weights, and the result also holds the best ones. After Ctrl-C,
+    `fit` returns the state at the end of the last whole epoch. The same seed gives the same losses,
+    and a resumed run has the losses of an uninterrupted one. The caller's random state, Pyro's
+    param store and its validation flags stay as they are.
 
     Arguments:
-        vae: the VAE; trained on the device where its parameters are.
+        vae: the VAE; it is trained on the device of its parameters.
         data: the rows to train on, `(N, *x_shape)`; for a conditional VAE a pair (x, y), or rows
             with labels.
-        training: how to train; by default as `Training()` says.
+        training: how to train; `Training()` by default.
         validation: rows for early stopping and for the choice of the best weights.
-        test: rows whose −ELBO goes into the history, and decides nothing.
-        resume: what an earlier `fit` returned, to go on from; it stays as it is. What `training`
-            asks for as before goes on as if the run had never stopped. A change of the optimiser's
-            settings, the scheduler, the KL schedule, the clipping or the patience holds from the
-            next epoch on, and `Fit.changes` notes it. A learning rate is the one at the start of
-            the schedule: asked for 5e-4 in place of 1e-3, a rate that has decayed to 2e-4 becomes
-            1e-4. A scheduler that is new or has other settings starts at the next epoch, at the
-            learning rate asked for.
+        test: rows whose −ELBO is added to the history, and has no other effect.
+        resume: the result of an earlier `fit` to continue from; it is not changed. With the same
+            `training`, the run continues as if it had never stopped. The optimiser's settings, the
+            scheduler, the KL schedule, the clipping and the patience may change from the next epoch
+            on, and `Fit.changes` lists the changes. A learning rate is the one at the start of
+            the schedule: if it is changed from 1e-3 to 5e-4, a rate that has decayed to 2e-4
+            becomes 1e-4. A scheduler that is new or has other settings starts at the next epoch,
+            at the new learning rate.
         on_epoch: called before the first and after each epoch, for instance to save a checkpoint.
-        on_step: called after each step with the number of steps taken since training began, for
-            instance `Snapshots`.
+        on_step: called after each step with the number of steps since training began, for instance
+            `Snapshots`.
         progress: show a progress bar.
 
     Raises:
-        ValueError: unusable data or settings, before any work is done; a resumed run with another
-            class of optimiser, another objective, other batches or another seed.
-        NonFiniteLossError: the loss became NaN or infinite.
+        ValueError: if the data or settings are unusable, before training starts; or if a resumed
+            run has another class of optimiser, another objective, other batches or another seed.
+        NonFiniteLossError: if the loss becomes NaN or infinite.
     """
     run = _Run(
         rows_for(vae, data),
@@ -89,24 +89,27 @@ def fit(
         resume=resume,
     )
     run.on_step = on_step
-    report = (
-        (lambda reached: None) if on_epoch is None else (lambda reached: on_epoch(reached.copy()))
-    )
+
+    def report() -> None:
+        if on_epoch is not None:
+            on_epoch(run.reached.copy())
+
     try:
         with modes_restored(vae), run.progress_bar(progress) as bar:
+            # A VAE in training mode may have modules that the caller keeps in evaluation mode.
             if not vae.training:
-                vae.train()  # only then: a module that the caller has set apart stays in evaluation mode
-            report(run.reached)
+                vae.train()
+            report()
             while run.goes_on():
                 run.epoch(bar)
-                report(run.reached)
+                report()
     except KeyboardInterrupt:
         return run.reached.copy()._replace(outcome="interrupted")
     return run.reached.copy()._replace(outcome="finished" if run.is_complete() else "stopped early")
 
 
 class _Run:
-    """One call of `fit`: what stays the same over its epochs, and what they have reached."""
+    """One call of `fit`: the parts that its epochs share, and the state that they have reached."""
 
     def __init__(
         self,
@@ -158,7 +161,7 @@ class _Run:
 
     @torch.no_grad()
     def _try_objective(self, batch: Batch) -> None:
-        """An objective of this package refuses what it cannot score, before anything is written."""
+        """Refuse data that an objective of this package cannot score, before a file is written."""
         objective = self.training.objective
         if isinstance(objective, RowELBO):
             value = max(self.training.kl_schedule(0.0), 1e-6)
@@ -167,18 +170,18 @@ class _Run:
                 objective.loss(self.vae.model, self.vae.guide, *batch, **scheduled)
 
     def is_complete(self) -> bool:
-        """Whether all epochs are done."""
+        """Return True if all epochs are done."""
         return len(self.reached.history) >= self.training.epochs
 
     def goes_on(self) -> bool:
-        """Whether there is another epoch to run: neither all are done nor patience has run out."""
+        """Return True if epochs are left and patience has not run out."""
         history = self.reached.history
         patience = self.training.patience
         has_patience = patience is None or len(history) - _best_epoch(history) < patience
         return has_patience and not self.is_complete()
 
     def progress_bar(self, is_shown: bool) -> tqdm:
-        """One bar over the rows of all epochs; it starts where a resumed run goes on."""
+        """Return one bar over the rows of all epochs; in a resumed run it does not start at 0."""
         size = self.training.batches.num_dealt(len(self.train))
         total = size * self.training.epochs
         initial = size * len(self.reached.history)
@@ -193,26 +196,27 @@ class _Run:
         )
 
     def epoch(self, bar: tqdm) -> None:
-        """Train on one epoch of batches, measure, and note what was reached."""
+        """Train for one epoch, measure the losses, and keep the state that was reached."""
         started = time.perf_counter()
         number = len(self.reached.history) + 1
         learning_rate = self.optimizer.param_groups[0]["lr"]
         with stream(self.training.seed, number, device=self.like.device), warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message="Encountered "
-            )  # Pyro's word on NaN, which is raised here
+            # Pyro only warns of NaN; here NaN is an error.
+            warnings.filterwarnings("ignore", message="Encountered ")
             train_loss, value = self._train(number, bar)
-        validation_loss, test_loss = (
-            None if part is None else self._finite(negative_elbo(self.vae, part), number)
-            for part in (self.validation, self.test)
-        )
+        validation_loss = self._loss(self.validation, number)
+        test_loss = self._loss(self.test, number)
         seconds = time.perf_counter() - started
         row = Epoch(number, learning_rate, value, train_loss, validation_loss, test_loss, seconds)
         step_scheduler(self.scheduler, row)
         self.reached = self._snapshot([*self.reached.history, row], self.reached.best_weights)
 
     def _train(self, number: int, bar: tqdm) -> tuple[float, float]:
-        """The mean loss of the epoch's rows, and the scheduled number of its last batch."""
+        """Train on the batches of an epoch.
+
+        Returns:
+            The mean loss of the epoch's rows, and the scheduled number of its last batch.
+        """
         batches = self.training.batches
         size = len(self.train)
         num_batches = batches.num_batches(size)
@@ -224,9 +228,8 @@ class _Run:
             value = self.training.kl_schedule(number - 1 + (step - 1) / num_batches)
             unread.append(self._step(index, value))
             if self.on_step is not None:
-                with stream(
-                    self.training.seed, number, step, device=self.like.device
-                ):  # what it draws is its own
+                # Draws in `on_step` do not change those of training.
+                with stream(self.training.seed, number, step, device=self.like.device):
                     self.on_step((number - 1) * num_batches + step)
             rows_seen += len(index)
             bar.update(len(index))
@@ -241,18 +244,15 @@ class _Run:
         return loss_sum / rows_seen, value
 
     def _indices(self) -> Iterable[Tensor]:
-        """The row numbers of each batch, on the device of the rows: they go there once an epoch."""
+        """Return the row numbers of each batch, which move to the rows' device once an epoch."""
         indices = list(self.training.batches.indices(len(self.train)))
-        return (
-            torch.cat(indices)
-            .to(self.train.rows.levels.device)
-            .split([len(index) for index in indices])
-        )
+        sizes = [len(index) for index in indices]
+        return torch.cat(indices).to(self.train.rows.levels.device).split(sizes)
 
     def _scheduled(self, value: float) -> dict[str, Tensor]:
-        """The scheduled number as the objective takes it.
+        """Return the scheduled number as the argument of the objective.
 
-        It is a tensor, since each value of a Python number would be traced.
+        It is a tensor, since each value of a Python number would be traced anew.
         """
         if value != self.scheduled_value:
             self.scheduled_value = value
@@ -260,13 +260,14 @@ class _Run:
         return {scheduled_by(self.training.objective): self.scheduled_tensor}
 
     def _step(self, index: Tensor, value: float) -> Tensor:
+        """Train on one batch, and return its loss, which stays on the device."""
         levels = self.train.rows.levels[index].to(self.like.device, non_blocking=True)
         y = () if self.train.y is None else (self.train.y[index].to(self.like),)
         scheduled = self._scheduled(value)
         self.optimizer.zero_grad()
         try:
-            # Validation costs a tenth of a step or more: the first one tells, and shows SVI what to
-            # check from then on.
+            # Validation costs a tenth of a step or more, so only the first step is validated. It
+            # also tells SVI which checks later steps need.
             with pyro.validation_enabled(not self.is_validated):
                 loss = self.svi.backward(levels, *y, **scheduled)
         except UnsoundStepError as error:
@@ -278,36 +279,46 @@ class _Run:
         return loss
 
     def _read(self, losses: list[Tensor], number: int, step: int) -> float:
-        """The sum of losses; at a step that was not sound, or with weights that overflow at last,
-        the run ends here.
+        """Return the sum of losses.
+
+        Raises:
+            NonFiniteLossError: if a step was not sound, or the epoch ends with infinite weights.
         """
         try:
             self.svi.check()
         except UnsoundStepError as error:
             raise self._unsound(error) from None
-        is_last = step == self.training.batches.num_batches(len(self.train))
-        if is_last and not all(
-            bool(torch.isfinite(parameter).all()) for parameter in self.vae.parameters()
-        ):
-            raise self._non_finite(number, f"at step {step}")
+        if step == self.training.batches.num_batches(len(self.train)):
+            for parameter in self.vae.parameters():
+                if not torch.isfinite(parameter).all():
+                    raise self._non_finite(number, f"at step {step}")
         return torch.stack(losses).double().sum().item()
 
     def _unsound(self, error: UnsoundStepError) -> NonFiniteLossError:
-        """The same error in terms of epochs: all steps of an epoch are read before the next one
-        begins.
+        """Return the error with its epoch and its step in the epoch.
+
+        The epoch is the present one: all steps of an epoch are read before the next one begins.
         """
         step = (error.step - 1) % self.training.batches.num_batches(len(self.train)) + 1
         return self._non_finite(len(self.reached.history) + 1, f"at step {step}", error)
 
-    def _finite(self, loss: float, number: int) -> float:
-        """The loss of validation or test rows; at a non-finite one the run ends here."""
-        if math.isfinite(loss):
-            return loss
-        raise self._non_finite(number, "on validation or test rows")
+    def _loss(self, rows: VAERows | None, number: int) -> float | None:
+        """Return −ELBO of validation or test rows in nats per row, or None without rows.
+
+        Raises:
+            NonFiniteLossError: if it is NaN or infinite.
+        """
+        if rows is None:
+            return None
+        loss = negative_elbo(self.vae, rows)
+        if not math.isfinite(loss):
+            raise self._non_finite(number, "on validation or test rows")
+        return loss
 
     def _non_finite(
         self, number: int, place: str, error: UnsoundStepError | None = None
     ) -> NonFiniteLossError:
+        """Return to the last weights that were reached, and return the error to raise."""
         self.vae.load_state_dict(self.reached.weights)
         what = "The loss became NaN or infinite" if error is None else error.what
         is_outside = error is not None and error.is_outside
@@ -317,11 +328,12 @@ class _Run:
             else "try a lower learning rate, 'clip_norm', or a larger 'min_scale'"
         )
         return NonFiniteLossError(
-            f"{what} in epoch {number} {place}, and the VAE has the weights of the end of epoch {number - 1} again: "
-            f"{advice}."
+            f"{what} in epoch {number} {place}, and the VAE has the weights of the end of epoch "
+            f"{number - 1} again: {advice}."
         )
 
     def _snapshot(self, history: list[Epoch], best_weights: dict[str, Tensor] | None) -> Fit:
+        """Return a copy of the present state, given the best weights until now."""
         weights = copy.deepcopy(self.vae.state_dict())
         is_best = self.validation is None or not history or _best_epoch(history) == len(history)
         scheduler = None if self.scheduler is None else copy.deepcopy(self.scheduler.state_dict())
@@ -340,7 +352,8 @@ class _Run:
     def _resumed(self, fit: Fit) -> Fit:
         """Return the state of an earlier run with the settings of this one.
 
-        A Fit of another VAE leaves this VAE as it is.
+        Raises:
+            ValueError: if it is of another VAE; this VAE then stays as it is.
         """
         changed = changes(fit, self.asked, self.scheduler)
         start = copy.deepcopy(self.vae.state_dict())
@@ -369,7 +382,8 @@ class _Run:
             raise ValueError("'vae' must have parameters to train, got only frozen ones.")
         if num_rows < training.batches.size:
             raise ValueError(
-                f"'data' must have at least one batch of {training.batches.size} rows, got {num_rows} rows."
+                f"'data' must have at least one batch of {training.batches.size} rows, "
+                f"got {num_rows} rows."
             )
         for part in (self.train, self.validation, self.test):
             if part is not None:
@@ -378,8 +392,9 @@ class _Run:
 
 
 def _placed(rows: Rows, device: torch.device) -> Rows:
-    """The rows on the device, where half of its free memory holds them; else where they are, to be
-    moved batch by batch.
+    """Return the rows on the device, if they fit into half of its free memory.
+
+    Otherwise they stay where they are, and each batch is moved by itself.
     """
     if device.type == "cuda" and rows.levels.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
         return rows
@@ -387,8 +402,9 @@ def _placed(rows: Rows, device: torch.device) -> Rows:
 
 
 def _best_epoch(history: list[Epoch]) -> int:
-    """The number of the epoch with the lowest validation loss; the last one without validation
-    rows, and 0 before any.
+    """Return the number of the epoch with the lowest validation loss.
+
+    It is the last epoch if there are no validation rows, and 0 before the first epoch.
     """
     validated = [
         (row.validation_loss, row.epoch) for row in history if row.validation_loss is not None

@@ -1,4 +1,4 @@
-"""Starting a VAE from its training rows."""
+"""Initialisation of a VAE from its training rows."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,25 +14,24 @@ from pyro_vae.vae import VAE
 
 @torch.no_grad()
 def initialize(vae: VAE, data: Data) -> None:
-    """Start what depends on the units of x from the training rows, before a VAE is trained.
+    """Initialise the numbers that depend on the units of x, before a VAE is trained.
 
-    These are the scale of the likelihood (or its dispersion), where it is learned, with the
-    location and the unit that its network's numbers are in, and the constants of what the encoder
-    sees, such as those of `Standardized`. The caller's random state stays as it is.
+    For the likelihood these are its scale or dispersion, if learned, and the location and unit of
+    its network's outputs. For the posterior they are the constants of the encoder's input, such as
+    those of `Standardized`. The caller's random state stays as it is.
 
     Arguments:
         vae: the VAE.
         data: the rows to train on, `(N, *x_shape)`, as for `fit`.
 
     Raises:
-        ValueError: rows that cannot be the VAE's.
+        ValueError: if the rows do not have the shape of the VAE's x.
 
     Example:
         >>> x = 1e5 * torch.rand(100, 64)
         >>> encoder = Standardized(MLP(64, [32], 4), x_shape=64)
-        >>> vae = VAE(
-        ...     StandardNormalPrior(2), NormalLikelihood(MLP(2, [32], 64), 64), DiagNormalPosterior(encoder, 64, 2)
-        ... )
+        >>> likelihood = NormalLikelihood(MLP(2, [32], 64), 64)
+        >>> vae = VAE(StandardNormalPrior(2), likelihood, DiagNormalPosterior(encoder, 64, 2))
         >>> initialize(vae, x)
     """
     rows = as_rows(data, vae.context_dim, vae.missing)
@@ -47,7 +46,7 @@ def initialize(vae: VAE, data: Data) -> None:
 
 @dataclass(frozen=True)
 class _Blocks:
-    """x of all rows, block by block; where it is drawn, always the same draws."""
+    """x of all rows, block by block; if x is random, each pass has the same draws."""
 
     rows: Rows
     dtype: torch.dtype

@@ -1,4 +1,4 @@
-"""The mean over rows of an objective, for rows whose x is made as a part of the step."""
+"""Mean over rows of an objective, for rows whose x is made inside the step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +11,11 @@ from pyro_vae.inference.surrogates import WrappedELBO, loss_and_surrogate
 
 
 class PerRow(WrappedELBO):
-    """The mean over rows of a Pyro objective, for rows whose x is made as a part of the step.
+    """Mean over rows of a Pyro objective, for rows whose x is made inside the step.
 
-    The value is that of the objective, summed over rows. The gradient is that of the mean:
-    a learning rate means the same for any batch size.
+    The value is that of the objective, summed over rows. The gradient is that of the mean, so a
+    learning rate has the same meaning for any batch size.
+
     The first argument of a step holds the rows. Model and guide receive x in its place.
 
     Arguments:
@@ -42,7 +43,7 @@ class PerRow(WrappedELBO):
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """The loss in nats, summed over rows; its gradient is that of the mean over rows."""
+        """Return the loss in nats, summed over rows; its gradient is that of the mean over rows."""
         x, *others = self._with_x(args)
         loss = self.objective.differentiable_loss(model, guide, x, *others, **kwargs)
         if loss.requires_grad:
@@ -57,19 +58,20 @@ class PerRow(WrappedELBO):
         return loss, surrogate / len(x)
 
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
-        """The loss in nats, summed over rows."""
+        """Return the loss in nats, summed over rows."""
         return self.objective.loss(model, guide, *self._with_x(args), **kwargs)
 
     def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
-        """The loss as `loss` returns it, with the gradients of the mean over rows in `.grad`.
+        """Return the loss as `loss` does, with the gradients of the mean over rows in `.grad`.
 
-        As in a step of Pyro, there are no other gradients in `.grad` before.
+        As in a step of Pyro, `.grad` must hold no other gradients before.
         """
         x, *others = self._with_x(args)
         with poutine.trace(param_only=True) as capture:
             loss = self.objective.loss_and_grads(model, guide, x, *others, **kwargs)
         sites: dict[str, Any] = capture.trace.nodes
-        for parameter in dict.fromkeys(site["value"].unconstrained() for site in sites.values()):
+        parameters = dict.fromkeys(site["value"].unconstrained() for site in sites.values())
+        for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad = parameter.grad / len(x)
         return loss
@@ -80,7 +82,7 @@ class PerRow(WrappedELBO):
         self.objective._guess_max_plate_nesting(model, guide, self._with_x(args), kwargs)
 
     def _with_x(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments of a step with x in place of the rows."""
+        """Return the arguments of a step with x in place of the rows."""
         if not args:
             raise ValueError("'rows' must be the first argument of a step by position, got none.")
         return args if self.transform is None else (self.transform(args[0]), *args[1:])

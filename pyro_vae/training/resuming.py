@@ -1,6 +1,4 @@
-"""Going on with a training run: what was asked at its start, what is asked now, and what that
-changes.
-"""
+"""Resuming a training run, and the changes between its settings then and now."""
 
 import copy
 import inspect
@@ -15,21 +13,21 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from pyro_vae.training.history import Epoch, Fit
 from pyro_vae.training.settings import Change, Training
 
-# Part of what a run is: the moments of its optimiser, what its losses are of, and the draws and
-# steps of an epoch.
+# Settings that a resumed run may not change. Another optimiser cannot read the moments, another
+# objective has other losses, and other batches or seeds have other draws and steps.
 _FIXED = ("optimizer", "objective", "batches", "seed")
-# Pyro writes its guess there.
+# Not a setting: Pyro stores its guess in this attribute.
 _GUESSED = "max_plate_nesting"
-# What every scheduler holds; no argument of its own.
+# Entries of every scheduler's state that are not its arguments.
 _COMMON = ("class", "base_lrs", "last_epoch")
 
 
 def asked_for(training: Training, optimizer: Optimizer) -> dict[str, Any]:
-    """Return what a run is asked for, in plain numbers and names: `Fit.asked`.
+    """Return the settings of a run in plain numbers and names, for `Fit.asked`.
 
     Arguments:
         training: how to train.
-        optimizer: the optimiser that it makes, before a scheduler has changed its settings.
+        optimizer: the optimiser of `training`, before a scheduler has changed its settings.
     """
     return {
         "optimizer": _class_name(optimizer),
@@ -46,18 +44,23 @@ def asked_for(training: Training, optimizer: Optimizer) -> dict[str, Any]:
 
 
 def changes(fit: Fit, asked: dict[str, Any], scheduler: LRScheduler | None) -> list[Change]:
-    """Return what is asked for now and was not at the start of a run, for the next epoch on.
+    """Return the settings that differ from those of a run; they hold from its next epoch on.
+
+    Arguments:
+        fit: the state of the run.
+        asked: the settings now, from `asked_for`.
+        scheduler: the scheduler now.
 
     Raises:
-        ValueError: what cannot change on the way.
+        ValueError: if a resumed run may not change such a setting.
     """
     before = _shown(fit, asked, scheduler) if fit.asked is None else fit.asked
     differing = [name for name in asked if name in before and before[name] != asked[name]]
     for name in differing:
         if name in _FIXED:
             raise ValueError(
-                f"'{name}' must be {_text(before[name])} as in the run that is resumed, got {_text(asked[name])}: "
-                "to change it, begin a new run from the weights."
+                f"'{name}' must be {_text(before[name])} as in the run that is resumed, "
+                f"got {_text(asked[name])}: to change it, begin a new run from the weights."
             )
     epoch = len(fit.history) + 1
     return [Change(epoch, name, _text(before[name]), _text(asked[name])) for name in differing]
@@ -66,44 +69,39 @@ def changes(fit: Fit, asked: dict[str, Any], scheduler: LRScheduler | None) -> l
 def go_on(
     optimizer: Optimizer, scheduler: LRScheduler | None, fit: Fit, changed: list[Change]
 ) -> None:
-    """Bring a fresh optimiser and scheduler to where a run has got to; the Fit stays as it is.
+    """Bring a new optimiser and scheduler to the state of a run, which is not changed itself.
 
-    Where nothing has changed that concerns them, both get their states back. Else the optimiser
-    keeps the settings that are asked for now, and the scheduler goes through the epochs of the run
-    again: the learning rate is what it would be now, had it started as asked now. A scheduler that
-    is new or has changed starts at the next epoch.
+    If their settings are the same, both get their states back. Otherwise the optimiser keeps its
+    new settings, and the scheduler repeats the epochs of the run. The learning rate is then the one
+    that the run would have now with the new settings from its start. A scheduler that is new or has
+    changed starts at the next epoch.
     """
     state = copy.deepcopy(fit.optimizer)  # torch keeps the tensors that it is given
-    if not any(
-        change.setting == "scheduler" or change.setting.startswith("optimizer.")
-        for change in changed
-    ):
+    names = [change.setting for change in changed]
+    if not any(name == "scheduler" or name.startswith("optimizer.") for name in names):
         optimizer.load_state_dict(state)
         if scheduler is not None:
             scheduler.load_state_dict(copy.deepcopy(fit.scheduler or {}))
         return
-    begun = max(
-        [change.epoch for change in [*fit.changes, *changed] if change.setting == "scheduler"],
-        default=1,
-    )
+    all_changes = [*fit.changes, *changed]
+    starts = [change.epoch for change in all_changes if change.setting == "scheduler"]
+    begun = max(starts, default=1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch misses the steps of the optimiser
+        warnings.simplefilter("ignore", UserWarning)  # torch warns that the optimiser took no steps
         for row in fit.history[begun - 1 :]:
             step_scheduler(scheduler, row)
-    settings = [
-        {name: group[name] for name in group if name != "params"}
-        for group in optimizer.param_groups
-    ]
+    settings = [dict(group) for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, now in zip(optimizer.param_groups, settings, strict=True):
         parameters = group["params"]
         group.clear()
-        group.update(now, params=parameters)
+        group.update(now | {"params": parameters})
 
 
 def step_scheduler(scheduler: LRScheduler | None, row: Epoch) -> None:
-    """Step a scheduler at the end of an epoch; one that watches a loss gets that of validation
-    rows, where there are any.
+    """Step a scheduler at the end of an epoch.
+
+    A scheduler that watches a loss gets the validation loss, or without one the training loss.
     """
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.step(row.train_loss if row.validation_loss is None else row.validation_loss)
@@ -112,7 +110,7 @@ def step_scheduler(scheduler: LRScheduler | None, row: Epoch) -> None:
 
 
 def _settings(groups: list[dict[str, Any]]) -> dict[str, Any]:
-    """The settings of an optimiser by name; in a list where it has several groups of parameters."""
+    """Return the settings of an optimiser; several groups of parameters have lists of values."""
     names = [name for name in groups[0] if name not in ("params", "initial_lr")]
     values = {name: [_plain(group.get(name)) for group in groups] for name in names}
     return {
@@ -121,8 +119,9 @@ def _settings(groups: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _scheduler(training: Training, optimizer: Optimizer) -> dict[str, Any] | None:
-    """A scheduler by its class and its state at the start, for a learning rate of 1; the optimiser
-    stays as it is.
+    """Return the scheduler's class and its state at the start, for a learning rate of 1.
+
+    The optimiser is not changed.
     """
     if training.scheduler is None:
         return None
@@ -137,7 +136,7 @@ def _scheduler(training: Training, optimizer: Optimizer) -> dict[str, Any] | Non
 
 
 def _shown(fit: Fit, asked: dict[str, Any], scheduler: LRScheduler | None) -> dict[str, Any]:
-    """Settings asked for at the start, as far as the state of an older run shows them."""
+    """Return the settings at the start of an older run, as far as its state shows them."""
     groups = fit.optimizer["param_groups"]
     shown = _settings([group | {"lr": group.get("initial_lr", group["lr"])} for group in groups])
     if not shown.keys() >= {name for name in asked if name.startswith("optimizer.")}:
@@ -146,35 +145,31 @@ def _shown(fit: Fit, asked: dict[str, Any], scheduler: LRScheduler | None) -> di
         return shown | {"scheduler": None if fit.scheduler is None else "another"}
     if set(fit.scheduler) != set(scheduler.state_dict()):
         return shown | {"scheduler": "another"}
-    constants = inspect.signature(type(scheduler)).parameters.keys() & fit.scheduler.keys() - {
-        "last_epoch"
-    }
-    return shown | {
-        "scheduler": asked["scheduler"] | {name: _plain(fit.scheduler[name]) for name in constants}
-    }
+    parameters = inspect.signature(type(scheduler)).parameters.keys()
+    constants = parameters & fit.scheduler.keys() - {"last_epoch"}
+    kept = {name: _plain(fit.scheduler[name]) for name in constants}
+    return shown | {"scheduler": asked["scheduler"] | kept}
 
 
 def _part(part: Any) -> dict[str, Any]:
-    """A part by its class and by those of its arguments that it keeps under their names."""
+    """Return the class of a part, and those arguments that it keeps as attributes."""
     names = inspect.signature(type(part)).parameters.keys() - {_GUESSED}
-    kept = {
-        name: _plain(value)
-        for name, value in getattr(part, "__dict__", {}).items()
-        if name in names
-    }
+    attributes = getattr(part, "__dict__", {})
+    kept = {name: _plain(value) for name, value in attributes.items() if name in names}
     return {"class": _class_name(part)} | kept
 
 
 def _class_name(value: object) -> str:
-    """The import path of a value's class; of this package's classes the public one."""
+    """Return the import path of a value's class; the public one for a class of this package."""
     module = type(value).__module__
     place = "pyro_vae" if module.startswith("pyro_vae.") else module
     return f"{place}.{type(value).__qualname__}"
 
 
 def _plain(value: Any) -> Any:
-    """Plain numbers, strings, lists and dicts, equal for equal values; a name in place of anything
-    else.
+    """Return a value as plain numbers, strings, lists and dicts, equal for equal values.
+
+    Anything else becomes its name, or the name of its class.
     """
     if value is None or isinstance(value, bool | str):
         return value
@@ -192,7 +187,7 @@ def _plain(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    """A plain value as a sentence shows it."""
+    """Return a plain value as a sentence shows it."""
     if not isinstance(value, dict) or "class" not in value:
         return str(value)
     arguments = [

@@ -1,4 +1,4 @@
-"""How to train, and where training has got to."""
+"""Settings of training, and a change of them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -21,21 +21,21 @@ SchedulerFactory: TypeAlias = Callable[[Optimizer], LRScheduler]
 
 @dataclass(frozen=True)
 class Training:
-    """How to train.
+    """Settings of training.
 
     Arguments:
-        epochs: how many epochs in all.
-        batches: how rows are dealt into batches.
+        epochs: the number of epochs in all.
+        batches: how the rows are divided into batches.
         optimizer: makes a torch optimiser from parameters; the loss is the mean over the rows of a
             batch.
         scheduler: makes a learning-rate scheduler, stepped once an epoch; none by default.
-        objective: the Pyro ELBO that is minimised.
-        kl_schedule: the weight of the KL term as a function of time, or the number that the
-            objective takes in its place, such as the capacity of `CapacityELBO`.
+        objective: the Pyro ELBO, whose loss is minimised.
+        kl_schedule: the weight of the KL term as a function of time, or what the objective takes in
+            its place, such as the capacity of `CapacityELBO`.
         clip_norm: the largest norm of all gradients together, in nats per row; none by default.
         patience: stop after this many epochs without a better validation ELBO; never by default.
-        seed: names the random streams of batches, binarisation and draws of z; each epoch has one
-            of its own.
+        seed: the seed of batches, binarisation and draws of z; each epoch has its own random
+            stream.
         execution: plain, traced or compiled, and the precision of the matrix products in training.
             −ELBOs of validation and test rows are always in the precision of the parameters.
     """
@@ -59,14 +59,16 @@ class Training:
         takes_nats = scheduled_by(self.objective) == "kl_capacity"
         if takes_nats != (self.kl_schedule.unit == "nats"):
             raise ValueError(
-                "'kl_schedule' must be a LinearCapacity where the objective is a CapacityELBO, and only there, got "
+                "'kl_schedule' must be a LinearCapacity where the objective is a CapacityELBO, "
+                "and only there, got "
                 f"{type(self.kl_schedule).__name__} and {type(self.objective).__name__}."
             )
         if self.clip_norm is not None:
             positive(self.clip_norm, "clip_norm")
         if not callable(self.optimizer) or isinstance(self.optimizer, Optimizer):
             raise ValueError(
-                "'optimizer' must be a function from parameters to a torch optimiser, got an optimiser."
+                "'optimizer' must be a function from parameters to a torch optimiser, "
+                "got an optimiser."
             )
 
 
@@ -74,8 +76,8 @@ class Change(NamedTuple):
     """A setting that a resumed run was asked to change.
 
     Arguments:
-        epoch: the first epoch that it holds for.
-        setting: its name; those of the optimiser begin with `optimizer.`.
+        epoch: the first epoch with the new value.
+        setting: its name; settings of the optimiser begin with `optimizer.`.
         before: its value until then.
         after: its value from then on.
     """

@@ -1,4 +1,4 @@
-"""Pictures of a VAE taken while it trains, for animations made afterwards."""
+"""Snapshots of a VAE during training, for animations."""
 
 from collections.abc import Callable, Collection
 
@@ -10,15 +10,16 @@ from pyro_vae.vae import VAE
 
 
 class Snapshots:
-    """What a VAE shows at chosen steps of its training; pass it to `fit` as `on_step`.
+    """Snapshots of a VAE at chosen steps of its training, for `on_step` of `fit`.
 
     Arguments:
         vae: the VAE.
-        steps: the steps to look at, counted from the beginning of training; 0 is before the first.
-        look: what to keep, a tensor made from the VAE; it may not draw random numbers.
+        steps: the steps to take, counted from the beginning of training; 0 is before the first.
+        look: makes the tensor to keep from the VAE; it may not draw random numbers.
 
     Example:
-        >>> snapshots = Snapshots(vae, range(0, 100, 10), lambda vae: vae.decode(torch.zeros(1, 2)).mean)
+        >>> look = lambda vae: vae.decode(torch.zeros(1, 2)).mean
+        >>> snapshots = Snapshots(vae, range(0, 100, 10), look)
         >>> snapshots.taken
         [0]
     """
@@ -33,7 +34,7 @@ class Snapshots:
 
     @torch.no_grad()
     def __call__(self, step: int) -> None:
-        """Look, if this is one of the steps."""
+        """Take a snapshot if this is one of the steps."""
         if step in self.steps:
             with evaluating(self.vae):
                 self.frames.append(self.look(self.vae).cpu().clone())

@@ -1,4 +1,4 @@
-"""Overdispersed counts of a known model: log p(x) under each likelihood, beside the truth."""
+"""Overdispersed counts of a known model: log p(x) under each likelihood and under the truth."""
 
 import math
 from functools import partial
@@ -42,7 +42,7 @@ class TrueModel(NamedTuple):
     Arguments:
         weight: W, `(C, 2)`.
         bias: b, `(C,)`.
-        dispersion: that of every column.
+        dispersion: the dispersion of every column.
     """
 
     weight: Tensor

@@ -40,10 +40,10 @@ class Measured(NamedTuple):
         negative_elbo: −ELBO.
         rate: KL(q(z | x) ‖ p(z)).
         active_units: the number of active latent dimensions.
-        epochs: those of its training.
+        epochs: the epochs of its training.
         minutes: the time that training took.
         num_samples: the draws of z for each row, for −log p(x).
-        settings: those besides the row's own changes, as `train.py` takes them.
+        settings: the settings in addition to the row's own changes, as `train.py` takes them.
     """
 
     nll: list[float]
@@ -75,7 +75,7 @@ def measure(row: Row, folder: Path, counts: Counts, settings: str = "") -> Measu
         row: the row of the table.
         folder: its run folder.
         counts: the test rows and the draws for −log p(x).
-        settings: those besides the row's own changes, as `train.py` takes them.
+        settings: the settings in addition to the row's own changes, as `train.py` takes them.
 
     Raises:
         ValueError: if training ends with an error, or the folder holds another measurement.

@@ -1,4 +1,4 @@
-"""Rows of the table: presets with one part changed, each beside a simpler row."""
+"""Rows of the table: presets with one part changed, each compared with a simpler row."""
 
 from typing import NamedTuple
 

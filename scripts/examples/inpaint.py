@@ -20,6 +20,7 @@ row: higher is better. The gain is the score minus that of the guide's own draws
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jsonargparse import Namespace
@@ -182,7 +183,7 @@ def read_options() -> Namespace:
     """Return the options of the command line."""
     parser = SentenceParser(description=__doc__)
     parser.add_argument(
-        "--source", type=str, choices=("MNIST", "Digits"), default="MNIST", help="the data"
+        "--source", type=Literal["MNIST", "Digits"], default="MNIST", help="the data"
     )
     parser.add_argument(
         "--run", type=str, help="a run folder with a VAE to use in place of training one"
@@ -197,7 +198,7 @@ def read_options() -> Namespace:
     parser.add_argument(
         "--draws", type=int, default=400, help="how many draws of z to hand on for each row"
     )
-    parser.add_argument("--seed", type=int, default=0, help="names the random stream")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the random draws")
     parser.add_argument("--out", type=str, help="a folder for a picture of completions")
     return parser.parse_args(sys.argv[1:])
 

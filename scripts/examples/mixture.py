@@ -14,6 +14,7 @@ x apart.
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pyro
 import pyro.distributions as dist
@@ -145,11 +146,11 @@ def show(name: str, clusters: Tensor, labels: Tensor) -> None:
 def main() -> int:
     parser = SentenceParser(description=__doc__)
     parser.add_argument(
-        "--source", type=str, choices=("MNIST", "Digits"), default="MNIST", help="the data"
+        "--source", type=Literal["MNIST", "Digits"], default="MNIST", help="the data"
     )
     parser.add_argument("--epochs", type=int, default=20, help="how long to train the VAE")
     parser.add_argument("--steps", type=int, default=2_000, help="how long to train the mixture")
-    parser.add_argument("--seed", type=int, default=0, help="names the random stream")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the random draws")
     parser.add_argument("--out", type=str, help="a folder for a picture of draws from each cluster")
     options = parser.parse_args(sys.argv[1:])
     torch.manual_seed(options.seed)

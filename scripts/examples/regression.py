@@ -8,8 +8,8 @@ y ~ N(a + bᵀz, s²), all standardised.
   but equally sure for all rows.
 - draws: the mean over the guide's draws is inside the logarithm,
   p(y | x) ≈ (1/S) Σ_s N(y; a + bᵀz_s, s²). It gains 0.28 nats over "mean".
-- weighted: the same with draws of p(z | x), importance-resampled from those of the guide. It gains
-  0.46 nats.
+- weighted: as "draws", but with draws of p(z | x), importance-resampled from those of the guide. It
+  gains 0.46 nats.
 - guide: z is a local latent with the VAE's guide as it stands. That guide has not seen y: b is
   fitted to wrong z, and shrinks.
 
@@ -216,9 +216,12 @@ def main() -> int:
         "--draws", type=int, default=200, help="how many draws of the latents and of the weights"
     )
     parser.add_argument(
-        "--folds", type=int, default=5, help="into how many parts the rows are split to be tested"
+        "--folds",
+        type=int,
+        default=5,
+        help="the number of parts of the rows, each of which is tested once",
     )
-    parser.add_argument("--seed", type=int, default=0, help="names the random stream")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the random draws")
     options = parser.parse_args(sys.argv[1:])
     torch.manual_seed(options.seed)
 

@@ -15,6 +15,7 @@ References:
 import copy
 import sys
 from functools import partial
+from typing import Literal
 
 import pyro
 import pyro.distributions as dist
@@ -156,19 +157,22 @@ def read_options() -> Namespace:
     """Return the options of the command line."""
     parser = SentenceParser(description=__doc__)
     parser.add_argument(
-        "--source", type=str, choices=("MNIST", "Digits"), default="MNIST", help="the data"
+        "--source", type=Literal["MNIST", "Digits"], default="MNIST", help="the data"
     )
     parser.add_argument(
         "--epochs", type=int, default=20, help="how long to train a VAE without labels"
     )
     parser.add_argument(
-        "--joint_epochs", type=int, default=6, help="how long to train on all there is"
+        "--joint_epochs",
+        type=int,
+        default=6,
+        help="how long to train on all rows, with and without labels",
     )
     parser.add_argument(
         "--seed",
         type=int,
         default=0,
-        help="names the random stream, and the draw of labelled rows",
+        help="the seed of the random draws, labelled rows included",
     )
     return parser.parse_args(sys.argv[1:])
 

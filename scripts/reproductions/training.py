@@ -73,7 +73,7 @@ def compare(
     train: Mapping[int, float],
     test: Mapping[int, float],
 ) -> None:
-    """Add a table of −ELBO by epoch, published beside reached, and the figure of both.
+    """Add a table and a figure of −ELBO by epoch, published and reached.
 
     Arguments:
         page: the page.

@@ -70,9 +70,9 @@ def keep_to_cores(threads: int) -> None:
 
 
 def peak_mib() -> float:
-    """Return the largest memory of this process so far.
+    """Return the largest memory of this process until now.
 
-    It is read from /proc if possible: `ru_maxrss` begins at the value of the parent process.
+    It is read from /proc if possible, since `ru_maxrss` begins at the value of the parent process.
     """
     status = Path("/proc/self/status")
     if status.exists():
