@@ -319,7 +319,10 @@ def test_the_repr_names_the_sizes(name, posterior):
     ],
 )
 def test_sizes_must_be_positive_whole_numbers(make, argument):
-    with pytest.raises(ValueError, match=f"'{argument}' must (be a whole number of at least 1|hold positive whole numbers), got"):
+    with pytest.raises(
+        ValueError,
+        match=f"'{argument}' must (be a whole number of at least 1|hold positive whole numbers), got",
+    ):
         make()
 
 
