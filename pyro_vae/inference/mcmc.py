@@ -49,6 +49,9 @@ _PRIOR_PLACES = 10
 # that is accepted often enough on average would often be too large.
 _JITTER = 0.2
 
+# Draws of a chain from which on each of its halves has a variance.
+_LEAST_FOR_R_HAT = 4
+
 
 class Chains(NamedTuple):
     """Draws of Markov chains from p(z | x).
@@ -71,7 +74,17 @@ class Chains(NamedTuple):
         return {name: values.flatten(0, 1) for name, values in self.latents.items()}
 
     def r_hat(self) -> dict[str, Tensor]:
-        """Split R̂ of each number: close to 1 where the chains agree."""
+        """Split R̂ of each number: close to 1 where the chains agree.
+
+        Raises:
+            ValueError: if a chain has fewer than 4 draws, which no half can have a variance of.
+        """
+        num_samples = len(next(iter(self.latents.values())))
+        if num_samples < _LEAST_FOR_R_HAT:
+            raise ValueError(
+                f"'num_samples' must be {_LEAST_FOR_R_HAT} or more for split R-hat, "
+                f"got {num_samples}."
+            )
         return {name: split_gelman_rubin(values, 1, 0) for name, values in self.latents.items()}
 
     def ess(self) -> dict[str, Tensor]:

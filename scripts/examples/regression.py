@@ -100,7 +100,7 @@ def fitted(
     seen: Tensor,
     y: Tensor,
     steps: int,
-    num_draws: int,
+    num_draws: int = 200,
 ) -> list[Weights]:
     """Train an autoguide for a, b and s, and return draws from it.
 

@@ -438,3 +438,11 @@ def test_nuts_starts_at_a_point_too():
             model, AutoDelta(model), torch.ones(3), num_samples=50, num_warmup=30, num_chains=1
         )
     assert chains.latents["loc"].mean().item() == pytest.approx(0.75, abs=0.3)
+
+
+def test_r_hat_of_too_few_draws_is_refused_in_a_sentence():
+    chains = Chains({"z": torch.zeros(3, 2, 5)}, torch.ones(5), torch.ones(()), torch.zeros(5))
+    with pytest.raises(
+        ValueError, match=r"^'num_samples' must be 4 or more for split R-hat, got 3\.$"
+    ):
+        chains.r_hat()

@@ -702,7 +702,7 @@ def test_a_vamp_prior_and_an_output_bias_start_from_rows_with_holes(table):
     )
     namespace = settings.parse_args(
         [
-            *TABLE[:-4],
+            *TABLE[: TABLE.index("--run")],
             "--data.source.path",
             source.path,
             "--vae.missing",

@@ -119,10 +119,9 @@ def test_a_product_trains_like_any_other_likelihood_and_survives_copies():
 def test_a_run_over_a_table_is_trained_from_the_command_line_and_loaded_again(
     tmp_path, script, arguments
 ):
-    settings, text, _ = script["read_settings"](
-        "digits", arguments(COLUMNS, "--vae.initialize_bias=true")
-    )
-    assert script["train"](settings, text, RunFolder(tmp_path / "run"), False) == 0
+    request = script["read_settings"]("digits", arguments(COLUMNS, "--vae.initialize_bias=true"))
+    text = request.text
+    assert script["train"](request, RunFolder(tmp_path / "run")) == 0
     vae = pv.load(tmp_path / "run")
     normal, poisson, one_hot = vae.likelihood.factors
     assert [type(factor) for factor in vae.likelihood.factors] == [

@@ -98,7 +98,7 @@ def test_inpainting_prints_scores_and_gains(tmp_path):
         "--rows",
         "20",
         "--draws",
-        "12",
+        "16",
         "--out",
         tmp_path,
     )
