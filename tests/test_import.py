@@ -9,6 +9,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,12 @@ def room_of(module):
     return module.removeprefix("pyro_vae.").split(".")[0]
 
 
+@lru_cache
+def imports_of(module):
+    """The modules where the names that a module imports are defined."""
+    return frozenset(imported(module))
+
+
 def imported(module):
     """The modules where the names that a module imports are defined, also inside functions."""
     tree = ast.parse(inspect.getsource(importlib.import_module(f"pyro_vae.{module}")))
@@ -124,7 +131,7 @@ def home_of(module, name):
 
 
 def of_package(module):
-    return {name for name in imported(module) if name.startswith("pyro_vae.")}
+    return {name for name in imports_of(module) if name.startswith("pyro_vae.")}
 
 
 def test_the_table_names_every_room():

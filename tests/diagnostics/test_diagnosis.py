@@ -66,6 +66,7 @@ def test_an_exact_posterior_has_nothing_against_it(exact):
     assert found.advice() == "Draws from q(z | x) can stand for the posterior as they are."
 
 
+@pytest.mark.slow
 def test_a_narrow_posterior_is_told_to_be_mended(float64):
     reference = orthogonal_reference()
     posterior = exact_diagonal_posterior(reference)
@@ -138,6 +139,7 @@ def test_a_count_that_is_too_small_is_refused_before_any_work(name, value, monke
 
 @pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize("prior", [lambda: MixtureNormalPrior(2, 3), lambda: VampPrior(2, 3)])
+@pytest.mark.slow
 def test_priors_that_are_mixtures_are_diagnosed_and_one_row_has_no_error(prior):
     vae = binary_vae()
     vae = VAE(prior(), vae.likelihood, vae.posterior)

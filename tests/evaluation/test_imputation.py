@@ -192,5 +192,6 @@ def imputation_error(seed, epochs=6, num_rows=4_000):
     return ((imputed - missing[:, 1] / 2) ** 2).mean().item()
 
 
+@pytest.mark.slow
 def test_a_miwae_finds_the_conditional_mean():
     assert imputation_error(seed=0) < 0.02

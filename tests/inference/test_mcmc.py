@@ -330,6 +330,7 @@ def test_nuts_samples_globals():
     assert 0.6 < chains.acceptance < 1
 
 
+@pytest.mark.slow
 def test_nuts_samples_locals_of_few_rows():
     noise = torch.tensor([[2.0], [0.2]])
     x = torch.randn(2, 3)
@@ -412,6 +413,7 @@ def test_every_kind_of_prior_can_be_sampled(prior):
     assert hmc(vae.model, vae.guide, x, num_samples=10, num_warmup=20).acceptance.min() > 0.5
 
 
+@pytest.mark.slow
 def test_a_prior_that_shares_the_guides_network_can_be_sampled_by_nuts():
     vae = binary_vae()
     vae = VAE(VampPrior(2, 3), vae.likelihood, vae.posterior)

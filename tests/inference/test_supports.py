@@ -133,6 +133,7 @@ class Bounded:
         return {name: mean.unsqueeze(0) for name, mean in means.items()}, log_marginal
 
 
+@pytest.mark.slow
 def test_supports_that_depend_on_latents_and_rows_under_data():
     """Means by HMC; log p(x) by annealing and by weights: E exp(lower − log p) = 1 at 5 standard errors over chains."""
     bounded = Bounded()

@@ -242,6 +242,7 @@ def test_traced_it_is_plain_pyro_bit_for_bit_with_the_same_random_numbers(name):
     assert how == "traced"
 
 
+@pytest.mark.slow
 def test_compiled_it_is_plain_pyro_up_to_rounding_with_the_same_random_numbers():
     make, calls = vae_svi(TraceMeanField_ELBO), vae_calls()[:8]
     (received, how), (expected, _) = run(make, calls, compile=True), run(make, calls, trace=False)

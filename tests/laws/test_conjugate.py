@@ -163,7 +163,10 @@ def assert_reaches(exact, found, atol):
         (normal_normal, NonreparameterizedNormal, Trace_ELBO, 5000, SCORE_FUNCTION),
         (beta_bernoulli, dist.Beta, TraceMeanField_ELBO, 1000, REPARAMETERISED),
         (poisson_gamma, dist.Gamma, Trace_ELBO, 1000, REPARAMETERISED),
-        (poisson_gamma, NonreparameterizedGamma, Trace_ELBO, 20_000, SCORE_FUNCTION),
+        pytest.param(
+            *(poisson_gamma, NonreparameterizedGamma, Trace_ELBO, 20_000, SCORE_FUNCTION),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_svi_goes_from_the_prior_to_the_exact_posterior(problem, family, objective, num, atol):

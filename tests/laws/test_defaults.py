@@ -119,6 +119,8 @@ LAWS = {
 ALIKE = [
     *("DiscretizedLogisticMixtureLikelihood", "LaplaceLikelihood", "StudentTLikelihood"),
     "ZeroInflatedNegativeBinomialLikelihood",
+    *("ContinuousBernoulliLikelihood", "BetaLikelihood", "BinomialLikelihood"),
+    *("DiscretizedLogisticLikelihood", "NegativeBinomialLikelihood"),
 ]
 
 

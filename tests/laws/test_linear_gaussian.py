@@ -99,6 +99,7 @@ def test_evaluate_finds_the_log_marginal_without_error(reference):
     )
 
 
+@pytest.mark.slow
 def test_a_trained_linear_vae_reaches_the_best_likelihood_there_is():
     x = torch.randn(200, 2) @ torch.tensor(
         [[2.0, 0.0, 1.0, 0.5], [0.0, 1.5, -1.0, 0.5]]

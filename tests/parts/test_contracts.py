@@ -418,8 +418,16 @@ def test_an_mlp_without_hidden_layers_is_affine():
     torch.testing.assert_close(mlp(a) + mlp(b), mlp(a + b) + mlp(torch.zeros(1, 3)))
 
 
-@pytest.mark.parametrize("objective", [Trace_ELBO, TraceMeanField_ELBO])
-@pytest.mark.parametrize("name", LIKELIHOODS)
+# Each likelihood with one objective, and each pair in the slow tests.
+OBJECTIVES = [Trace_ELBO, TraceMeanField_ELBO]
+TRACED = [
+    pytest.param(name, objective, marks=() if (place + which) % 2 else pytest.mark.slow)
+    for place, name in enumerate(LIKELIHOODS)
+    for which, objective in enumerate(OBJECTIVES)
+]
+
+
+@pytest.mark.parametrize(("name", "objective"), TRACED)
 def test_a_traced_step_is_that_of_plain_pyro_bit_for_bit(name, objective):
     likelihood, x = LIKELIHOODS[name].make(), LIKELIHOODS[name].x
     posterior = DiagNormalPosterior(

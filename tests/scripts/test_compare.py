@@ -29,6 +29,7 @@ def comparison(monkeypatch):
     return comparison
 
 
+@pytest.mark.slow
 def test_rows_are_measured_once_and_compared_row_by_row(tmp_path):
     ended = call(tmp_path, "compare", "iwae-5", "--out", "out", *TINY)
     assert ended.code == 0, ended.err
@@ -47,6 +48,7 @@ def test_rows_are_measured_once_and_compared_row_by_row(tmp_path):
     assert "must be measured with num_rows" in other.err
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_ends_in_one_sentence(tmp_path, capfd):
     ended = call(tmp_path, "compare", "standard", "--out", "out", "--settings=--trainin.epochs 1")
     assert (ended.code, ended.err.count("\n")) == (2, 1)

@@ -46,6 +46,7 @@ def run(script, folder, *arguments):
 
 
 @pytest.mark.parametrize("script", BRIEF)
+@pytest.mark.slow
 def test_an_example_prints_accuracies_with_their_errors(script, tmp_path):
     found = run(script, tmp_path, "--source", "Digits", *BRIEF[script])
     assert list(found) == NAMES[script]

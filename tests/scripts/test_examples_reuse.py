@@ -67,6 +67,7 @@ def test_a_regression_is_tested_over_draws_of_weights_and_latents():
     torch.testing.assert_close(squares, (y - loc.mean((0, 1))) ** 2)
 
 
+@pytest.mark.slow
 def test_weights_are_fitted_to_known_latents_afresh_each_time():
     fitted, model = (
         runpy.run_path(str(EXAMPLES / "regression.py"))[name]
@@ -87,6 +88,7 @@ def test_weights_are_fitted_to_known_latents_afresh_each_time():
         assert scale.mean().item() == pytest.approx(residual.std().item(), abs=0.05)
 
 
+@pytest.mark.slow
 def test_inpainting_prints_scores_and_gains(tmp_path):
     table = printed(
         tmp_path,
@@ -114,6 +116,7 @@ def test_inpainting_prints_scores_and_gains(tmp_path):
     assert (tmp_path / "completions.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_regression_prints_densities_and_errors(tmp_path):
     table = printed(
         tmp_path, "regression", "--folds", "2", "--epochs", "1", "--steps", "1", "--draws", "20"

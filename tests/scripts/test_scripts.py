@@ -140,6 +140,7 @@ def test_the_run_folder_is_named_after_the_preset_when_no_other_name_is_given(tm
     assert (tmp_path / "runs" / "onehot" / "metrics.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(trained, tmp_path):
     assert call(tmp_path, "train", *SMALL, "--training.epochs", 2, "--run", "run").code == 0
     ended = call(tmp_path, "train", *SMALL, "--training.epochs", EPOCHS, "--run", "run", "--resume")
@@ -198,6 +199,7 @@ def epochs_on_disk(run):
     return 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_loads_and_is_finished_by_resuming(tmp_path):
     run = tmp_path / "run"
     endless = [
@@ -303,6 +305,7 @@ def conditional(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_conditional_run_is_sampled_for_a_label_or_for_all_of_them(conditional, tmp_path):
     for out, arguments in (
         ("all", []),
@@ -570,6 +573,7 @@ def test_a_resumed_run_keeps_its_settings_except_those_that_are_asked_for_now(tr
 # Diagnosing
 
 
+@pytest.mark.slow
 def test_diagnosing_writes_the_verdict_as_json_and_as_a_page_with_figures(trained, monkeypatch):
     monkeypatch.setattr(diagnosis, "inference_gaps", partial(inference_gaps, num_steps=3))
     folder, _ = trained

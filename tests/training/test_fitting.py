@@ -427,6 +427,7 @@ def test_however_it_is_run_it_learns_the_same(how):
     torch.testing.assert_close(losses(received)[-1][0], losses(expected)[-1][0], rtol=5e-3, atol=0)
 
 
+@pytest.mark.slow
 def test_long_runs_are_compiled_and_short_ones_are_not(x, monkeypatch):
     monkeypatch.setattr(
         engine_program, "_seconds_saved", lambda graph: engine_program._COMPILE_SECONDS / 11
