@@ -180,7 +180,7 @@ def test_a_run_is_kept_unless_it_may_be_overwritten(tmp_path):
             "--training.optimizer=SGD",
             "--data.validation_fraction=0.1",
         ),
-        *("--training.seed=1", "--training.objective=Trace_ELBO"),
+        *("--training.seed=1", "--training.objective=Trace_ELBO", "--training.batches.size=7"),
     ],
 )
 def test_a_run_is_not_resumed_with_other_parts(trained, tmp_path, resumed):
