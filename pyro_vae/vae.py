@@ -23,7 +23,7 @@ from pyro_vae.parts.checks import (
     num_rows_of,
 )
 from pyro_vae.parts.contracts import Likelihood, Posterior, Prior
-from pyro_vae.parts.entries import entries_of
+from pyro_vae.parts.missing_entries import entries_of
 from pyro_vae.support.checks import positive
 from pyro_vae.support.modules import evaluating
 from pyro_vae.support.store import make_picklable, show, unique_name

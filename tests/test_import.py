@@ -149,7 +149,7 @@ def test_the_vae_knows_contracts_and_no_family():
     assert of_parts <= {
         "pyro_vae.parts.contracts",
         "pyro_vae.parts.checks",
-        "pyro_vae.parts.entries",
+        "pyro_vae.parts.missing_entries",
     }
 
 

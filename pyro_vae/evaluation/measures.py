@@ -15,7 +15,7 @@ from pyro_vae.engine.program import Program
 from pyro_vae.evaluation.results import Estimate, Evaluation
 from pyro_vae.evaluation.row_terms import (
     Marginal,
-    RowMeans,
+    RowEstimate,
     RowTerms,
     elbo_terms,
     row_terms,
@@ -186,7 +186,7 @@ def _without_latent(rows: VAERows, seed: int) -> Estimate | None:
     if log_prob is None:
         return None
     blocks = rows.by_block(seed, lambda batch: -log_prob(batch.x).double())
-    return _estimate([RowMeans.exact(block) for block in blocks])
+    return _estimate([RowEstimate.exact(block) for block in blocks])
 
 
 def _variance_of_means(blocks: Sequence[RowTerms]) -> Tensor:
@@ -204,7 +204,7 @@ def _high_khat_share(marginals: Sequence[Marginal]) -> float | None:
     return (torch.cat(known) > TRUSTED_KHAT).double().mean().item()
 
 
-def _estimate(blocks: Sequence[RowMeans]) -> Estimate:
+def _estimate(blocks: Sequence[RowEstimate]) -> Estimate:
     mean = torch.cat([block.mean for block in blocks])
     variance = torch.cat([block.variance for block in blocks])
     num_samples = blocks[0].num_samples
@@ -217,4 +217,4 @@ def _by_dim(blocks: Sequence[Tensor | None]) -> list[Estimate] | None:
     known = [block for block in blocks if block is not None]
     if not known:
         return None
-    return [_estimate([RowMeans.exact(column)]) for column in torch.cat(known).unbind(1)]
+    return [_estimate([RowEstimate.exact(column)]) for column in torch.cat(known).unbind(1)]

@@ -20,16 +20,16 @@ from pyro_vae.vae import VAE
 # Draws times rows that pass through the networks at once, to bound the memory.
 _CHUNK = 5_000
 # Draws times rows whose weights get a variance and a k̂ at once, to bound the memory.
-_JUDGED = 200_000
+_KHAT_CHUNK = 200_000
 
 
-class RowMeans(NamedTuple):
-    """Means over draws of z for each row.
+class RowEstimate(NamedTuple):
+    """An estimate for each row, from draws of z.
 
     Arguments:
-        mean: the means, `(B,)`.
+        mean: the estimates, `(B,)`.
         variance: their Monte Carlo variances, `(B,)`.
-        num_samples: the number of draws of z for each row; 0 if the mean is exact.
+        num_samples: the number of draws of z for each row; 0 if the estimate is exact.
     """
 
     mean: Tensor
@@ -37,16 +37,16 @@ class RowMeans(NamedTuple):
     num_samples: int
 
     @staticmethod
-    def exact(values: Tensor) -> "RowMeans":
+    def exact(values: Tensor) -> "RowEstimate":
         """Return exact values as means without variance."""
-        return RowMeans(values, torch.zeros_like(values), 0)
+        return RowEstimate(values, torch.zeros_like(values), 0)
 
     @staticmethod
-    def of_draws(draws: Tensor) -> "RowMeans":
+    def of_draws(draws: Tensor) -> "RowEstimate":
         """Return the means of draws, `(S, B)`."""
         spread = draws - draws.mean(0)
         variance = (spread**2).sum(0) / len(draws) / max(1, len(draws) - 1)
-        return RowMeans(draws.mean(0), variance, len(draws))
+        return RowEstimate(draws.mean(0), variance, len(draws))
 
 
 class ELBOTerms(NamedTuple):
@@ -60,16 +60,26 @@ class ELBOTerms(NamedTuple):
 class Marginal(NamedTuple):
     """log p(x) by importance sampling, with k̂ of the weights or None for too few draws."""
 
-    log_marginal: RowMeans
+    log_marginal: RowEstimate
     khat: Tensor | None
 
 
 class RowTerms(NamedTuple):
-    """Terms of each row of a batch; `marginal` is None without importance samples."""
+    """Terms of each row of a batch, in nats.
 
-    negative_elbo: RowMeans
-    rate: RowMeans
-    distortion: RowMeans
+    Arguments:
+        negative_elbo: rate + distortion.
+        rate: KL(q(z | x) ‖ p(z)).
+        distortion: −E_q[log p(x | z)].
+        marginal: log p(x); None without importance samples.
+        rate_by_dim: the KL of each latent dimension, `(B, D)`; None unless it has a closed form.
+        latent_mean: E_q[z | x], `(B, D)`.
+        is_discrete: True if exp(log p(x)) is a probability, so that bits per dimension exist.
+    """
+
+    negative_elbo: RowEstimate
+    rate: RowEstimate
+    distortion: RowEstimate
     marginal: Marginal | None
     rate_by_dim: Tensor | None
     latent_mean: MeanEstimate
@@ -83,20 +93,30 @@ def row_terms(
     num_importance_samples: int,
     batch: Batch,
 ) -> RowTerms:
-    """Return the terms of each row of a batch."""
+    """Return the terms of each row of a batch.
+
+    Arguments:
+        vae: the VAE.
+        weights: a function of x, y and a number of draws, which returns log-weights.
+        num_samples: the number of draws of z for −ELBO.
+        num_importance_samples: the number of draws of z for log p(x); 0 omits it.
+        batch: the rows.
+    """
     q_z = vae.encode(*batch)
     p_z = vae.prior(batch.y)
     terms = elbo_terms(vae, batch, q_z, num_samples)
     latent_mean = estimated_mean(q_z)
     rate_by_dim = closed_kl_by_dim(q_z, p_z)
-    has_closed_rate = closed_kl(q_z, p_z) is not None
+    rate = RowEstimate.of_draws(terms.rate)
+    if closed_kl(q_z, p_z) is not None:
+        rate = RowEstimate.exact(terms.rate[0])
     marginal = None
     if num_importance_samples:
         marginal = _marginal(weights, batch, num_importance_samples)
     return RowTerms(
-        negative_elbo=RowMeans.of_draws(terms.negative_elbo),
-        rate=RowMeans.exact(terms.rate[0]) if has_closed_rate else RowMeans.of_draws(terms.rate),
-        distortion=RowMeans.of_draws(terms.distortion),
+        negative_elbo=RowEstimate.of_draws(terms.negative_elbo),
+        rate=rate,
+        distortion=RowEstimate.of_draws(terms.distortion),
         marginal=marginal,
         rate_by_dim=None if rate_by_dim is None else rate_by_dim.double(),
         latent_mean=MeanEstimate(latent_mean.mean.double(), latent_mean.variance.double()),
@@ -124,19 +144,19 @@ def sample_chunks(num_samples: int) -> list[int]:
 
 
 def _marginal(weights: Program, batch: Batch, num_samples: int) -> Marginal:
-    """Return the log of the mean importance weight, with the weights made chunk by chunk."""
+    """Return log p(x) of each row by importance sampling."""
     log_sum = batch.x.new_full(batch.x.shape[:1], -math.inf, dtype=torch.float64)
     parts = []
     for count in sample_chunks(num_samples):
         part = weights(*batch, count)[0].clone()  # the next call overwrites it if compiled for CUDA
         parts.append(part)
         log_sum = torch.logaddexp(log_sum, part.double().logsumexp(0))
-    columns = torch.cat(parts).split(chunk_size(_JUDGED, num_samples), dim=1)
-    variance = torch.cat([log_mean_exp_variance(column.double()) for column in columns])
+    row_parts = torch.cat(parts).split(chunk_size(_KHAT_CHUNK, num_samples), dim=1)
+    variance = torch.cat([log_mean_exp_variance(part.double()) for part in row_parts])
     khat = None
     if num_samples >= LEAST_DRAWS:
-        khat = torch.cat([_khat(column) for column in columns])
-    return Marginal(RowMeans(log_sum - math.log(num_samples), variance, num_samples), khat)
+        khat = torch.cat([_khat(part) for part in row_parts])
+    return Marginal(RowEstimate(log_sum - math.log(num_samples), variance, num_samples), khat)
 
 
 def _khat(log_weights: Tensor) -> Tensor:

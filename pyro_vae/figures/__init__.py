@@ -1,5 +1,11 @@
 """Figures: functions from tensors to matplotlib figures."""
 
+from pyro_vae.figures.charts import (
+    elbo_history,
+    kl_by_dimension,
+    latent_scatter,
+    score_histogram,
+)
 from pyro_vae.figures.diagnosis import (
     coverage_curve,
     khat_histogram,
@@ -7,17 +13,7 @@ from pyro_vae.figures.diagnosis import (
     sandwich,
     worst_rows,
 )
-from pyro_vae.figures.images import (
-    animation,
-    as_images,
-    elbo_history,
-    image_grid,
-    kl_by_dimension,
-    latent_scatter,
-    manifold,
-    score_histogram,
-    tiled,
-)
+from pyro_vae.figures.images import animation, as_images, image_grid, manifold, tiled
 from pyro_vae.figures.latent_grids import (
     in_plane,
     linear_grid,

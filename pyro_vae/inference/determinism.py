@@ -23,9 +23,8 @@ _TOLERANCE = 1e-4
 def check_deterministic(programs: Programs) -> None:
     """Refuse programs whose density changes with the next call or in evaluation mode.
 
-    Under dropout or batch statistics the densities belong to no posterior. Every function that
-    takes a model and a guide for weights, chains or bounds begins with this check. It restores the
-    random state and the running statistics.
+    Dropout and batch statistics change the density from call to call, so no posterior has it.
+    This check restores the random state and the running statistics.
 
     Raises:
         ValueError: if the density changes.

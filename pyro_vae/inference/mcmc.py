@@ -32,24 +32,24 @@ from pyro_vae.inference.supports import (
 from pyro_vae.support.checks import whole
 from pyro_vae.support.store import store_as_found
 
-# γ of dual averaging: the larger, the slower the step size adapts. With the 0.05 of Hoffman and
-# Gelman (2014, section 3.2) it swings so far that the mean step of a short window is accepted far
-# more often than the target.
+# γ of dual averaging: the larger, the slower the step size adapts. The 0.05 of Hoffman and Gelman
+# (2014, section 3.2) makes it swing. The mean step of a short window is then accepted too often.
 _GAMMA = 0.3
 # The step size that dual averaging shrinks towards, in units of the window's first step size.
 _BOLD = 2.0
 # The first step size, in units of the guide's scale.
 _FIRST_STEP = 0.3
-# The number of windows in the warm-up, the fewest transitions that dual averaging needs in one, and
-# the number of draws that the scale before a window counts for.
+# The number of windows in the warm-up.
 _WINDOWS = 4
+# The fewest transitions that dual averaging needs in a window.
 _LEAST_WINDOW = 20
+# The number of draws that the scale before a window counts for.
 _PRIOR_PLACES = 10
 # The relative range in which the step size varies between trajectories. With a wider range, a step
 # that is accepted often enough on average would often be too large.
 _JITTER = 0.2
 
-# Draws of a chain from which on each of its halves has a variance.
+# The fewest draws of a chain for a variance in each half.
 _LEAST_FOR_R_HAT = 4
 
 
@@ -77,7 +77,7 @@ class Chains(NamedTuple):
         """Split R̂ of each number: close to 1 where the chains agree.
 
         Raises:
-            ValueError: if a chain has fewer than 4 draws, which no half can have a variance of.
+            ValueError: if a chain has fewer than 4 draws: each half needs two.
         """
         num_samples = len(next(iter(self.latents.values())))
         if num_samples < _LEAST_FOR_R_HAT:

@@ -1,4 +1,4 @@
-"""Run folder: the files of a run, each written whole and read without running code."""
+"""Run folder: the files of a run. No half-written file is seen, and no code in a file runs."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ from pyro_vae.support.checks import one_line
 from pyro_vae.training.history import Epoch, Fit
 from pyro_vae.training.settings import Change
 
-# Raised when a change makes older code misread a folder.
+# Increase it if a change makes older code misread a folder.
 FORMAT = 3
 # The groups of settings. The device is the only setting outside them.
 GROUPS = ("vae", "data", "training")
@@ -115,7 +115,7 @@ class RunFolder:
         x_shape: tuple[int, ...],
         data: DataRecord | None = None,
     ) -> None:
-        """Write the settings, given as YAML, and the record of the data, in this format."""
+        """Write the settings, given as YAML, and the record of the data, in format `FORMAT`."""
         versions = {package: version(package) for package in _PACKAGES}
         versions = {"python": platform.python_version()} | versions
         path = data_path(yaml.safe_load(settings))
@@ -186,7 +186,7 @@ class RunFolder:
         info = self.info()
         text = with_public_paths(self._read_text(name))
         tree = read_yaml(text, f"{self.path / name}")
-        # The parser would read a file if a string stood in place of a group of settings.
+        # jsonargparse would read a file if a string stood in place of a group of settings.
         for group, value in tree.items():
             is_known = isinstance(value, dict) if group in GROUPS else group == "device"
             if not is_known:

@@ -16,7 +16,7 @@ _LARGE = 300.0
 
 
 @torch.no_grad()
-def advice(rows: VAERows, batch: Batch, objective: ELBO) -> list[str]:
+def warnings_for(rows: VAERows, batch: Batch, objective: ELBO) -> list[str]:
     """Return a sentence on each choice that is seldom meant.
 
     Such choices are a KL without the closed form that was asked for, whole numbers that a density

@@ -23,7 +23,7 @@ from pyro_vae.support.checks import one_line
 from pyro_vae.support.modules import evaluating, modes_restored, tensor_like
 from pyro_vae.support.store import store_as_found
 from pyro_vae.support.streams import stream
-from pyro_vae.training.early_warnings import advice
+from pyro_vae.training.early_warnings import warnings_for
 from pyro_vae.training.history import Epoch, Fit
 from pyro_vae.training.per_row import PerRow
 from pyro_vae.training.resuming import asked_for, changes, go_on, step_scheduler
@@ -154,7 +154,7 @@ class _Run:
     def _advise(self) -> None:
         with stream(0, device=self.like.device), evaluating(self.vae):
             batch = self.train.batch(slice(1))
-            sentences = advice(self.train, batch, self.training.objective)
+            sentences = warnings_for(self.train, batch, self.training.objective)
             self._try_objective(batch)
         for sentence in sentences:
             warnings.warn(sentence, stacklevel=4)

@@ -72,9 +72,9 @@ def go_on(
     """Bring a new optimiser and scheduler to the state of a run, which is not changed itself.
 
     If their settings are the same, both get their states back. Otherwise the optimiser keeps its
-    new settings, and the scheduler repeats the epochs of the run. The learning rate is then the one
-    that the run would have now with the new settings from its start. A scheduler that is new or has
-    changed starts at the next epoch.
+    new settings. An unchanged scheduler is stepped through the past epochs: the learning rate is
+    the one that the run would have with the new settings from its start. A new or changed scheduler
+    starts at the next epoch.
     """
     state = copy.deepcopy(fit.optimizer)  # torch keeps the tensors that it is given
     names = [change.setting for change in changed]
@@ -119,9 +119,10 @@ def _settings(groups: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _scheduler(training: Training, optimizer: Optimizer) -> dict[str, Any] | None:
-    """Return the scheduler's class and its state at the start, for a learning rate of 1.
+    """Return the scheduler's class and its state at the start.
 
-    The optimiser is not changed.
+    It is that for a learning rate of 1, so that another learning rate is no other scheduler. The
+    optimiser is not changed.
     """
     if training.scheduler is None:
         return None

@@ -148,7 +148,7 @@ def test_the_share_of_rows_is_that_of_their_k_hat():
 def test_how_many_rows_are_judged_at_once_changes_nothing(monkeypatch):
     vae, x = off_by(0.7), torch.randn(230, 2)
     expected = evaluate(vae, x, num_importance_samples=60)
-    monkeypatch.setattr(row_terms, "_JUDGED", 500)
+    monkeypatch.setattr(row_terms, "_KHAT_CHUNK", 500)
     assert evaluate(vae, x, num_importance_samples=60) == expected
 
 
