@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from test_combinations import LIKELIHOOD_ARGUMENTS
+from test_missing import TABLE
 from test_posteriors import POSTERIORS
 from test_scripts import call
 from torch import nn
@@ -436,36 +437,6 @@ def test_the_input_is_chosen_by_class_on_the_command_line():
         built("--vae.encoder_sees", "Standardised")
 
 
-COLUMNS = (
-    *(
-        "--data.source",
-        "ArrayFile",
-        "--data.source.path",
-        "table.npy",
-        "--data.transform",
-        "Identity",
-    ),
-    *(
-        "--vae.likelihood",
-        "NormalLikelihood",
-        "--vae.encoder.hidden",
-        "[8]",
-        "--vae.decoder.hidden",
-        "[8]",
-    ),
-    *(
-        "--training.epochs",
-        "1",
-        "--run",
-        "run",
-        "--device",
-        "cpu",
-        "--training.execution.trace",
-        "false",
-    ),
-)
-
-
 @pytest.fixture
 def wide_table(tmp_path):
     np.save(tmp_path / "table.npy", 1e5 * np.random.default_rng(0).normal(size=(200, 3)) + 1e5)
@@ -473,7 +444,7 @@ def wide_table(tmp_path):
 
 
 def test_the_constants_travel_with_the_run(wide_table):
-    assert call(wide_table, "train", *COLUMNS).code == 0
+    assert call(wide_table, "train", *TABLE).code == 0
     network = pv.load(wide_table / "run").posterior.network
     torch.testing.assert_close(network.unit, torch.full((3,), 1e5), rtol=0.2, atol=0)
     x = torch.from_numpy(np.load(wide_table / "table.npy")).float()
@@ -482,7 +453,7 @@ def test_the_constants_travel_with_the_run(wide_table):
 
 def test_a_run_of_format_1_sees_x_as_it_is_loaded_and_resumed(wide_table):
     np.save(wide_table / "table.npy", np.load(wide_table / "table.npy") / 1e5)
-    assert call(wide_table, "train", *COLUMNS, "--vae.encoder_sees", "AsIs").code == 0
+    assert call(wide_table, "train", *TABLE, "--vae.encoder_sees", "AsIs").code == 0
     file = wide_table / "run" / "settings.yaml"
     tree = yaml.safe_load(file.read_text())
     del tree["vae"]["encoder_sees"]
@@ -492,5 +463,5 @@ def test_a_run_of_format_1_sees_x_as_it_is_loaded_and_resumed(wide_table):
     info = wide_table / "run" / "run.json"
     info.write_text(info.read_text().replace('"format": 3', '"format": 1'))
     assert kinds(pv.load(wide_table / "run")) == []
-    ended = call(wide_table, "train", *COLUMNS, "--resume", "--training.epochs", "2")
+    ended = call(wide_table, "train", *TABLE, "--resume", "--training.epochs", "2")
     assert ended.code == 0, ended.err
