@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import TypeAlias
 
@@ -56,7 +56,7 @@ def positive(value: float, name: str, of: object | None = None) -> float:
     Raises:
         ValueError: if it is 0, negative or NaN.
     """
-    if not value > 0:
+    if not _holds(lambda: value > 0):
         raise ValueError(f"'{name}'{_owner(of)} must be greater than 0, got {value}.")
     return value
 
@@ -67,7 +67,7 @@ def not_negative(value: float, name: str, of: object | None = None) -> float:
     Raises:
         ValueError: if it is negative or NaN.
     """
-    if not value >= 0:
+    if not _holds(lambda: value >= 0):
         raise ValueError(f"'{name}'{_owner(of)} must be 0 or more, got {value}.")
     return value
 
@@ -78,9 +78,17 @@ def share(value: float, name: str, of: object | None = None) -> float:
     Raises:
         ValueError: if it lies outside.
     """
-    if not 0 < value <= 1:
+    if not _holds(lambda: 0 < value <= 1):
         raise ValueError(f"'{name}'{_owner(of)} must be greater than 0 and at most 1, got {value}.")
     return value
+
+
+def _holds(comparison: Callable[[], bool]) -> bool:
+    """Return a comparison with a number; False if the value is no number."""
+    try:
+        return bool(comparison())
+    except TypeError:
+        return False
 
 
 def _owner(of: object | None) -> str:

@@ -22,9 +22,9 @@ def test_any_other_count_is_refused_by_its_own_name(value):
 @pytest.mark.parametrize(
     ("check", "bad", "words"),
     [
-        (positive, [0, -1, math.nan], "must be greater than 0"),
-        (not_negative, [-1e-9, math.nan], "must be 0 or more"),
-        (share, [0, 1.1, -1, math.nan], "must be greater than 0 and at most 1"),
+        (positive, [0, -1, math.nan, "10", None], "must be greater than 0"),
+        (not_negative, [-1e-9, math.nan, "10"], "must be 0 or more"),
+        (share, [0, 1.1, -1, math.nan, "1"], "must be greater than 0 and at most 1"),
     ],
 )
 def test_numbers_out_of_range_are_refused(check, bad, words):
