@@ -54,7 +54,7 @@ def positive(value: float, name: str, of: object | None = None) -> float:
     """Return a number above 0.
 
     Raises:
-        ValueError: if it is 0, negative or NaN.
+        ValueError: if it is 0, negative, NaN or no number.
     """
     if not _holds(lambda: value > 0):
         raise ValueError(f"'{name}'{_owner(of)} must be greater than 0, got {value}.")
@@ -65,7 +65,7 @@ def not_negative(value: float, name: str, of: object | None = None) -> float:
     """Return a number that is 0 or more.
 
     Raises:
-        ValueError: if it is negative or NaN.
+        ValueError: if it is negative, NaN or no number.
     """
     if not _holds(lambda: value >= 0):
         raise ValueError(f"'{name}'{_owner(of)} must be 0 or more, got {value}.")
@@ -76,7 +76,7 @@ def share(value: float, name: str, of: object | None = None) -> float:
     """Return a number above 0 and at most 1.
 
     Raises:
-        ValueError: if it lies outside.
+        ValueError: if it lies outside or is no number.
     """
     if not _holds(lambda: 0 < value <= 1):
         raise ValueError(f"'{name}'{_owner(of)} must be greater than 0 and at most 1, got {value}.")
