@@ -134,7 +134,9 @@ WAYS = {"guide": draw_from_guide, "importance": draw_by_importance, "HMC": draw_
 
 
 def score(vae: pv.VAE, hidden: Tensor, z: Tensor) -> Tensor:
-    """Return log (1/S) Σ_s p(x_hidden | z_s) of the first few draws and of all, in nats, `(2, B)`.
+    """Return log (1/S) Σ_s p(x_hidden | z_s) of few draws and of all, in nats, `(2, B)`.
+
+    The score of few draws is the mean over all groups of so many.
 
     Arguments:
         vae: the model.
@@ -142,7 +144,9 @@ def score(vae: pv.VAE, hidden: Tensor, z: Tensor) -> Tensor:
         z: the draws, `(S, B, D)`.
     """
     log_p = torch.cat([vae.log_likelihood(hidden, part) for part in z.split(CHUNK)])
-    return torch.stack([pv.log_mean_exp(log_p[:FEW_DRAWS]), pv.log_mean_exp(log_p)])
+    groups = log_p.split(FEW_DRAWS)
+    few = torch.stack([pv.log_mean_exp(group) for group in groups if len(group) == len(groups[0])])
+    return torch.stack([few.mean(0), pv.log_mean_exp(log_p)])
 
 
 def mean_and_error(values: Tensor) -> str:

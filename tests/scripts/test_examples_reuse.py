@@ -131,11 +131,13 @@ def test_regression_prints_densities_and_errors(tmp_path):
 @pytest.mark.slow
 def test_hmc_completes_digits_better_than_weights_and_those_better_than_a_bad_guide(tmp_path):
     table = printed(tmp_path, "inpaint")
-    # Seen: 14.7 ± 1.9 and 4.3 ± 1.0 by weights; 64.3, 66.5 and 73 with errors of 4.5, and 71 to 76 by HMC.
-    for few_or_many, standard_errors, nats in ((1, 4, 30), (3, 2, 50)):
+    for few_or_many, standard_errors in (
+        (1, 4),
+        (3, 2),
+    ):  # seen: 14.7 ± 1.9 and 16.0 ± 1.3, 4.3 ± 1.0 and 5.6 ± 0.9
         gain, error = table["whole importance"][few_or_many]
         assert gain > standard_errors * error
-        assert table["whole HMC"][few_or_many][0] > nats + gain
+        assert table["whole HMC"][few_or_many][0] > 50 + gain  # seen: 68.5 to 73 and 71 to 76
     gain, error = table["halves HMC"][3]
     assert gain > 3 * error
     # From either guide HMC comes to the same place; the standard error of such a difference is about 0.5.
