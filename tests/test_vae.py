@@ -195,7 +195,8 @@ def test_importance_and_nuts_find_the_exact_posterior():
     # z ~ N(0, 1), x | z ~ N(z, 1): the posterior at x = 1 is N(0.5, 0.5). 5 standard errors at a fixed seed.
     vae = linear_gaussian_vae(LinearGaussian(torch.ones(1, 1), torch.zeros(1), 1.0))
     x = torch.ones(1, 1)
-    weights = Importance(vae.model, vae.guide, num_samples=50).run(x)
+    with torch.no_grad():
+        weights = Importance(vae.model, vae.guide, num_samples=50).run(x)
     assert weights.get_ESS().item() == pytest.approx(50, rel=1e-3)
     mcmc = MCMC(NUTS(vae.model), num_samples=100, warmup_steps=50, disable_progbar=True)
     mcmc.run(x)
