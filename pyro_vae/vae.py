@@ -6,16 +6,21 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor, nn
 
+from pyro_vae.data.arrays import Array
+from pyro_vae.data.contexts import as_y
 from pyro_vae.data.missing import Missing
+from pyro_vae.data.rows import Rows, as_x
 from pyro_vae.distributions.means import distribution_mean
 from pyro_vae.parts.checks import (
     check_context,
     check_filler,
+    check_finite,
     check_fit,
     check_kinds,
     check_shape,
@@ -24,8 +29,8 @@ from pyro_vae.parts.checks import (
 )
 from pyro_vae.parts.contracts import Likelihood, Posterior, Prior
 from pyro_vae.parts.missing_entries import entries_of
-from pyro_vae.support.checks import positive
-from pyro_vae.support.modules import evaluating
+from pyro_vae.support.checks import described, positive, whole
+from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.store import make_picklable, show, unique_name
 
 
@@ -33,6 +38,10 @@ class VAE(nn.Module):
     """Variational autoencoder p(x, z) = p(z) p(x | z), with q(z | x) ≈ p(z | x).
 
     `model` and `guide` are ordinary Pyro programs. All parameters belong to the module.
+
+    The methods take x, y and z as tensors, as arrays, or as anything that numpy turns into one, and
+    x also as `Rows`. They convert them to the dtype of the parameters, on their device. A context y
+    is a vector of real numbers for each row, or a label, a whole number from 0.
 
     With `missing="nan"` an entry of x that is NaN is missing, in each method that takes x. The
     model is then that of the observed entries, p(z) p(x_observed | z). The posterior sees 0 in
@@ -84,8 +93,8 @@ class VAE(nn.Module):
 
     def model(
         self,
-        x: Tensor | None = None,
-        y: Tensor | None = None,
+        x: Rows | Array | None = None,
+        y: Array | None = None,
         *,
         num_rows: int | None = None,
         size: int | None = None,
@@ -109,6 +118,7 @@ class VAE(nn.Module):
                 is inside a row plate.
         """
         self._register(self.prior, self.likelihood)
+        x, y = self._read(x, y)
         with self._row_plate(x, y, num_rows, size):
             with _weighted(kl_weight):
                 z = pyro.sample("z", self.prior(y))
@@ -117,8 +127,8 @@ class VAE(nn.Module):
 
     def guide(
         self,
-        x: Tensor,
-        y: Tensor | None = None,
+        x: Rows | Array,
+        y: Array | None = None,
         *,
         num_rows: int | None = None,
         size: int | None = None,
@@ -129,6 +139,9 @@ class VAE(nn.Module):
         Arguments and errors are those of `model`.
         """
         self._register(self.posterior)
+        x, y = self._read(x, y)
+        if x is None:
+            raise ValueError("'x' must be given to the guide, got None.")
         with self._row_plate(x, y, num_rows, size), _weighted(kl_weight):
             return pyro.sample("z", self.posterior(self._entries.seen(x, self.posterior), y))
 
@@ -156,24 +169,34 @@ class VAE(nn.Module):
         """
         self._register(self.prior, self.likelihood, self.posterior)
 
-    def encode(self, x: Tensor, y: Tensor | None = None) -> TorchDistribution:
+    def encode(self, x: Rows | Array, y: Array | None = None) -> TorchDistribution:
         """Return q(z | x), with batch shape `(*)` for x of shape `(*, *x_shape)`.
 
         Raises:
             ValueError: if x or y has another shape, or x has NaN that is not expected.
         """
-        check_shape(x, self.x_shape)
-        check_context(y, self.context_dim, x.shape[: len(x.shape) - len(self.x_shape)])
+        x, y = self._read_rows(x, y)
         if poutine.is_validation_enabled():
             self._entries.check(x)
         return self.posterior(self._entries.seen(x, self.posterior), y)
 
-    def decode(self, z: Tensor, y: Tensor | None = None) -> TorchDistribution:
-        """Return p(x | z), with batch shape `(*)` for z of shape `(*, D)`."""
+    def decode(self, z: Array, y: Array | None = None) -> TorchDistribution:
+        """Return p(x | z), with batch shape `(*)` for z of shape `(*, D)`.
+
+        Raises:
+            ValueError: if z or y has another shape.
+        """
+        like = tensor_like(self)
+        z = as_x(z, like, "z")
+        y = as_y(y, self.context_dim, like)
+        if z.shape[-1:] != (self.latent_dim,):
+            raise ValueError(
+                f"'z' must have the shape (*, {self.latent_dim}), got {tuple(z.shape)}."
+            )
         check_context(y, self.context_dim, z.shape[:-1])
         return self.likelihood(z, y)
 
-    def log_likelihood(self, x: Tensor, z: Tensor, y: Tensor | None = None) -> Tensor:
+    def log_likelihood(self, x: Rows | Array, z: Array, y: Array | None = None) -> Tensor:
         """Return log p(x | z) of the observed entries, in nats, `(*)`.
 
         Arguments:
@@ -181,17 +204,23 @@ class VAE(nn.Module):
             z: latents, `(*, D)`.
             y: the context of each row, `(*, Y)`.
         """
+        x, y = self._read_rows(x, y)
         p_x, x = self._of_observed(self.decode(z, y), x)
         return p_x.log_prob(x)
 
     @torch.no_grad()
-    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def reconstruct(self, x: Rows | Array, y: Array | None = None) -> Tensor:
         """Return E[x′ | z] at z = E_q[z | x], with the shape of x."""
+        x, y = self._read_rows(x, y)
         return distribution_mean(self.decode(distribution_mean(self.encode(x, y)), y))
 
     @torch.no_grad()
     def sample(
-        self, num_rows: int, y: Tensor | None = None, *, latent: TorchDistribution | None = None
+        self,
+        num_rows: int,
+        y: Array | int | None = None,
+        *,
+        latent: TorchDistribution | None = None,
     ) -> Tensor:
         """Draw rows from p(z) p(x | z), `(num_rows, *x_shape)`.
 
@@ -199,15 +228,20 @@ class VAE(nn.Module):
 
         Arguments:
             num_rows: the number of rows.
-            y: the context of each row, `(num_rows, Y)`, or one for all, `(Y,)`.
+            y: the context of each row, `(num_rows, Y)`, or one for all, `(Y,)`; or their labels,
+                `(num_rows,)`, or one for all.
             latent: the distribution of z in place of the prior, such as an `AggregatedPosterior`.
         """
-        check_context(y, self.context_dim, (num_rows,))
-        p_z = self.prior(y) if latent is None else latent
-        z = p_z.expand(torch.Size([num_rows])).sample()
+        count = whole(num_rows, "num_rows")
+        y = as_y(y, self.context_dim, tensor_like(self))
+        check_context(y, self.context_dim, (count,))
+        p_z = self.prior(y) if latent is None else _as_distribution(latent)
+        z = p_z.expand(torch.Size([count])).sample()
         return self.decode(z, y).sample()
 
-    def elbo(self, x: Tensor, y: Tensor | None = None, *, num_samples: int = 1) -> Tensor:
+    def elbo(
+        self, x: Rows | Array, y: Array | None = None, *, num_samples: int = 1
+    ) -> Tensor:
         """Estimate E_q[log p(x | z) + log p(z) − log q(z | x)] ≤ log p(x) of each row.
 
         Arguments:
@@ -221,28 +255,56 @@ class VAE(nn.Module):
         Raises:
             ValueError: if the VAE cannot score the rows.
         """
+        count = whole(num_samples, "num_samples")
+        x, y = self._read_rows(x, y)
         if poutine.is_validation_enabled():
             self.check(x)
         q_z = self.encode(x, y)
         p_z = self.prior(y)
         draw = q_z.rsample if q_z.has_rsample else q_z.sample
-        z = draw(torch.Size([num_samples]))
+        z = draw(torch.Size([count]))
         return (self.log_likelihood(x, z, y) + p_z.log_prob(z) - q_z.log_prob(z)).mean(0)
 
     @torch.no_grad()
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Rows | Array) -> None:
         """Refuse rows, `(*, *x_shape)`, that the VAE cannot score.
 
         Raises:
             ValueError: if values lie outside the likelihood's support, NaN is not expected, or a
                 joint event is partly missing.
         """
+        x = as_x(x, tensor_like(self))
+        check_shape(x, self.x_shape)
         self._entries.check(x)
-        self.likelihood.check(self._entries.complete(x, self.likelihood))
         if self.missing is not None:
             with evaluating(self):
                 p_x = example(self.likelihood, torch.Size([self.latent_dim]), self.context_dim)
             self._entries.check_events(p_x, x)
+        self.likelihood.check(self._entries.complete(x, self.likelihood))
+
+    def _read(
+        self, x: Rows | Array | None, y: Array | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return x and y in the dtype of the parameters, on their device.
+
+        `Rows` also give their context, if none is given.
+        """
+        like = tensor_like(self)
+        if isinstance(x, Rows) and y is None:
+            y = x.context(self.context_dim, "x")
+        context = as_y(y, self.context_dim, like)
+        if poutine.is_validation_enabled():
+            check_finite(context)
+        return None if x is None else as_x(x, like), context
+
+    def _read_rows(self, x: Rows | Array, y: Array | None) -> tuple[Tensor, Tensor | None]:
+        """Return x and y as `_read` does, if they have the shapes that the VAE takes."""
+        rows, y = self._read(x, y)
+        if rows is None:
+            raise ValueError("'x' must be an array of real numbers, got None.")
+        check_shape(rows, self.x_shape)
+        check_context(y, self.context_dim, rows.shape[: len(rows.shape) - len(self.x_shape)])
+        return rows, y
 
     def _of_observed(
         self, p_x: TorchDistribution, x: Tensor | None
@@ -308,6 +370,12 @@ def _refuse_row_plate() -> None:
                 "inside another plate at dim -1: use vae.prior(), vae.likelihood(z) and "
                 "vae.posterior(x) there."
             )
+
+
+def _as_distribution(latent: TorchDistribution) -> TorchDistribution:
+    if not isinstance(latent, TorchDistributionMixin):
+        raise ValueError(f"'latent' must be a Pyro distribution of z, got {described(latent)}.")
+    return latent
 
 
 def _weighted(kl_weight: float | Tensor) -> ScaleMessenger:

@@ -1,6 +1,7 @@
 """Checks of arguments: each names its argument, the values that it accepts, and the one that came."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -29,9 +30,9 @@ def test_any_other_count_is_refused_by_its_own_name(value):
 )
 def test_numbers_out_of_range_are_refused(check, bad, words):
     for value in bad:
-        with pytest.raises(ValueError, match=f"^'rate' of list {words}, got {value}.$"):
+        with pytest.raises(ValueError, match=f"^'rate' of list {words}, got {re.escape(repr(value))}.$"):
             check(value, "rate", of=[])
-        with pytest.raises(ValueError, match=f"^'rate' {words}, got {value}.$"):
+        with pytest.raises(ValueError, match=f"^'rate' {words}, got {re.escape(repr(value))}.$"):
             check(value, "rate")
     assert check(1, "rate") == 1
 
