@@ -23,6 +23,7 @@ from pyro_vae.parts.checks import (
     check_finite,
     check_fit,
     check_kinds,
+    check_no_infinity,
     check_shape,
     example,
     num_rows_of,
@@ -118,7 +119,10 @@ class VAE(nn.Module):
                 is inside a row plate.
         """
         self._register(self.prior, self.likelihood)
-        x, y = self._read(x, y)
+        if x is None:
+            y = self._read_context(y)
+        else:
+            x, y = self._read(x, y)
         with self._row_plate(x, y, num_rows, size):
             with _weighted(kl_weight):
                 z = pyro.sample("z", self.prior(y))
@@ -140,8 +144,6 @@ class VAE(nn.Module):
         """
         self._register(self.posterior)
         x, y = self._read(x, y)
-        if x is None:
-            raise ValueError("'x' must be given to the guide, got None.")
         with self._row_plate(x, y, num_rows, size), _weighted(kl_weight):
             return pyro.sample("z", self.posterior(self._entries.seen(x, self.posterior), y))
 
@@ -178,6 +180,7 @@ class VAE(nn.Module):
         x, y = self._read_rows(x, y)
         if poutine.is_validation_enabled():
             self._entries.check(x)
+            check_no_infinity(x)
         return self.posterior(self._entries.seen(x, self.posterior), y)
 
     def decode(self, z: Array, y: Array | None = None) -> TorchDistribution:
@@ -186,9 +189,8 @@ class VAE(nn.Module):
         Raises:
             ValueError: if z or y has another shape.
         """
-        like = tensor_like(self)
-        z = as_x(z, like, "z")
-        y = as_y(y, self.context_dim, like)
+        z = as_x(z, tensor_like(self), "z")
+        y = self._read_context(y)
         if z.shape[-1:] != (self.latent_dim,):
             raise ValueError(
                 f"'z' must have the shape (*, {self.latent_dim}), got {tuple(z.shape)}."
@@ -204,7 +206,8 @@ class VAE(nn.Module):
             z: latents, `(*, D)`.
             y: the context of each row, `(*, Y)`.
         """
-        x, y = self._read_rows(x, y)
+        x, y = self._read(x, y)
+        check_shape(x, self.x_shape, least_axes=0)
         p_x, x = self._of_observed(self.decode(z, y), x)
         return p_x.log_prob(x)
 
@@ -233,15 +236,13 @@ class VAE(nn.Module):
             latent: the distribution of z in place of the prior, such as an `AggregatedPosterior`.
         """
         count = whole(num_rows, "num_rows")
-        y = as_y(y, self.context_dim, tensor_like(self))
+        y = self._read_context(y)
         check_context(y, self.context_dim, (count,))
         p_z = self.prior(y) if latent is None else _as_distribution(latent)
         z = p_z.expand(torch.Size([count])).sample()
         return self.decode(z, y).sample()
 
-    def elbo(
-        self, x: Rows | Array, y: Array | None = None, *, num_samples: int = 1
-    ) -> Tensor:
+    def elbo(self, x: Rows | Array, y: Array | None = None, *, num_samples: int = 1) -> Tensor:
         """Estimate E_q[log p(x | z) + log p(z) − log q(z | x)] ≤ log p(x) of each row.
 
         Arguments:
@@ -257,6 +258,8 @@ class VAE(nn.Module):
         """
         count = whole(num_samples, "num_samples")
         x, y = self._read_rows(x, y)
+        if len(x) == 0:
+            raise ValueError("'x' must have at least one row, got none.")
         if poutine.is_validation_enabled():
             self.check(x)
         q_z = self.encode(x, y)
@@ -282,29 +285,27 @@ class VAE(nn.Module):
             self._entries.check_events(p_x, x)
         self.likelihood.check(self._entries.complete(x, self.likelihood))
 
-    def _read(
-        self, x: Rows | Array | None, y: Array | None
-    ) -> tuple[Tensor | None, Tensor | None]:
+    def _read(self, x: Rows | Array | None, y: Array | None) -> tuple[Tensor | None, Tensor | None]:
         """Return x and y in the dtype of the parameters, on their device.
 
         `Rows` also give their context, if none is given.
         """
-        like = tensor_like(self)
         if isinstance(x, Rows) and y is None:
             y = x.context(self.context_dim, "x")
-        context = as_y(y, self.context_dim, like)
+        return as_x(x, tensor_like(self)), self._read_context(y)
+
+    def _read_context(self, y: Array | int | None) -> Tensor | None:
+        context = as_y(y, self.context_dim, tensor_like(self))
         if poutine.is_validation_enabled():
             check_finite(context)
-        return None if x is None else as_x(x, like), context
+        return context
 
     def _read_rows(self, x: Rows | Array, y: Array | None) -> tuple[Tensor, Tensor | None]:
         """Return x and y as `_read` does, if they have the shapes that the VAE takes."""
-        rows, y = self._read(x, y)
-        if rows is None:
-            raise ValueError("'x' must be an array of real numbers, got None.")
-        check_shape(rows, self.x_shape)
-        check_context(y, self.context_dim, rows.shape[: len(rows.shape) - len(self.x_shape)])
-        return rows, y
+        x, y = self._read(x, y)
+        check_shape(x, self.x_shape)
+        check_context(y, self.context_dim, x.shape[: len(x.shape) - len(self.x_shape)])
+        return x, y
 
     def _of_observed(
         self, p_x: TorchDistribution, x: Tensor | None

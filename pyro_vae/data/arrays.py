@@ -64,7 +64,7 @@ def without_mask(array: Any) -> Any:
     The dtype is wide enough for each of its numbers. An array without a mask or without real
     numbers is returned as it is.
     """
-    if not isinstance(array, np.ma.MaskedArray) or not _is_real(array):
+    if not isinstance(array, np.ma.MaskedArray) or not is_real(array):
         return array
     dtype = array.dtype
     if dtype.kind != "f":
@@ -89,9 +89,35 @@ def as_array(numbers: Any, name: str = "data") -> Array:
     if problem is not None:
         raise _no_numbers(name, problem)
     array = numbers if is_tensor else _converted(numbers, name)
-    if isinstance(array, np.ndarray) and not _is_real(array):
-        raise _no_numbers(name, _contents(array))
+    if isinstance(array, np.ndarray) and not is_real(array):
+        raise _no_numbers(name, contents(array))
     return array
+
+
+def contents(array: np.ndarray) -> str:
+    """Return in words what an array holds that are no real numbers, and what to do."""
+    kind = array.dtype.kind
+    if kind == "O" and array.ndim == 0:
+        return described(array.item())
+    if kind == "O":
+        others = [entry for entry in array.flat if not isinstance(entry, int | float)]
+        what = f"such as {described(others[0])}" if others else "of Python"
+        return f"objects {what}: convert them to floating numbers, with NaN for missing ones"
+    if kind in "US":
+        first = array.flat[0].item() if array.size else ""
+        return f"strings such as {described(first)}: number them first"
+    if kind in "Mm":
+        return f"{array.dtype}: convert dates to numbers, such as days since the first one"
+    if kind == "V":
+        return f"a structured array of {array.dtype.names}: stack these as columns"
+    if kind == "c":
+        return f"complex numbers, {array.dtype}"
+    return f"{array.dtype}: convert it to float64"
+
+
+def is_real(array: np.ndarray) -> bool:
+    """Return True if the array holds real numbers that torch has a dtype for."""
+    return array.dtype.kind in "buif" and array.dtype.itemsize <= 8
 
 
 def highest_level(array: Array, levels: Tensor) -> float:
@@ -211,32 +237,6 @@ def _converted(numbers: Any, name: str) -> Array:
     if array.dtype == object and _columns(numbers):  # whole numbers of pandas with missing ones
         return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
     return array
-
-
-def _contents(array: np.ndarray) -> str:
-    """Return in words what an array holds that are no real numbers, and what to do."""
-    kind = array.dtype.kind
-    if kind == "O" and array.ndim == 0:
-        return described(array.item())
-    if kind == "O":
-        others = [entry for entry in array.flat if not isinstance(entry, int | float)]
-        what = f"such as {described(others[0])}" if others else "of Python"
-        return f"objects {what}: convert them to floating numbers, with NaN for missing ones"
-    if kind in "US":
-        first = array.flat[0].item() if array.size else ""
-        return f"strings such as {described(first)}: number them first"
-    if kind in "Mm":
-        return f"{array.dtype}: convert dates to numbers, such as days since the first one"
-    if kind == "V":
-        return f"a structured array of {array.dtype.names}: stack these as columns"
-    if kind == "c":
-        return f"complex numbers, {array.dtype}"
-    return f"{array.dtype}: convert it to float64"
-
-
-def _is_real(array: np.ndarray) -> bool:
-    """Return True if the array holds real numbers that torch has a dtype for."""
-    return array.dtype.kind in "buif" and array.dtype.itemsize <= 8
 
 
 def _observed(values: Tensor) -> Tensor:

@@ -47,7 +47,8 @@ def as_y(y: Array | int | None, size: int, like: Tensor) -> Tensor | None:
     if y is None:
         return None
     tensor = as_tensor(y, "y")
-    if size and not tensor.is_floating_point():
+    has_vectors = tensor.dim() != 1 or tensor.shape == (size,)
+    if size and not (tensor.is_floating_point() and has_vectors):
         tensor = as_context(tensor, size, "y")
     return tensor.to(like)
 
@@ -66,5 +67,7 @@ def _problem(labels: Tensor, size: int) -> str | None:
         return f"real numbers of the shape {tuple(labels.shape)}: convert labels to whole numbers"
     numbers = labels.long()  # torch compares no wide unsigned integers
     if numbers.numel() and (numbers.min() < 0 or numbers.max() >= size):
-        return f"labels from {numbers.min().item()} to {numbers.max().item()}"
+        lowest = numbers.min().item()
+        highest = numbers.max().item()
+        return f"the label {lowest}" if lowest == highest else f"labels from {lowest} to {highest}"
     return None

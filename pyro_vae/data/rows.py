@@ -94,7 +94,7 @@ class Rows:
         prepared: Prepared | None = None,
         name: str = "data",
     ) -> None:
-        instance(transform, Transform, "transform", ", such as Identity()")
+        instance(transform, Transform, "transform", "Identity()")
         array = as_array(levels, name)
         stored = _stored(array, channels_last, name)
         has_missing = _has_missing(stored, name)
@@ -406,6 +406,12 @@ def _pair_as_rows(
             "a pair."
         )
     x, y = data
+    dims = [getattr(part, "ndim", 0) for part in data]
+    if dims[0] == 1 and dims[1] > 1:
+        raise ValueError(
+            f"'{name}' must be a pair (x, y), got x of the shape {tuple(x.shape)} and y of the "
+            f"shape {tuple(y.shape)}: swap them."
+        )
     rows = _as_rows(x, None, missing, name)
     label_name = "y" if name == "data" else f"y of {name}"
     return replace(rows, labels=_as_labels(y, len(rows), label_name))

@@ -10,8 +10,8 @@ from pyro_vae.support.streams import stream_seed
 
 # Rows that are drawn at once, to bound the memory. Draws may depend on it.
 _BLOCK_ROWS = 4096
-# A level outside of its range by less than this is taken for one that rounding moved out.
-_ROUNDING = 1e-5
+# Levels outside of [0, 1] by at most this were moved out by rounding or by interpolation.
+_OVERSHOOT = 0.1
 
 
 class Transform(ABC):
@@ -165,8 +165,8 @@ def _way_out(levels: Tensor, max_level: float) -> str:
     """Return advice on real numbers outside of [0, 1], the range of levels by default."""
     if not levels.is_floating_point() or max_level != 1:
         return ""
-    if levels.min() >= -_ROUNDING and levels.max() <= 1 + _ROUNDING:
-        return ": round them into it, by x.clamp(0, 1)"
+    if levels.min() >= -_OVERSHOOT and levels.max() <= 1 + _OVERSHOOT:
+        return ": clip them, by x.clamp(0, 1)"
     if levels.min() < 0:
         return ": rescale them, or keep them as they are by the transform Identity"
     kind = "whole levels" if (levels == levels.round()).all() else "levels"

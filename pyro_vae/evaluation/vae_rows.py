@@ -131,7 +131,6 @@ def rows_for(vae: VAE, data: Data | VAERows, name: str = "data") -> VAERows:
     y = rows.context(vae.context_dim, name)
     if rows.x_shape != vae.x_shape:
         raise ValueError(
-            f"'{name}' must have rows of the shape {tuple(vae.x_shape)}, got "
-            f"{tuple(rows.x_shape)}."
+            f"'{name}' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}."
         )
     return VAERows(vae, rows, y, name)

@@ -83,16 +83,32 @@ def example(part: Any, in_shape: torch.Size | None, context_dim: int) -> Any:
         return part(*rows, y)
 
 
-def check_shape(x: Tensor, x_shape: torch.Size) -> None:
+def check_shape(x: Tensor, x_shape: torch.Size, least_axes: int = 1) -> None:
     """Refuse rows of another shape.
 
+    Arguments:
+        x: the rows.
+        x_shape: the shape of one row.
+        least_axes: the least number of axes in front of it; 0 takes one row without an axis.
+
     Raises:
-        ValueError: if x does not have the shape `(*, *x_shape)` with at least one axis of rows.
+        ValueError: if x does not have the shape `(*, *x_shape)` with so many axes.
     """
-    if len(x.shape) <= len(x_shape) or x.shape[-len(x_shape) :] != x_shape:
+    num_axes = len(x.shape) - len(x_shape)
+    if num_axes < least_axes or x.shape[num_axes:] != x_shape:
         raise ValueError(
             f"'x' must have the shape (rows, {', '.join(map(str, x_shape))}), got {tuple(x.shape)}."
         )
+
+
+def check_no_infinity(x: Tensor) -> None:
+    """Refuse x that is infinite.
+
+    Raises:
+        ValueError: if x has infinity.
+    """
+    if x.isinf().any():
+        raise ValueError("'x' must be finite, got infinity.")
 
 
 def check_context(
@@ -114,7 +130,7 @@ def check_context(
     if shape[-1:] != (context_dim,) or (y is not None and not y.is_floating_point()):
         accepted = "be omitted"
         if context_dim:
-            accepted = f"have {context_dim} real numbers a row, or labels 0 ... {context_dim - 1},"
+            accepted = f"have {context_dim} real numbers a row or be labels 0 ... {context_dim - 1}"
         received = "none" if y is None else f"{y.dtype} of the shape {shape}"
         raise ValueError(
             f"'y' must {accepted} for a VAE whose parts take a context of {context_dim}, got "

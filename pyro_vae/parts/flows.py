@@ -80,7 +80,7 @@ def as_flow(flow: Flow | None, default: type[Flow]) -> Flow:
     Raises:
         ValueError: if it is no flow.
     """
-    return default() if flow is None else instance(flow, Flow, "flow", ", not SplineFlow()")
+    return default() if flow is None else instance(flow, Flow, "flow", "SplineFlow()")
 
 
 class AffineFlow(Flow):

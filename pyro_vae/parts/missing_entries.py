@@ -28,10 +28,10 @@ class Entries(ABC):
 
     @abstractmethod
     def check(self, x: Tensor) -> None:
-        """Refuse x that is infinite, or has NaN without a meaning.
+        """Refuse x with NaN, if NaN has no meaning.
 
         Raises:
-            ValueError: if x has infinity, or has NaN and none may be missing.
+            ValueError: if x has NaN and none may be missing.
         """
 
     @abstractmethod
@@ -67,7 +67,6 @@ class Complete(Entries):
                 "'x' must be finite, got NaN: "
                 'only a VAE made with missing="nan" takes NaN, as missing.'
             )
-        _refuse_infinity(x)
 
     def complete(self, x: Tensor, likelihood: Likelihood) -> Tensor:
         return x
@@ -91,18 +90,13 @@ class NanIsMissing(Entries):
         return masked(p_x, ~x.isnan()), filled(x, likelihood.filler)
 
     def check(self, x: Tensor) -> None:
-        _refuse_infinity(x)
+        """Accept NaN."""
 
     def complete(self, x: Tensor, likelihood: Likelihood) -> Tensor:
         return filled(x, likelihood.filler)
 
     def check_events(self, p_x: TorchDistribution, x: Tensor) -> None:
         check_whole(p_x, ~x.isnan())
-
-
-def _refuse_infinity(x: Tensor) -> None:
-    if x.isinf().any():
-        raise ValueError("'x' must be finite, got infinity.")
 
 
 def entries_of(missing: Missing) -> Entries:

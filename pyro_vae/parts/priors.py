@@ -6,7 +6,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_vae.data.arrays import as_tensor
 from pyro_vae.data.missing import filled
+from pyro_vae.parts.checks import check_shape
 from pyro_vae.parts.contracts import NetworkFactory, Posterior, Prior, as_given, as_seen
 from pyro_vae.parts.flows import Flow, SplineFlow, as_flow, flow_distribution
 from pyro_vae.support.checks import made_by, not_negative, positive, whole
@@ -140,6 +142,7 @@ class ConditionalNormalPrior(Prior):
     def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
         if y is None:
             raise ValueError("'y' must be given to a ConditionalNormalPrior, got none.")
+        y = as_tensor(y, "y")
         if y.shape[-1:] != (self.context_dim,):
             raise ValueError(
                 f"'y' must have {self.context_dim} numbers a row for this ConditionalNormalPrior, "
@@ -246,6 +249,8 @@ class VampPrior(Prior):
             ValueError: if there are fewer rows than pseudo-inputs, or no VAE has this prior yet.
         """
         posterior = self._require_posterior()
+        x = as_tensor(x, "x")
+        check_shape(x, posterior.x_shape)
         if len(x) < self.num_components:
             raise ValueError(
                 f"'x' must have at least num_components = {self.num_components} rows, got {len(x)}."

@@ -57,6 +57,7 @@ def described(value: object) -> str:
 
 def exactly(value: float) -> str:
     """Return a number in few digits, but in enough to show that it is no whole number."""
+    value += 0.0  # -0 becomes 0
     for digits in (6, 9, 17):
         shown = f"{value:.{digits}g}"
         if float(shown) == value or not float(shown).is_integer():
@@ -131,18 +132,20 @@ def positive(value: float, name: str, of: object | None = None) -> float:
     """Return a number above 0.
 
     Raises:
-        ValueError: if it is 0, negative, NaN or no number.
+        ValueError: if it is 0, negative, infinite, NaN or no number.
     """
-    return real(value, name, of, holds=lambda number: number > 0, accepted="be greater than 0")
+    number = real(value, name, of, holds=lambda number: number > 0, accepted="be greater than 0")
+    return real(number, name, of)
 
 
 def not_negative(value: float, name: str, of: object | None = None) -> float:
     """Return a number that is 0 or more.
 
     Raises:
-        ValueError: if it is negative, NaN or no number.
+        ValueError: if it is negative, infinite, NaN or no number.
     """
-    return real(value, name, of, holds=lambda number: number >= 0, accepted="be 0 or more")
+    number = real(value, name, of, holds=lambda number: number >= 0, accepted="be 0 or more")
+    return real(number, name, of)
 
 
 def share(value: float, name: str, of: object | None = None) -> float:
@@ -166,23 +169,25 @@ def flag(value: bool, name: str) -> bool:
     return bool(value)
 
 
-def instance(value: Any, base: type[T], name: str, advice: str = "") -> T:
+def instance(value: Any, base: type[T], name: str, such_as: str = "") -> T:
     """Return an object of a class.
 
     Arguments:
         value: the object.
         base: the class.
         name: the argument that an error names.
-        advice: the end of the sentence of an error.
+        such_as: an example.
 
     Raises:
         ValueError: if it is an object of another class, or a class itself.
     """
-    if not isinstance(value, base):
-        raise ValueError(
-            f"'{name}' must be {_with_article(base.__name__)}, got {described(value)}{advice}."
-        )
-    return value
+    if isinstance(value, base):
+        return value
+    example = f", such as {such_as}" if such_as else ""
+    is_class = isinstance(value, type) and issubclass(value, base)
+    advice = ": make an object of it" if is_class else ""
+    accepted = f"{_with_article(base.__name__)}{example}"
+    raise ValueError(f"'{name}' must be {accepted}, got {described(value)}{advice}.")
 
 
 def made_by(
@@ -252,18 +257,18 @@ def _as_real(value: Any) -> float | None:
     return value if is_number else None
 
 
-def _cannot_make(
-    factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> str | None:
+def _cannot_make(factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     """Return in words what came in place of a factory that takes these arguments, or None."""
     if isinstance(factory, nn.Module):
-        return f"a module {type(factory).__name__} that is made already"
+        return f"an object of the class {type(factory).__name__}"
     if not callable(factory):
         return described(factory)
     try:
         signature(factory).bind(*args, **kwargs)
-    except (TypeError, ValueError) as error:
+    except TypeError as error:
         return f"{described(factory)}: {one_line(error)}"
+    except ValueError:  # a function of C, whose arguments are unknown
+        return described(factory)
     return None
 
 

@@ -30,7 +30,9 @@ def test_any_other_count_is_refused_by_its_own_name(value):
 )
 def test_numbers_out_of_range_are_refused(check, bad, words):
     for value in bad:
-        with pytest.raises(ValueError, match=f"^'rate' of list {words}, got {re.escape(repr(value))}.$"):
+        with pytest.raises(
+            ValueError, match=f"^'rate' of list {words}, got {re.escape(repr(value))}.$"
+        ):
             check(value, "rate", of=[])
         with pytest.raises(ValueError, match=f"^'rate' {words}, got {re.escape(repr(value))}.$"):
             check(value, "rate")

@@ -20,7 +20,7 @@ from pyro_vae.parts.likelihoods.links import (
     span,
     way_into_unit_interval,
 )
-from pyro_vae.support.checks import Shape, as_shape, exactly, flag, positive, whole
+from pyro_vae.support.checks import Shape, as_shape, flag, positive, whole
 
 # The scale of a discretised logistic at the start of training, if the levels span [−1, 1]. It is
 # close to the spread of pixels in images.
@@ -80,9 +80,10 @@ class BernoulliLikelihood(Likelihood):
                 f"{way_into_unit_interval(x)}."
             )
         if not self.relaxed and not ((x == 0) | (x == 1)).all():
+            received = found(x, 0, 1) if is_inside else span(x)
             advice = _FOR_GREY_LEVELS if is_inside else way_into_unit_interval(x)
             raise ValueError(
-                f"'x' must be 0 or 1 for BernoulliLikelihood, got {found(x, 0, 1)}: {advice}."
+                f"'x' must be 0 or 1 for BernoulliLikelihood, got {received}: {advice}."
             )
 
     def link(self, mean: Tensor) -> Tensor:
@@ -174,7 +175,7 @@ class OneHotCategoricalLikelihood(Likelihood):
             raise ValueError(
                 "'x' must be one-hot along its last axis (one 1, zeros elsewhere) for "
                 f"OneHotCategoricalLikelihood, got {found(x, 0, 1)} with sums from "
-                f"{exactly(sums.min().item())} to {exactly(sums.max().item())}."
+                f"{sums.min().item():g} to {sums.max().item():g}."
             )
 
     def link(self, mean: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from pyro_vae.support.checks import exactly
 # link.
 MEAN_MARGIN = 1e-3
 _NUM_HALVINGS = 40
-# A value outside of an interval by less than this is taken for one that rounding moved out.
-_ROUNDING = 1e-5
+# Fractions outside of [0, 1] by at most this were moved out by rounding or by interpolation.
+_OVERSHOOT = 0.1
 
 
 def span(x: Tensor) -> str:
@@ -37,8 +37,8 @@ def way_into_unit_interval(x: Tensor) -> str:
     """Return advice on values outside of [0, 1] that fits them."""
     lowest = x.min().item()
     highest = x.max().item()
-    if lowest >= -_ROUNDING and highest <= 1 + _ROUNDING:
-        return "round them into it, by x.clamp(0, 1)"
+    if lowest >= -_OVERSHOOT and highest <= 1 + _OVERSHOOT:
+        return "clip them, by x.clamp(0, 1)"
     if lowest < 0:
         return "rescale them to [0, 1], or take NormalLikelihood, which scores real numbers"
     if (x == x.round()).all():

@@ -143,11 +143,12 @@ class ProductLikelihood(Likelihood):
 
 def _check_columns(columns: Sequence[Columns]) -> None:
     is_list = isinstance(columns, Sequence) and not isinstance(columns, str)
-    others = [group for group in columns if not isinstance(group, Columns)] if is_list else [columns]
-    if others:
+    groups = columns if is_list else [columns]
+    others = [group for group in groups if not isinstance(group, Columns)]
+    if others or not is_list:
         raise ValueError(
             "'columns' must be a list of Columns(size, likelihood), got "
-            f"{described(others[0])}{' in it' if is_list else ''}."
+            f"{described(others[0] if is_list else columns)}."
         )
 
 
