@@ -119,15 +119,15 @@ class VAE(nn.Module):
                 is inside a row plate.
         """
         self._register(self.prior, self.likelihood)
-        if x is None:
-            y = self._read_context(y)
-        else:
-            x, y = self._read(x, y)
-        with self._row_plate(x, y, num_rows, size):
+        rows: Tensor | None = None
+        context = self._read_context(y)
+        if x is not None:
+            rows, context = self._read(x, y)
+        with self._row_plate(rows, context, num_rows, size):
             with _weighted(kl_weight):
-                z = pyro.sample("z", self.prior(y))
-            p_x, x = self._of_observed(self.likelihood(z, y), x)
-            return pyro.sample("x", p_x, obs=x)
+                z = pyro.sample("z", self.prior(context))
+            p_x, observed = self._of_observed(self.likelihood(z, context), rows)
+            return pyro.sample("x", p_x, obs=observed)
 
     def guide(
         self,
@@ -143,9 +143,10 @@ class VAE(nn.Module):
         Arguments and errors are those of `model`.
         """
         self._register(self.posterior)
-        x, y = self._read(x, y)
-        with self._row_plate(x, y, num_rows, size), _weighted(kl_weight):
-            return pyro.sample("z", self.posterior(self._entries.seen(x, self.posterior), y))
+        rows, context = self._read(x, y)
+        with self._row_plate(rows, context, num_rows, size), _weighted(kl_weight):
+            seen = self._entries.seen(rows, self.posterior)
+            return pyro.sample("z", self.posterior(seen, context))
 
     @property
     def latent_dim(self) -> int:
@@ -177,11 +178,11 @@ class VAE(nn.Module):
         Raises:
             ValueError: if x or y has another shape, or x has NaN that is not expected.
         """
-        x, y = self._read_rows(x, y)
+        rows, context = self._read_rows(x, y)
         if poutine.is_validation_enabled():
-            self._entries.check(x)
-            check_no_infinity(x)
-        return self.posterior(self._entries.seen(x, self.posterior), y)
+            self._entries.check(rows)
+            check_no_infinity(rows)
+        return self.posterior(self._entries.seen(rows, self.posterior), context)
 
     def decode(self, z: Array, y: Array | None = None) -> TorchDistribution:
         """Return p(x | z), with batch shape `(*)` for z of shape `(*, D)`.
@@ -189,14 +190,14 @@ class VAE(nn.Module):
         Raises:
             ValueError: if z or y has another shape.
         """
-        z = as_x(z, tensor_like(self), "z")
-        y = self._read_context(y)
-        if z.shape[-1:] != (self.latent_dim,):
+        latents = as_x(z, tensor_like(self), "z")
+        context = self._read_context(y)
+        if latents.shape[-1:] != (self.latent_dim,):
             raise ValueError(
-                f"'z' must have the shape (*, {self.latent_dim}), got {tuple(z.shape)}."
+                f"'z' must have the shape (*, {self.latent_dim}), got {tuple(latents.shape)}."
             )
-        check_context(y, self.context_dim, z.shape[:-1])
-        return self.likelihood(z, y)
+        check_context(context, self.context_dim, latents.shape[:-1])
+        return self.likelihood(latents, context)
 
     def log_likelihood(self, x: Rows | Array, z: Array, y: Array | None = None) -> Tensor:
         """Return log p(x | z) of the observed entries, in nats, `(*)`.
@@ -206,16 +207,17 @@ class VAE(nn.Module):
             z: latents, `(*, D)`.
             y: the context of each row, `(*, Y)`.
         """
-        x, y = self._read(x, y)
-        check_shape(x, self.x_shape, least_axes=0)
-        p_x, x = self._of_observed(self.decode(z, y), x)
-        return p_x.log_prob(x)
+        rows, context = self._read(x, y)
+        check_shape(rows, self.x_shape, least_axes=0)
+        p_x, observed = self._of_observed(self.decode(z, context), rows)
+        return p_x.log_prob(observed)
 
     @torch.no_grad()
     def reconstruct(self, x: Rows | Array, y: Array | None = None) -> Tensor:
         """Return E[x′ | z] at z = E_q[z | x], with the shape of x."""
-        x, y = self._read_rows(x, y)
-        return distribution_mean(self.decode(distribution_mean(self.encode(x, y)), y))
+        rows, context = self._read_rows(x, y)
+        z = distribution_mean(self.encode(rows, context))
+        return distribution_mean(self.decode(z, context))
 
     @torch.no_grad()
     def sample(
@@ -236,11 +238,11 @@ class VAE(nn.Module):
             latent: the distribution of z in place of the prior, such as an `AggregatedPosterior`.
         """
         count = whole(num_rows, "num_rows")
-        y = self._read_context(y)
-        check_context(y, self.context_dim, (count,))
-        p_z = self.prior(y) if latent is None else _as_distribution(latent)
+        context = self._read_context(y)
+        check_context(context, self.context_dim, (count,))
+        p_z = self.prior(context) if latent is None else _as_distribution(latent)
         z = p_z.expand(torch.Size([count])).sample()
-        return self.decode(z, y).sample()
+        return self.decode(z, context).sample()
 
     def elbo(self, x: Rows | Array, y: Array | None = None, *, num_samples: int = 1) -> Tensor:
         """Estimate E_q[log p(x | z) + log p(z) − log q(z | x)] ≤ log p(x) of each row.
@@ -257,16 +259,17 @@ class VAE(nn.Module):
             ValueError: if the VAE cannot score the rows.
         """
         count = whole(num_samples, "num_samples")
-        x, y = self._read_rows(x, y)
-        if len(x) == 0:
+        rows, context = self._read_rows(x, y)
+        if len(rows) == 0:
             raise ValueError("'x' must have at least one row, got none.")
         if poutine.is_validation_enabled():
-            self.check(x)
-        q_z = self.encode(x, y)
-        p_z = self.prior(y)
+            self.check(rows)
+        q_z = self.encode(rows, context)
+        p_z = self.prior(context)
         draw = q_z.rsample if q_z.has_rsample else q_z.sample
         z = draw(torch.Size([count]))
-        return (self.log_likelihood(x, z, y) + p_z.log_prob(z) - q_z.log_prob(z)).mean(0)
+        log_likelihood = self.log_likelihood(rows, z, context)
+        return (log_likelihood + p_z.log_prob(z) - q_z.log_prob(z)).mean(0)
 
     @torch.no_grad()
     def check(self, x: Rows | Array) -> None:
@@ -276,16 +279,16 @@ class VAE(nn.Module):
             ValueError: if values lie outside the likelihood's support, NaN is not expected, or a
                 joint event is partly missing.
         """
-        x = as_x(x, tensor_like(self))
-        check_shape(x, self.x_shape)
-        self._entries.check(x)
+        rows = as_x(x, tensor_like(self))
+        check_shape(rows, self.x_shape)
+        self._entries.check(rows)
         if self.missing is not None:
             with evaluating(self):
                 p_x = example(self.likelihood, torch.Size([self.latent_dim]), self.context_dim)
-            self._entries.check_events(p_x, x)
-        self.likelihood.check(self._entries.complete(x, self.likelihood))
+            self._entries.check_events(p_x, rows)
+        self.likelihood.check(self._entries.complete(rows, self.likelihood))
 
-    def _read(self, x: Rows | Array | None, y: Array | None) -> tuple[Tensor | None, Tensor | None]:
+    def _read(self, x: Rows | Array, y: Array | None) -> tuple[Tensor, Tensor | None]:
         """Return x and y in the dtype of the parameters, on their device.
 
         `Rows` also give their context, if none is given.
@@ -302,10 +305,11 @@ class VAE(nn.Module):
 
     def _read_rows(self, x: Rows | Array, y: Array | None) -> tuple[Tensor, Tensor | None]:
         """Return x and y as `_read` does, if they have the shapes that the VAE takes."""
-        x, y = self._read(x, y)
-        check_shape(x, self.x_shape)
-        check_context(y, self.context_dim, x.shape[: len(x.shape) - len(self.x_shape)])
-        return x, y
+        rows, context = self._read(x, y)
+        check_shape(rows, self.x_shape)
+        batch_shape = rows.shape[: len(rows.shape) - len(self.x_shape)]
+        check_context(context, self.context_dim, batch_shape)
+        return rows, context
 
     def _of_observed(
         self, p_x: TorchDistribution, x: Tensor | None

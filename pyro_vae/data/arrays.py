@@ -216,7 +216,7 @@ def _problem_of_tensor(tensor: Tensor) -> str | None:
 
 def _columns(table: Any) -> dict[str, str]:
     """Return numpy's kind of each column of a table or series of pandas; nothing for others."""
-    dtypes = getattr(table, "dtypes", None)
+    dtypes: Any = getattr(table, "dtypes", None)
     if hasattr(dtypes, "items"):
         return {f"column {name!r}": getattr(dtype, "kind", "O") for name, dtype in dtypes.items()}
     if hasattr(table, "to_numpy") and hasattr(dtypes, "kind"):

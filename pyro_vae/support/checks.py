@@ -169,7 +169,7 @@ def flag(value: bool, name: str) -> bool:
     return bool(value)
 
 
-def instance(value: Any, base: type[T], name: str, such_as: str = "") -> T:
+def instance(value: T, base: type, name: str, such_as: str = "") -> T:
     """Return an object of a class.
 
     Arguments:
@@ -190,9 +190,7 @@ def instance(value: Any, base: type[T], name: str, such_as: str = "") -> T:
     raise ValueError(f"'{name}' must be {accepted}, got {described(value)}{advice}.")
 
 
-def made_by(
-    factory: Callable[..., Any], base: type[T], name: str, accepted: str, *args: Any, **kwargs: Any
-) -> T:
+def made_by(factory: Any, base: type, name: str, accepted: str, *args: Any, **kwargs: Any) -> Any:
     """Return the object that a class or a function of the user makes from arguments.
 
     Arguments:

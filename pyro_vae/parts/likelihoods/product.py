@@ -43,7 +43,7 @@ class Columns:
             "a class that makes a Likelihood from 'network' and 'x_shape', with other arguments "
             "by functools.partial"
         )
-        return made_by(
+        factor: Likelihood = made_by(
             self.likelihood,
             Likelihood,
             "likelihood",
@@ -51,6 +51,7 @@ class Columns:
             network=nn.Identity(),
             x_shape=self.size,
         )
+        return factor
 
 
 class ProductLikelihood(Likelihood):
