@@ -6,26 +6,32 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor, nn
 
+from pyro_vae.data.arrays import Array
+from pyro_vae.data.contexts import as_y
 from pyro_vae.data.missing import Missing
+from pyro_vae.data.rows import Rows, as_x
 from pyro_vae.distributions.means import distribution_mean
 from pyro_vae.parts.checks import (
     check_context,
     check_filler,
+    check_finite,
     check_fit,
     check_kinds,
+    check_no_infinity,
     check_shape,
     example,
     num_rows_of,
 )
 from pyro_vae.parts.contracts import Likelihood, Posterior, Prior
 from pyro_vae.parts.missing_entries import entries_of
-from pyro_vae.support.checks import positive
-from pyro_vae.support.modules import evaluating
+from pyro_vae.support.checks import described, positive, whole
+from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.store import make_picklable, show, unique_name
 
 
@@ -33,6 +39,10 @@ class VAE(nn.Module):
     """Variational autoencoder p(x, z) = p(z) p(x | z), with q(z | x) ≈ p(z | x).
 
     `model` and `guide` are ordinary Pyro programs. All parameters belong to the module.
+
+    The methods take x, y and z as tensors, as arrays, or as anything that numpy turns into one, and
+    x also as `Rows`. They convert them to the dtype of the parameters, on their device. A context y
+    is a vector of real numbers for each row, or a label, a whole number from 0.
 
     With `missing="nan"` an entry of x that is NaN is missing, in each method that takes x. The
     model is then that of the observed entries, p(z) p(x_observed | z). The posterior sees 0 in
@@ -84,8 +94,8 @@ class VAE(nn.Module):
 
     def model(
         self,
-        x: Tensor | None = None,
-        y: Tensor | None = None,
+        x: Rows | Array | None = None,
+        y: Array | None = None,
         *,
         num_rows: int | None = None,
         size: int | None = None,
@@ -109,16 +119,20 @@ class VAE(nn.Module):
                 is inside a row plate.
         """
         self._register(self.prior, self.likelihood)
-        with self._row_plate(x, y, num_rows, size):
+        rows: Tensor | None = None
+        context = self._read_context(y)
+        if x is not None:
+            rows, context = self._read(x, y)
+        with self._row_plate(rows, context, num_rows, size):
             with _weighted(kl_weight):
-                z = pyro.sample("z", self.prior(y))
-            p_x, x = self._of_observed(self.likelihood(z, y), x)
-            return pyro.sample("x", p_x, obs=x)
+                z = pyro.sample("z", self.prior(context))
+            p_x, observed = self._of_observed(self.likelihood(z, context), rows)
+            return pyro.sample("x", p_x, obs=observed)
 
     def guide(
         self,
-        x: Tensor,
-        y: Tensor | None = None,
+        x: Rows | Array,
+        y: Array | None = None,
         *,
         num_rows: int | None = None,
         size: int | None = None,
@@ -129,8 +143,10 @@ class VAE(nn.Module):
         Arguments and errors are those of `model`.
         """
         self._register(self.posterior)
-        with self._row_plate(x, y, num_rows, size), _weighted(kl_weight):
-            return pyro.sample("z", self.posterior(self._entries.seen(x, self.posterior), y))
+        rows, context = self._read(x, y)
+        with self._row_plate(rows, context, num_rows, size), _weighted(kl_weight):
+            seen = self._entries.seen(rows, self.posterior)
+            return pyro.sample("z", self.posterior(seen, context))
 
     @property
     def latent_dim(self) -> int:
@@ -156,24 +172,34 @@ class VAE(nn.Module):
         """
         self._register(self.prior, self.likelihood, self.posterior)
 
-    def encode(self, x: Tensor, y: Tensor | None = None) -> TorchDistribution:
+    def encode(self, x: Rows | Array, y: Array | None = None) -> TorchDistribution:
         """Return q(z | x), with batch shape `(*)` for x of shape `(*, *x_shape)`.
 
         Raises:
             ValueError: if x or y has another shape, or x has NaN that is not expected.
         """
-        check_shape(x, self.x_shape)
-        check_context(y, self.context_dim, x.shape[: len(x.shape) - len(self.x_shape)])
+        rows, context = self._read_rows(x, y)
         if poutine.is_validation_enabled():
-            self._entries.check(x)
-        return self.posterior(self._entries.seen(x, self.posterior), y)
+            self._entries.check(rows)
+            check_no_infinity(rows)
+        return self.posterior(self._entries.seen(rows, self.posterior), context)
 
-    def decode(self, z: Tensor, y: Tensor | None = None) -> TorchDistribution:
-        """Return p(x | z), with batch shape `(*)` for z of shape `(*, D)`."""
-        check_context(y, self.context_dim, z.shape[:-1])
-        return self.likelihood(z, y)
+    def decode(self, z: Array, y: Array | None = None) -> TorchDistribution:
+        """Return p(x | z), with batch shape `(*)` for z of shape `(*, D)`.
 
-    def log_likelihood(self, x: Tensor, z: Tensor, y: Tensor | None = None) -> Tensor:
+        Raises:
+            ValueError: if z or y has another shape.
+        """
+        latents = as_x(z, tensor_like(self), "z")
+        context = self._read_context(y)
+        if latents.shape[-1:] != (self.latent_dim,):
+            raise ValueError(
+                f"'z' must have the shape (*, {self.latent_dim}), got {tuple(latents.shape)}."
+            )
+        check_context(context, self.context_dim, latents.shape[:-1])
+        return self.likelihood(latents, context)
+
+    def log_likelihood(self, x: Rows | Array, z: Array, y: Array | None = None) -> Tensor:
         """Return log p(x | z) of the observed entries, in nats, `(*)`.
 
         Arguments:
@@ -181,17 +207,25 @@ class VAE(nn.Module):
             z: latents, `(*, D)`.
             y: the context of each row, `(*, Y)`.
         """
-        p_x, x = self._of_observed(self.decode(z, y), x)
-        return p_x.log_prob(x)
+        rows, context = self._read(x, y)
+        check_shape(rows, self.x_shape, least_axes=0)
+        p_x, observed = self._of_observed(self.decode(z, context), rows)
+        return p_x.log_prob(observed)
 
     @torch.no_grad()
-    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def reconstruct(self, x: Rows | Array, y: Array | None = None) -> Tensor:
         """Return E[x′ | z] at z = E_q[z | x], with the shape of x."""
-        return distribution_mean(self.decode(distribution_mean(self.encode(x, y)), y))
+        rows, context = self._read_rows(x, y)
+        z = distribution_mean(self.encode(rows, context))
+        return distribution_mean(self.decode(z, context))
 
     @torch.no_grad()
     def sample(
-        self, num_rows: int, y: Tensor | None = None, *, latent: TorchDistribution | None = None
+        self,
+        num_rows: int,
+        y: Array | int | None = None,
+        *,
+        latent: TorchDistribution | None = None,
     ) -> Tensor:
         """Draw rows from p(z) p(x | z), `(num_rows, *x_shape)`.
 
@@ -199,15 +233,18 @@ class VAE(nn.Module):
 
         Arguments:
             num_rows: the number of rows.
-            y: the context of each row, `(num_rows, Y)`, or one for all, `(Y,)`.
+            y: the context of each row, `(num_rows, Y)`, or one for all, `(Y,)`; or their labels,
+                `(num_rows,)`, or one for all.
             latent: the distribution of z in place of the prior, such as an `AggregatedPosterior`.
         """
-        check_context(y, self.context_dim, (num_rows,))
-        p_z = self.prior(y) if latent is None else latent
-        z = p_z.expand(torch.Size([num_rows])).sample()
-        return self.decode(z, y).sample()
+        count = whole(num_rows, "num_rows")
+        context = self._read_context(y)
+        check_context(context, self.context_dim, (count,))
+        p_z = self.prior(context) if latent is None else _as_distribution(latent)
+        z = p_z.expand(torch.Size([count])).sample()
+        return self.decode(z, context).sample()
 
-    def elbo(self, x: Tensor, y: Tensor | None = None, *, num_samples: int = 1) -> Tensor:
+    def elbo(self, x: Rows | Array, y: Array | None = None, *, num_samples: int = 1) -> Tensor:
         """Estimate E_q[log p(x | z) + log p(z) − log q(z | x)] ≤ log p(x) of each row.
 
         Arguments:
@@ -221,28 +258,58 @@ class VAE(nn.Module):
         Raises:
             ValueError: if the VAE cannot score the rows.
         """
+        count = whole(num_samples, "num_samples")
+        rows, context = self._read_rows(x, y)
+        if len(rows) == 0:
+            raise ValueError("'x' must have at least one row, got none.")
         if poutine.is_validation_enabled():
-            self.check(x)
-        q_z = self.encode(x, y)
-        p_z = self.prior(y)
+            self.check(rows)
+        q_z = self.encode(rows, context)
+        p_z = self.prior(context)
         draw = q_z.rsample if q_z.has_rsample else q_z.sample
-        z = draw(torch.Size([num_samples]))
-        return (self.log_likelihood(x, z, y) + p_z.log_prob(z) - q_z.log_prob(z)).mean(0)
+        z = draw(torch.Size([count]))
+        log_likelihood = self.log_likelihood(rows, z, context)
+        return (log_likelihood + p_z.log_prob(z) - q_z.log_prob(z)).mean(0)
 
     @torch.no_grad()
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Rows | Array) -> None:
         """Refuse rows, `(*, *x_shape)`, that the VAE cannot score.
 
         Raises:
             ValueError: if values lie outside the likelihood's support, NaN is not expected, or a
                 joint event is partly missing.
         """
-        self._entries.check(x)
-        self.likelihood.check(self._entries.complete(x, self.likelihood))
+        rows = as_x(x, tensor_like(self))
+        check_shape(rows, self.x_shape)
+        self._entries.check(rows)
         if self.missing is not None:
             with evaluating(self):
                 p_x = example(self.likelihood, torch.Size([self.latent_dim]), self.context_dim)
-            self._entries.check_events(p_x, x)
+            self._entries.check_events(p_x, rows)
+        self.likelihood.check(self._entries.complete(rows, self.likelihood))
+
+    def _read(self, x: Rows | Array, y: Array | None) -> tuple[Tensor, Tensor | None]:
+        """Return x and y in the dtype of the parameters, on their device.
+
+        `Rows` also give their context, if none is given.
+        """
+        if isinstance(x, Rows) and y is None:
+            y = x.context(self.context_dim, "x")
+        return as_x(x, tensor_like(self)), self._read_context(y)
+
+    def _read_context(self, y: Array | int | None) -> Tensor | None:
+        context = as_y(y, self.context_dim, tensor_like(self))
+        if poutine.is_validation_enabled():
+            check_finite(context)
+        return context
+
+    def _read_rows(self, x: Rows | Array, y: Array | None) -> tuple[Tensor, Tensor | None]:
+        """Return x and y as `_read` does, if they have the shapes that the VAE takes."""
+        rows, context = self._read(x, y)
+        check_shape(rows, self.x_shape)
+        batch_shape = rows.shape[: len(rows.shape) - len(self.x_shape)]
+        check_context(context, self.context_dim, batch_shape)
+        return rows, context
 
     def _of_observed(
         self, p_x: TorchDistribution, x: Tensor | None
@@ -308,6 +375,12 @@ def _refuse_row_plate() -> None:
                 "inside another plate at dim -1: use vae.prior(), vae.likelihood(z) and "
                 "vae.posterior(x) there."
             )
+
+
+def _as_distribution(latent: TorchDistribution) -> TorchDistribution:
+    if not isinstance(latent, TorchDistributionMixin):
+        raise ValueError(f"'latent' must be a Pyro distribution of z, got {described(latent)}.")
+    return latent
 
 
 def _weighted(kl_weight: float | Tensor) -> ScaleMessenger:

@@ -1,12 +1,16 @@
 """Arrays of numbers as tensors: dtype, highest level, and numbers that a coarser dtype merges."""
 
+from collections.abc import Mapping
+from os import PathLike
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from pyro_vae.data.missing import filled
+from pyro_vae.support.checks import described
 
 Array: TypeAlias = Tensor | np.ndarray
 
@@ -23,22 +27,26 @@ _MAX_SORTED = 2**21
 # The share of distinct real numbers in one element that rounding may merge without a warning:
 # among many rows a few are always that close.
 _MERGED_SHARE = 0.1
+# Columns that an error names.
+_MOST_NAMES = 5
 
 
-def as_tensor(array: Array, name: str = "data") -> Tensor:
+def as_tensor(array: Any, name: str = "data") -> Tensor:
     """Return the array as a tensor that torch can compute with, for any byte order.
 
     A numpy array is copied. Unsigned integers wider than 8 bits become int64.
 
     Arguments:
-        array: the array or tensor.
+        array: a tensor, an array, or anything that numpy turns into one.
         name: the argument that an error names.
 
     Raises:
-        ValueError: if the array has a mask, numbers that are not real, or whole numbers from 2^63.
+        ValueError: if it is no array of real numbers, has a mask, or has whole numbers from 2^63.
     """
-    array = as_array(array)
+    array = as_array(array, name)
     tensor = array if isinstance(array, Tensor) else _from_numpy(array, name)
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():
+        tensor = tensor.clone()  # autograd saves no tensor of inference mode
     if tensor.dtype not in _WIDE_UNSIGNED:
         return tensor
     signed = tensor.to(torch.int64)
@@ -56,7 +64,7 @@ def without_mask(array: Any) -> Any:
     The dtype is wide enough for each of its numbers. An array without a mask or without real
     numbers is returned as it is.
     """
-    if not isinstance(array, np.ma.MaskedArray) or not _is_real(array):
+    if not isinstance(array, np.ma.MaskedArray) or not is_real(array):
         return array
     dtype = array.dtype
     if dtype.kind != "f":
@@ -66,9 +74,50 @@ def without_mask(array: Any) -> Any:
     return np.ma.filled(array.astype(dtype), np.nan)
 
 
-def as_array(numbers: Any) -> Array:
-    """Return tensors and numpy arrays as they are, and lists and tables as numpy arrays."""
-    return numbers if isinstance(numbers, Tensor) else np.asanyarray(numbers)
+def as_array(numbers: Any, name: str = "data") -> Array:
+    """Return tensors and numpy arrays as they are, and lists and tables as arrays.
+
+    Arguments:
+        numbers: a tensor, an array, or anything that numpy turns into one.
+        name: the argument that an error names.
+
+    Raises:
+        ValueError: if it holds other than real numbers.
+    """
+    is_tensor = isinstance(numbers, Tensor)
+    problem = _problem_of_tensor(numbers) if is_tensor else _problem_of_object(numbers)
+    if problem is not None:
+        raise _no_numbers(name, problem)
+    array = numbers if is_tensor else _converted(numbers, name)
+    if isinstance(array, np.ndarray) and not is_real(array):
+        raise _no_numbers(name, contents(array))
+    return array
+
+
+def contents(array: np.ndarray) -> str:
+    """Return in words what an array holds that are no real numbers, and what to do."""
+    kind = array.dtype.kind
+    if kind == "O" and array.ndim == 0:
+        return described(array.item())
+    if kind == "O":
+        others = [entry for entry in array.flat if not isinstance(entry, int | float)]
+        what = f"such as {described(others[0])}" if others else "of Python"
+        return f"objects {what}: convert them to floating numbers, with NaN for missing ones"
+    if kind in "US":
+        first = array.flat[0].item() if array.size else ""
+        return f"strings such as {described(first)}: number them first"
+    if kind in "Mm":
+        return f"{array.dtype}: convert dates to numbers, such as days since the first one"
+    if kind == "V":
+        return f"a structured array of {array.dtype.names}: stack these as columns"
+    if kind == "c":
+        return f"complex numbers, {array.dtype}"
+    return f"{array.dtype}: convert it to float64"
+
+
+def is_real(array: np.ndarray) -> bool:
+    """Return True if the array holds real numbers that torch has a dtype for."""
+    return array.dtype.kind in "buif" and array.dtype.itemsize <= 8
 
 
 def highest_level(array: Array, levels: Tensor) -> float:
@@ -121,16 +170,73 @@ def merged(levels: Tensor, dtype: torch.dtype) -> Merged | None:
 
 
 def _from_numpy(array: np.ndarray, name: str) -> Tensor:
-    if not _is_real(array) or isinstance(array, np.ma.MaskedArray):
-        kind = f"{type(array).__name__} of {array.dtype}"
-        raise ValueError(f"'{name}' must be an array of real numbers without a mask, got {kind}.")
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(
+            f"'{name}' must be an array of real numbers without a mask, got MaskedArray of "
+            f"{array.dtype}."
+        )
     # A copy, since torch cannot share memory with read-only or reversed arrays.
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
 
 
-def _is_real(array: np.ndarray) -> bool:
-    """Return True if the array holds real numbers that torch has a dtype for."""
-    return array.dtype.kind in "buif" and array.dtype.itemsize <= 8
+def _no_numbers(name: str, received: str) -> ValueError:
+    return ValueError(f"'{name}' must be an array of real numbers, got {received}.")
+
+
+def _problem_of_object(value: Any) -> str | None:
+    """Return in words what came, if no array of numbers can be made of it, and what to do."""
+    kind = type(value).__name__
+    if isinstance(value, DataLoader | Dataset):
+        return f"a {kind}: pass its rows as one tensor"
+    if hasattr(value, "toarray"):
+        return f"the sparse {kind}: pass its toarray()"
+    if isinstance(value, str | bytes | PathLike):
+        return f"{described(value)}: read a file first, for instance by numpy.load"
+    if isinstance(value, Mapping):
+        return f"a {kind} with the keys {', '.join(map(str, value))}: pass one of its arrays"
+    without_numbers = [name for name, dtype in _columns(value).items() if dtype not in "buif"]
+    if without_numbers:
+        names = ", ".join(without_numbers[:_MOST_NAMES])
+        return f"a {kind} with text, dates or other objects in {names}: turn them into numbers"
+    return None
+
+
+def _problem_of_tensor(tensor: Tensor) -> str | None:
+    """Return in words what came, if a tensor cannot be read as real numbers, and what to do."""
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return "a sparse or nested tensor: make a dense one"
+    if tensor.is_quantized:
+        return "a quantized tensor: pass its dequantize()"
+    if tensor.device.type == "meta":
+        return "a tensor on the device meta, which holds none"
+    if tensor.is_complex():
+        return f"complex numbers, {tensor.dtype}"
+    return None
+
+
+def _columns(table: Any) -> dict[str, str]:
+    """Return numpy's kind of each column of a table or series of pandas; nothing for others."""
+    dtypes: Any = getattr(table, "dtypes", None)
+    if hasattr(dtypes, "items"):
+        return {f"column {name!r}": getattr(dtype, "kind", "O") for name, dtype in dtypes.items()}
+    if hasattr(table, "to_numpy") and hasattr(dtypes, "kind"):
+        return {"its entries": dtypes.kind}
+    return {}
+
+
+def _converted(numbers: Any, name: str) -> Array:
+    """Return the array that numpy makes of numbers, or torch of a list of tensors."""
+    is_list = isinstance(numbers, list | tuple)
+    try:
+        if is_list and numbers and all(isinstance(row, Tensor) for row in numbers):
+            return torch.stack(numbers)
+        array = np.asanyarray(numbers)
+    except (RuntimeError, TypeError, ValueError) as error:
+        received = f"a {type(numbers).__name__} whose rows differ in shape, or hold no numbers"
+        raise _no_numbers(name, received) from error
+    if array.dtype == object and _columns(numbers):  # whole numbers of pandas with missing ones
+        return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+    return array
 
 
 def _observed(values: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pyro_vae.support.checks import whole
+from pyro_vae.support.checks import flag, whole
 
 
 class Batches(ABC):
@@ -29,6 +29,20 @@ class Batches(ABC):
         """Return the number of rows in an epoch, counting a repeated row each time."""
         return self.num_batches(num_rows) * self.size
 
+    def last_size(self, num_rows: int) -> int:
+        """Return the number of rows in the last batch of an epoch, the only one that may be short.
+
+        Raises:
+            ValueError: if an epoch has no batch.
+        """
+        num_batches = self.num_batches(num_rows)
+        if num_batches == 0:
+            raise ValueError(
+                f"'data' must have at least one batch of {self.size} rows, got {num_rows} rows: "
+                "set a lower 'size', or 'drop_last' to false."
+            )
+        return self.num_dealt(num_rows) - (num_batches - 1) * self.size
+
     @abstractmethod
     def indices(self, num_rows: int) -> Iterator[Tensor]:
         """Return the row numbers of each batch of one epoch, from torch's default generator."""
@@ -48,7 +62,7 @@ class Shuffled(Batches):
 
     def __init__(self, size: int = 128, drop_last: bool = False) -> None:
         super().__init__(size)
-        self.drop_last = drop_last
+        self.drop_last = flag(drop_last, "drop_last")
 
     def num_batches(self, num_rows: int) -> int:
         return num_rows // self.size if self.drop_last else -(-num_rows // self.size)

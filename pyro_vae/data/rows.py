@@ -3,17 +3,18 @@
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pyro_vae.data.arrays import Array, as_array, as_tensor, highest_level, merged, without_mask
+from pyro_vae.data.contexts import as_context
 from pyro_vae.data.missing import Missing, filled
 from pyro_vae.data.transforms import Identity, Transform
 from pyro_vae.support.channels import channels_first, check_channels_first
-from pyro_vae.support.checks import check_max_level
+from pyro_vae.support.checks import check_max_level, flag, instance
 from pyro_vae.support.streams import stream
 
 # Rows that are converted at once in a pass over the data set, to bound the memory.
@@ -57,6 +58,7 @@ class Rows:
         channels_last: True for images `(N, H, W, C)`, which become `(N, C, H, W)`; False for rows
             that stay as they are. When omitted, rows of a shape like (32, 32, 3) are refused.
         prepared: the prepared levels, set internally.
+        name: the argument that an error about the levels names.
         has_missing: True if any entry is missing, set internally.
 
     Raises:
@@ -90,10 +92,12 @@ class Rows:
         part: int = 0,
         channels_last: bool | None = None,
         prepared: Prepared | None = None,
+        name: str = "data",
     ) -> None:
-        array = as_array(levels)
-        stored = _stored(array, channels_last)
-        has_missing = _has_missing(stored)
+        instance(transform, Transform, "transform", "Identity()")
+        array = as_array(levels, name)
+        stored = _stored(array, channels_last, name)
+        has_missing = _has_missing(stored, name)
         if max_level is None:
             max_level = highest_level(array, stored)
         check_max_level(max_level)
@@ -103,7 +107,7 @@ class Rows:
             "levels": stored,
             "transform": transform,
             "max_level": max_level,
-            "labels": None if labels is None else as_tensor(labels, "labels"),
+            "labels": None if labels is None else _as_labels(labels, len(stored), "labels"),
             "part": part,
             "channels_last": False,
             "prepared": Prepared(stored, transform, max_level),
@@ -111,7 +115,6 @@ class Rows:
             "_converted_to": set(),
         }
         vars(self).update(values)  # frozen from here on
-        self._check_labels()
 
     def __len__(self) -> int:
         return self.levels.shape[0]
@@ -136,41 +139,25 @@ class Rows:
         """
         return self._made_by(self.transform, levels, dtype)
 
-    def context(self, size: int) -> Tensor | None:
+    def context(self, size: int, name: str = "data") -> Tensor | None:
         """Return y of all rows, `(N, size)`, or None for size 0.
 
         Vectors stay as they are; labels become one-hot.
 
         Arguments:
             size: the size Y of the context that the VAE takes.
+            name: the argument that an error names.
 
         Raises:
             ValueError: if there are no labels, labels beyond the size, or vectors of another size.
         """
         if not size:
             return None
-        labels = self.labels
-        if labels is None:
+        if self.labels is None:
             raise ValueError(
-                f"'data' must have labels for a VAE with a context y of {size}, got none."
+                f"'{name}' must have labels for a VAE with a context y of {size}, got none."
             )
-        has_vectors = labels.dim() == 2
-        if has_vectors:
-            is_context = labels.shape[1] == size and bool(torch.isfinite(labels).all())
-        else:
-            numbers = labels.long()  # torch compares no wide unsigned integers
-            is_inside = bool(((numbers >= 0) & (numbers < size)).all())
-            is_context = is_inside and not labels.is_floating_point()
-        if not is_context:
-            raise ValueError(
-                f"'data' must have labels 0 ... {size - 1}, or finite vectors of {size} numbers, "
-                f"for a VAE with a context y of {size}, got {labels.dtype} of the shape "
-                f"{tuple(labels.shape)}."
-            )
-        if labels.is_floating_point():
-            return labels
-        y = labels if has_vectors else torch.nn.functional.one_hot(labels.long(), size)
-        return y.to(torch.get_default_dtype())
+        return as_context(self.labels, size, name)
 
     def blocks(self, num_rows: int = _BLOCK_ROWS) -> Iterator[slice]:
         """Yield slices of at most `num_rows` rows that cover all rows."""
@@ -244,14 +231,6 @@ class Rows:
         place = (~self.levels.isnan()).int().argmax(0, keepdim=True)  # the first of equal ones
         return self.levels.gather(0, place).squeeze(0)
 
-    def _check_labels(self) -> None:
-        labels = self.labels
-        if labels is not None and (labels.dim() not in (1, 2) or len(labels) != len(self)):
-            raise ValueError(
-                f"'labels' must have the shape ({len(self)},) or ({len(self)}, Y), got "
-                f"{tuple(labels.shape)}."
-            )
-
     def _warn_of_merged(self, dtype: torch.dtype) -> None:
         """Warn once that a dtype cannot distinguish levels."""
         if dtype in self._converted_to:
@@ -292,28 +271,43 @@ class Rows:
         return torch.from_numpy(np.lexsort(keys))  # the last key comes first
 
 
-def _stored(levels: Array, channels_last: bool | None) -> Tensor:
+def _stored(levels: Array, channels_last: bool | None, name: str) -> Tensor:
     """Return the levels as a tensor of rows, with the channels of images first.
 
     Raises:
         ValueError: if there are no rows of real numbers, or the channels seem to be last.
     """
-    stored = as_tensor(without_mask(levels))
+    stored = as_tensor(without_mask(levels), name)
     if stored.dim() < 2 or stored.numel() == 0:
+        is_column = stored.dim() == 1 and stored.numel() > 0
+        way_out = ": reshape it to (-1, 1) for rows of one number" if is_column else ""
         raise ValueError(
-            "'data' must have the shape (rows, ...) with at least one row, got "
-            f"{tuple(stored.shape)}."
+            f"'{name}' must have the shape (rows, ...) with at least one row, got "
+            f"{tuple(stored.shape)}{way_out}."
         )
-    if stored.is_complex():
-        raise ValueError(f"'data' must hold real numbers, got {stored.dtype}.")
-    if channels_last:
-        return channels_first(stored)
     if channels_last is None:
-        check_channels_first(stored.shape[1:], "data", _WAY_OUT)
+        check_channels_first(stored.shape[1:], name, _WAY_OUT)
+    elif flag(channels_last, "channels_last"):
+        return channels_first(stored)
     return stored
 
 
-def _has_missing(levels: Tensor) -> bool:
+def _as_labels(labels: Array, num_rows: int, name: str) -> Tensor:
+    """Return labels as a tensor, `(N,)` or `(N, Y)`.
+
+    Raises:
+        ValueError: if they have another shape, or are no real numbers.
+    """
+    tensor = as_tensor(labels, name)
+    if tensor.dim() not in (1, 2) or len(tensor) != num_rows:
+        raise ValueError(
+            f"'{name}' must have the shape ({num_rows},) or ({num_rows}, Y), got "
+            f"{tuple(tensor.shape)}."
+        )
+    return tensor
+
+
+def _has_missing(levels: Tensor, name: str) -> bool:
     """Return True if an entry is NaN.
 
     Raises:
@@ -321,7 +315,7 @@ def _has_missing(levels: Tensor) -> bool:
     """
     is_finite = not levels.is_floating_point() or bool(torch.isfinite(levels).all())
     if not is_finite and levels.isinf().any():
-        raise ValueError(f"'data' must be finite, got {_num_not_finite(levels)}.")
+        raise ValueError(f"'{name}' must be finite, got {_num_not_finite(levels)}.")
     return not is_finite
 
 
@@ -345,45 +339,82 @@ def _prepared(
 Data: TypeAlias = Rows | Array | tuple[Array, Array]
 
 
-def as_rows(data: Data, context_dim: int | None = None, missing: Missing = None) -> Rows:
+def as_rows(
+    data: Data, context_dim: int | None = None, missing: Missing = None, name: str = "data"
+) -> Rows:
     """Return data as rows: rows as they are, x without a transform, or a pair (x, y).
 
     Arguments:
         data: the data.
         context_dim: the size of the context that the VAE takes; with 0 a pair is refused.
         missing: the setting of the VAE; `"nan"` takes NaN and masked entries as missing.
+        name: the argument that an error names.
 
     Raises:
         ValueError: if the data have NaN or a mask and `missing` is None, or `Rows` refuses them.
     """
-    rows = _as_rows(data, context_dim, missing)
+    rows = _as_rows(data, context_dim, missing, name)
     if missing is None and rows.has_missing:
         raise ValueError(
-            f"'data' must be finite, got {_num_not_finite(rows.levels)}: "
+            f"'{name}' must be finite, got {_num_not_finite(rows.levels)}: "
             'only a VAE made with missing="nan" takes NaN, as missing.'
         )
     return rows
 
 
-def _as_rows(data: Data, context_dim: int | None, missing: Missing) -> Rows:
+def as_x(x: Rows | Array, like: Tensor, name: str = "x") -> Tensor:
+    """Return rows as a tensor in the dtype and on the device of another tensor.
+
+    `Rows` give their x, for which a random transform draws anew.
+
+    Arguments:
+        x: `Rows`, or anything that `as_tensor` takes.
+        like: the other tensor.
+        name: the argument that an error names.
+
+    Raises:
+        ValueError: if it holds other than real numbers.
+    """
+    if isinstance(x, Rows):
+        return x.batch(slice(None), like.dtype).to(like.device)
+    if isinstance(x, tuple) and any(isinstance(part, Tensor | np.ndarray) for part in x):
+        raise ValueError(f"'{name}' must be an array, got a tuple: give x and y one by one.")
+    return as_tensor(without_mask(x), name).to(like)
+
+
+def _as_rows(data: Data, context_dim: int | None, missing: Missing, name: str) -> Rows:
     if isinstance(data, Rows):
         return data
     if isinstance(data, tuple):
-        if len(data) != 2:
-            raise ValueError(f"'data' must be rows x or a pair (x, y), got a tuple of {len(data)}.")
-        if context_dim == 0:
-            raise ValueError(
-                "'data' must be rows x without a context y for a VAE whose parts take none, got "
-                "a pair."
-            )
-        x, y = data
-        return replace(_as_rows(x, None, missing), labels=as_tensor(y))
+        return _pair_as_rows(data, context_dim, missing, name)
     if missing is None and isinstance(data, np.ma.MaskedArray):
         raise ValueError(
-            "'data' must be an array of real numbers without a mask, got MaskedArray of "
+            f"'{name}' must be an array of real numbers without a mask, got MaskedArray of "
             f"{data.dtype}."
         )
-    return Rows(data, Identity())
+    return Rows(data, Identity(), name=name)
+
+
+def _pair_as_rows(
+    data: tuple[Any, ...], context_dim: int | None, missing: Missing, name: str
+) -> Rows:
+    if len(data) != 2:
+        raise ValueError(f"'{name}' must be rows x or a pair (x, y), got a tuple of {len(data)}.")
+    if context_dim == 0:
+        raise ValueError(
+            f"'{name}' must be rows x without a context y for a VAE whose parts take none, got "
+            "a pair."
+        )
+    x, y = data
+    dims = [getattr(part, "ndim", 0) for part in data]
+    if dims[0] == 1 and dims[1] > 1:
+        raise ValueError(
+            f"'{name}' must be a pair (x, y), got x of the shape {tuple(x.shape)} and y of the "
+            f"shape {tuple(y.shape)}: swap them."
+        )
+    rows = _as_rows(x, None, missing, name)
+    label_name = "y" if name == "data" else f"y of {name}"
+    return replace(rows, labels=_as_labels(y, len(rows), label_name))
 
 
 def _content_keys(values: Tensor) -> np.ndarray:

@@ -1,20 +1,38 @@
 """Data sets by name: those of scikit-learn and torchvision, and array files of the user."""
 
 import os
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from pyro_vae.data.arrays import contents, is_real
 from pyro_vae.data.missing import filled
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.transforms import Identity, Transform
-from pyro_vae.support.checks import check_max_level, one_line
+from pyro_vae.support.checks import (
+    check_max_level,
+    described,
+    instance,
+    nearest,
+    one_line,
+    real,
+    whole,
+)
 from pyro_vae.support.streams import stream_seed
+
+# First bytes of a .npy and of a .npz file.
+_NPY_START = b"\x93NUMPY"
+_ZIP_START = b"PK"
+# Arrays that an error names.
+_MOST_NAMES = 5
 
 
 class Splits(NamedTuple):
@@ -53,8 +71,8 @@ class OneHot(Source):
     """
 
     def __init__(self, num_classes: int = 4, rows_per_class: int = 500) -> None:
-        self.num_classes = num_classes
-        self.rows_per_class = rows_per_class
+        self.num_classes = whole(num_classes, "num_classes")
+        self.rows_per_class = whole(rows_per_class, "rows_per_class")
 
     def read(self) -> tuple[Rows, Rows]:
         labels = torch.arange(self.num_classes).repeat_interleave(self.rows_per_class)
@@ -164,7 +182,8 @@ class ArrayFile(Source):
     """Array of the user in a `.npy` file, or under the name x in a `.npz` file.
 
     A `.npz` file may hold labels under the name y: a whole number or a vector of real numbers for
-    each row. An entry of x that is NaN is missing, for a VAE made with `missing="nan"`.
+    each row. They are the context of a VAE that takes one; another VAE ignores them. An entry of x
+    that is NaN is missing, for a VAE made with `missing="nan"`.
 
     Arguments:
         path: the file; the array has the shape (rows, ...).
@@ -188,9 +207,11 @@ class ArrayFile(Source):
         max_level: float | None = None,
         channels_last: bool | None = None,
     ) -> None:
+        if not isinstance(path, str | PathLike):
+            raise ValueError(f"'path' must be the path of a file, got {described(path)}.")
         self.path = path
         self.test_fraction = test_fraction
-        self.seed = seed
+        self.seed = whole(seed, "seed", least=0)
         self.max_level = max_level
         self.channels_last = channels_last
         if max_level is not None:
@@ -223,13 +244,15 @@ def read_array(
             refuses the rows.
     """
     x, labels = _read_file(path)
-    if x.dtype.kind not in "buif":
-        raise ValueError(f"'path' must hold an array of real numbers, got {x.dtype} in {path}.")
+    if not is_real(x):
+        raise ValueError(
+            f"'path' must hold an array of real numbers, got {path} with {contents(x)}."
+        )
     if labels is not None and not _are_labels(labels, x):
+        shapes = f"{labels.dtype} of the shape {labels.shape} for x of the shape {x.shape}"
         raise ValueError(
             "'path' must hold a whole number y for each row of x, or a vector of real numbers, "
-            f"got {labels.dtype} of the shape {labels.shape} for x of the shape {x.shape} in "
-            f"{path}."
+            f"got {path} with {shapes if is_real(labels) else contents(labels)}."
         )
     rows = Rows(x, Identity(), max_level, labels, channels_last=channels_last)
     if rows.has_missing and rows.levels.isnan().all():
@@ -243,17 +266,46 @@ def _read_file(path: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the arrays x and y of a file; y is None if the file has none."""
     try:
         with Path(path).open("rb") as file:
+            _check_start(file.read(len(_NPY_START)))
+            file.seek(0)
             loaded = np.load(file, allow_pickle=False)
-            arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"x": loaded}
+            if isinstance(loaded, np.ndarray):
+                return loaded, None
+            arrays = {name: loaded[name] for name in ("x", "y") if name in loaded}
     except Exception as error:
         raise ValueError(
-            f"'path' must be a .npy or .npz file of numbers, got {path}: {one_line(error)}"
+            f"'path' must be a .npy or .npz file of numbers, got {path}: {_reason(error)}"
         ) from error
     if "x" not in arrays:
+        names = list(loaded)
         raise ValueError(
-            f"'path' must hold an array named x, got {', '.join(arrays) or 'none'} in {path}."
+            f"'path' must hold an array named x, got {_named(names)} in {path}"
+            f"{nearest('x', names)}."
         )
     return arrays["x"], arrays.get("y")
+
+
+def _check_start(start: bytes) -> None:
+    if not start:
+        raise ValueError("it is empty.")
+    if start != _NPY_START and not start.startswith(_ZIP_START):
+        raise ValueError("it is of another kind: write its numbers by numpy.save.")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}."
+    if "pickle" in str(error):
+        return "it holds objects of Python."
+    return one_line(error)
+
+
+def _named(names: Sequence[str]) -> str:
+    if any(name.endswith("data.pkl") for name in names):
+        return "a file of torch.save"
+    rest = len(names) - _MOST_NAMES
+    listed = ", ".join(names[:_MOST_NAMES]) or "none"
+    return f"{listed} and {rest} more" if rest > 0 else listed
 
 
 def limited(rows: Rows, max_level: float | None) -> Rows:
@@ -279,6 +331,22 @@ def _are_labels(labels: np.ndarray, x: np.ndarray) -> bool:
     return labels.shape[:1] == x.shape[:1] and labels.dtype.kind in kinds
 
 
+def warn_of_unused_labels(source: Source, rows: Rows, context_dim: int) -> None:
+    """Warn of labels in a file of the user that no part of a VAE takes as a context.
+
+    Arguments:
+        source: the source of the rows.
+        rows: the rows.
+        context_dim: the size of the context that the VAE takes.
+    """
+    if isinstance(source, ArrayFile) and rows.labels is not None and not context_dim:
+        warnings.warn(
+            f"'y' in {source.path} is not used, since no network takes a context: set "
+            "'context_dim' of the networks to use it.",
+            stacklevel=2,
+        )
+
+
 def split(rows: Rows, fraction: float, seed: int, name: str) -> tuple[Rows, Rows]:
     """Split rows at random into two parts.
 
@@ -291,7 +359,7 @@ def split(rows: Rows, fraction: float, seed: int, name: str) -> tuple[Rows, Rows
     Raises:
         ValueError: if a part would be empty.
     """
-    second = round(len(rows) * fraction)
+    second = round(len(rows) * real(fraction, name))
     if not 0 < second < len(rows):
         raise ValueError(
             f"'{name}' must leave rows on both sides of a split of {len(rows)}, got {fraction}."
@@ -321,6 +389,8 @@ def load_splits(
         ValueError: if the data cannot be used, a level exceeds `max_level`, or a part would be
             empty.
     """
+    instance(source, Source, "source", "Digits() or ArrayFile(path)")
+    instance(transform, Transform, "transform", "Identity()")
     train, test = (limited(rows, max_level) for rows in source.read())
     return split_rows(train, test, transform, validation_fraction, seed)
 

@@ -5,10 +5,13 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from pyro_vae.support.checks import exactly, real, whole
 from pyro_vae.support.streams import stream_seed
 
 # Rows that are drawn at once, to bound the memory. Draws may depend on it.
 _BLOCK_ROWS = 4096
+# Levels outside of [0, 1] by at most this were moved out by rounding or by interpolation.
+_OVERSHOOT = 0.1
 
 
 class Transform(ABC):
@@ -37,7 +40,7 @@ class Transform(ABC):
         if lowest < 0 or highest > max_level:
             raise ValueError(
                 f"'data' must lie in 0 ... {max_level:g} for the transform {self!r}, got values "
-                f"from {lowest:g} to {highest:g}{_way_out(levels, max_level)}."
+                f"from {exactly(lowest)} to {exactly(highest)}{_way_out(levels, max_level)}."
             )
 
     def mean(self, levels: Tensor, max_level: float) -> Tensor:
@@ -105,9 +108,12 @@ class Threshold(Transform):
     """
 
     def __init__(self, threshold: float = 0.5) -> None:
-        if not 0 <= threshold < 1:
-            raise ValueError(f"'threshold' must lie in [0, 1), got {threshold}.")
-        self.threshold = threshold
+        self.threshold = real(
+            threshold,
+            "threshold",
+            holds=lambda number: 0 <= number < 1,
+            accepted="lie in [0, 1)",
+        )
 
     def __call__(self, levels: Tensor, max_level: float) -> Tensor:
         return (levels > self.threshold * max_level).to(levels.dtype)
@@ -123,7 +129,7 @@ class FixedDraw(Transform):
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+        self.seed = whole(seed, "seed", least=0)
 
     def __call__(self, levels: Tensor, max_level: float) -> Tensor:
         return levels
@@ -156,9 +162,13 @@ class DynamicDraw(Transform):
 
 
 def _way_out(levels: Tensor, max_level: float) -> str:
-    """Return advice on real numbers above 1, which is their highest level by default."""
-    if not levels.is_floating_point() or max_level != 1 or levels.min() < 0:
+    """Return advice on real numbers outside of [0, 1], the range of levels by default."""
+    if not levels.is_floating_point() or max_level != 1:
         return ""
+    if levels.min() >= -_OVERSHOOT and levels.max() <= 1 + _OVERSHOOT:
+        return ": clip them, by x.clamp(0, 1)"
+    if levels.min() < 0:
+        return ": rescale them, or keep them as they are by the transform Identity"
     kind = "whole levels" if (levels == levels.round()).all() else "levels"
     return (
         f", which look like {kind} stored as real numbers: give their highest as 'max_level', "

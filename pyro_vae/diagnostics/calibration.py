@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from pyro_vae.data.batch import rows_of
+from pyro_vae.data.contexts import as_y
 from pyro_vae.evaluation.vae_rows import BLOCK_ROWS
-from pyro_vae.support.checks import whole
+from pyro_vae.support.checks import instance, real, whole
 from pyro_vae.support.chunks import chunk_size
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
@@ -203,13 +204,12 @@ def calibrate(
         >>> calibrate(vae, num_rows=400).ranks.shape
         torch.Size([400, 3])
     """
-    if not isinstance(vae, VAE):
-        raise ValueError(f"'vae' must be a VAE, got {type(vae).__name__}.")
+    instance(vae, VAE, "vae")
     _check_sizes(num_rows, num_draws, failure_rate)
-    _check_context(y, num_rows, vae.context_dim)
     reference = tensor_like(vae)
     device = reference.device
-    y = None if y is None else y.to(reference)
+    y = as_y(y, vae.context_dim, reference)
+    _check_context(y, num_rows, vae.context_dim)
     draw = draw or (lambda x, y, count: vae.encode(x, y).sample(torch.Size([count])))
     blocks = []
     with evaluating(vae):
@@ -233,8 +233,12 @@ def _check_sizes(num_rows: int, num_draws: int, failure_rate: float) -> None:
             f"'num_draws' plus 1 must be divisible by a number from {_MIN_BINS} to "
             f"{_most_bins(num_rows)}, as 99 + 1 is, for {num_rows} rows, got {num_draws}."
         )
-    if not 0 < failure_rate < 1:
-        raise ValueError(f"'failure_rate' must lie in (0, 1), got {failure_rate}.")
+    real(
+        failure_rate,
+        "failure_rate",
+        holds=lambda rate: 0 < rate < 1,
+        accepted="lie in (0, 1)",
+    )
 
 
 def _check_context(y: Tensor | None, num_rows: int, context_dim: int) -> None:

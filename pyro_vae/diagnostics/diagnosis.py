@@ -216,6 +216,8 @@ def diagnose(
 def _check_counts(
     num_rows: int, num_samples: int, num_annealed: int, num_temperatures: int
 ) -> None:
+    whole(num_rows, "num_rows")
+    whole(num_samples, "num_samples")
     whole(num_annealed, "num_annealed")
     whole(num_temperatures, "num_temperatures")
     if num_samples < LEAST_DRAWS:

@@ -6,8 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyro_vae.support.checks import whole
-from pyro_vae.support.modules import evaluating
+from pyro_vae.data.arrays import as_tensor
+from pyro_vae.data.contexts import as_y
+from pyro_vae.data.rows import as_x
+from pyro_vae.support.checks import not_negative, whole
+from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
 
@@ -87,6 +90,11 @@ def inference_gaps(
     """
     whole(num_steps, "num_steps")
     whole(num_samples, "num_samples")
+    reference = tensor_like(vae)
+    x = as_x(x, reference)
+    y = as_y(y, vae.context_dim, reference)
+    log_marginal = as_tensor(log_marginal, "log_marginal").to(x.device)
+    not_negative(learning_rate, "learning_rate")
     if log_marginal.shape != x.shape[:1]:
         raise ValueError(
             f"'log_marginal' must have the shape ({len(x)},), got {tuple(log_marginal.shape)}."

@@ -6,10 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_vae.data.arrays import Array, as_tensor
 from pyro_vae.data.missing import filled
 from pyro_vae.data.rows import Data
 from pyro_vae.evaluation.measures import evaluate_rows
 from pyro_vae.evaluation.vae_rows import rows_for
+from pyro_vae.support.checks import real
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
@@ -82,7 +84,7 @@ def anomaly_scores(
     )
 
 
-def auroc(normal: Tensor, anomalous: Tensor) -> float:
+def auroc(normal: Array, anomalous: Array) -> float:
     """Return the probability that an anomalous row scores higher than a normal one.
 
     A tie counts one half.
@@ -90,15 +92,20 @@ def auroc(normal: Tensor, anomalous: Tensor) -> float:
     Arguments:
         normal: the scores of normal rows, `(N,)`.
         anomalous: the scores of anomalous rows, `(M,)`.
+
+    Raises:
+        ValueError: if there are no scores of one kind, or one is NaN.
     """
     from sklearn.metrics import roc_auc_score
 
+    normal = _as_scores(normal, "normal")
+    anomalous = _as_scores(anomalous, "anomalous")
     is_anomalous = torch.cat([torch.zeros(len(normal)), torch.ones(len(anomalous))])
     scores = torch.cat([normal, anomalous]).cpu()
     return float(roc_auc_score(is_anomalous.numpy(), scores.numpy()))
 
 
-def threshold(normal: Tensor, false_positive_rate: float) -> float:
+def threshold(normal: Array, false_positive_rate: float) -> float:
     """Return the score above which a row is called anomalous.
 
     A new normal row exceeds it with at most the probability `false_positive_rate`. It is the
@@ -115,10 +122,27 @@ def threshold(normal: Tensor, false_positive_rate: float) -> float:
     Raises:
         ValueError: if there are too few rows for so small a rate, or the rate is not in (0, 1).
     """
-    rank = math.ceil((len(normal) + 1) * (1 - false_positive_rate))
-    if not 0 < false_positive_rate < 1 or rank > len(normal):
+    normal = _as_scores(normal, "normal")
+    rate = real(false_positive_rate, "false_positive_rate")
+    rank = math.ceil((len(normal) + 1) * (1 - rate))
+    if not 0 < rate < 1 or rank > len(normal):
         raise ValueError(
             f"'false_positive_rate' must lie in (0, 1), and {len(normal)} rows can calibrate no "
             f"less than {1 / (len(normal) + 1):.4f}, got {false_positive_rate}."
         )
     return normal.sort().values[rank - 1].item()
+
+
+def _as_scores(scores: Array, name: str) -> Tensor:
+    """Return the scores of rows as a tensor, `(N,)`.
+
+    Raises:
+        ValueError: if there are none, one is NaN, or they have another shape.
+    """
+    tensor = as_tensor(scores, name).cpu()
+    if tensor.dim() != 1 or len(tensor) == 0 or tensor.isnan().any():
+        received = "NaN" if tensor.dim() == 1 and len(tensor) else tuple(tensor.shape)
+        raise ValueError(
+            f"'{name}' must hold one score for each of one or more rows, got {received}."
+        )
+    return tensor

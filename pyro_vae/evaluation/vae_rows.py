@@ -1,7 +1,8 @@
 """Rows for a VAE: checked once, with their context, in its dtype and on its device."""
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from pyro_vae.data.batch import Batch, rows_of
 from pyro_vae.data.rows import Data, Rows, as_rows
+from pyro_vae.support.checks import instance
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
@@ -27,11 +29,13 @@ class VAERows:
         vae: the VAE.
         rows: the rows.
         y: their context, `(N, Y)`, on the device of the rows; None for a VAE without a context.
+        name: the argument that gave the rows, which an error names.
     """
 
     vae: VAE
     rows: Rows
     y: Tensor | None
+    name: str = "data"
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -45,12 +49,12 @@ class VAERows:
 
     def take(self, index: Tensor | slice) -> "VAERows":
         """Return the rows at `index`."""
-        return VAERows(self.vae, self.rows.take(index), rows_of(self.y, index))
+        return replace(self, rows=self.rows.take(index), y=rows_of(self.y, index))
 
     def placed(self, rows: Rows) -> "VAERows":
         """Return these rows with the given copy of them, which may lie on another device."""
         y = None if self.y is None else self.y.to(rows.levels.device)
-        return VAERows(self.vae, rows, y)
+        return replace(self, rows=rows, y=y)
 
     @torch.no_grad()
     def checked(self) -> "VAERows":
@@ -63,8 +67,30 @@ class VAERows:
         dtype = tensor_like(self.vae).dtype
         with stream(0, device=self.rows.levels.device):
             for block in self.rows.blocks():
-                self.vae.check(self.rows.batch(block, dtype))
+                x = self.rows.batch(block, dtype)
+                try:
+                    self.vae.check(x)
+                except ValueError as error:
+                    raise self._refused(error) from error
         return self
+
+    def check_one_row(self) -> None:
+        """Refuse a network that cannot be trained on a batch of one row.
+
+        The networks run on one row in training mode, on a copy.
+
+        Raises:
+            ValueError: if one fails, such as one with a BatchNorm.
+        """
+        vae = copy.deepcopy(self.vae)
+        if not vae.training:
+            vae.train()
+        with stream(0, device=tensor_like(vae).device):
+            vae.elbo(*self.batch(slice(1)))
+
+    def _refused(self, error: ValueError) -> ValueError:
+        """Return an error about x that also names other rows than those to train on."""
+        return error if self.name == "data" else ValueError(f"In '{self.name}', {error}")
 
     def by_block(self, seed: int, function: Callable[[Batch], T]) -> list[T]:
         """Return the results of a function for each block of rows, in evaluation mode.
@@ -86,8 +112,13 @@ class VAERows:
         return torch.cat(blocks, dim).cpu().index_select(dim, places)
 
 
-def rows_for(vae: VAE, data: Data | VAERows) -> VAERows:
+def rows_for(vae: VAE, data: Data | VAERows, name: str = "data") -> VAERows:
     """Return data as rows for a VAE, with the context that it takes.
+
+    Arguments:
+        vae: the VAE.
+        data: the data.
+        name: the argument that an error names.
 
     Raises:
         ValueError: if rows have another shape, have NaN and the VAE takes none, or lack the context
@@ -95,10 +126,11 @@ def rows_for(vae: VAE, data: Data | VAERows) -> VAERows:
     """
     if isinstance(data, VAERows):
         return data
-    rows = as_rows(data, vae.context_dim, vae.missing)
-    y = rows.context(vae.context_dim)
+    instance(vae, VAE, "vae")
+    rows = as_rows(data, vae.context_dim, vae.missing, name)
+    y = rows.context(vae.context_dim, name)
     if rows.x_shape != vae.x_shape:
         raise ValueError(
-            f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}."
+            f"'{name}' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}."
         )
-    return VAERows(vae, rows, y)
+    return VAERows(vae, rows, y, name)

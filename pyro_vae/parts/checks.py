@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_vae.data.missing import filled
 from pyro_vae.parts.contracts import Likelihood, Posterior, Prior
-from pyro_vae.support.checks import one_line, whole
+from pyro_vae.support.checks import described, one_line, whole
 from pyro_vae.support.modules import evaluating, tensor_like
 
 
@@ -26,7 +26,7 @@ def check_kinds(prior: Prior, likelihood: Likelihood, posterior: Posterior) -> N
 
 def _check_kind(name: str, part: Any, base: type) -> None:
     if not isinstance(part, base):
-        raise ValueError(f"'{name}' must be a {base.__name__}, got {type(part).__name__}.")
+        raise ValueError(f"'{name}' must be a {base.__name__}, got {described(part)}.")
 
 
 def check_fit(prior: Prior, likelihood: Likelihood, posterior: Posterior) -> None:
@@ -83,16 +83,32 @@ def example(part: Any, in_shape: torch.Size | None, context_dim: int) -> Any:
         return part(*rows, y)
 
 
-def check_shape(x: Tensor, x_shape: torch.Size) -> None:
+def check_shape(x: Tensor, x_shape: torch.Size, least_axes: int = 1) -> None:
     """Refuse rows of another shape.
 
+    Arguments:
+        x: the rows.
+        x_shape: the shape of one row.
+        least_axes: the least number of axes in front of it; 0 takes one row without an axis.
+
     Raises:
-        ValueError: if x does not have the shape `(*, *x_shape)` with at least one axis of rows.
+        ValueError: if x does not have the shape `(*, *x_shape)` with so many axes.
     """
-    if len(x.shape) <= len(x_shape) or x.shape[-len(x_shape) :] != x_shape:
+    num_axes = len(x.shape) - len(x_shape)
+    if num_axes < least_axes or x.shape[num_axes:] != x_shape:
         raise ValueError(
             f"'x' must have the shape (rows, {', '.join(map(str, x_shape))}), got {tuple(x.shape)}."
         )
+
+
+def check_no_infinity(x: Tensor) -> None:
+    """Refuse x that is infinite.
+
+    Raises:
+        ValueError: if x has infinity.
+    """
+    if x.isinf().any():
+        raise ValueError("'x' must be finite, got infinity.")
 
 
 def check_context(
@@ -112,7 +128,9 @@ def check_context(
     """
     shape = (0,) if y is None else tuple(y.shape)
     if shape[-1:] != (context_dim,) or (y is not None and not y.is_floating_point()):
-        accepted = f"have {context_dim} real numbers a row" if context_dim else "be omitted"
+        accepted = "be omitted"
+        if context_dim:
+            accepted = f"have {context_dim} real numbers a row or be labels 0 ... {context_dim - 1}"
         received = "none" if y is None else f"{y.dtype} of the shape {shape}"
         raise ValueError(
             f"'y' must {accepted} for a VAE whose parts take a context of {context_dim}, got "
@@ -123,6 +141,16 @@ def check_context(
         raise ValueError(
             f"'y' must have the shape {wanted}, or one that expands to it, got {shape}."
         )
+
+
+def check_finite(y: Tensor | None) -> None:
+    """Refuse a context y that is not finite.
+
+    Raises:
+        ValueError: if y has NaN or infinity.
+    """
+    if y is not None and not torch.isfinite(y).all():
+        raise ValueError("'y' must be finite, got NaN or infinity.")
 
 
 def num_rows_of(
@@ -149,12 +177,12 @@ def num_rows_of(
         raise ValueError("'x' must have at least one row, got none.")
     if y is not None and x is not None and y.shape[-2] != rows:
         raise ValueError(f"'y' must have as many rows as 'x', {rows}, got {y.shape[-2]}.")
-    if num_rows not in (None, rows):
+    if num_rows is not None and whole(num_rows, "num_rows") != rows:
         raise ValueError(
             f"'num_rows' must be omitted or equal to the number of rows given, {rows}, got "
             f"{num_rows}."
         )
-    if size is not None and size < rows:
+    if size is not None and whole(size, "size") < rows:
         raise ValueError(f"'size' must be at least the number of rows given, {rows}, got {size}.")
     return rows
 

@@ -18,12 +18,30 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_vae.data.arrays import as_tensor
 from pyro_vae.data.missing import filled
 from pyro_vae.parts.finite import HIGHEST_OUTPUT, held
-from pyro_vae.support.checks import Shape, as_shape, whole
+from pyro_vae.support.checks import Shape, as_shape, exactly, made_by, whole
 from pyro_vae.support.store import make_picklable
 
 Network: TypeAlias = nn.Module | Callable[[torch.Size], nn.Module]
+
+# torch's words for one row in a batch normalisation.
+_NEEDS_TWO_ROWS = "Expected more than 1 value per channel when training"
+# A mean in single precision may lie outside of its bounds by this share.
+_ROUNDING = 1e-4
+
+
+def as_network(network: Network, shape: torch.Size) -> nn.Module:
+    """Return the network; a function makes it from the shape.
+
+    Raises:
+        ValueError: if it is neither a module nor a function that makes one from a shape.
+    """
+    if isinstance(network, nn.Module):
+        return network
+    accepted = "a torch module, or a function that makes one from a shape"
+    return made_by(network, nn.Module, "network", accepted, shape)
 
 
 class _Part(nn.Module):
@@ -85,7 +103,7 @@ class _Amortised(_Part):
         super().__init__()
         self.out_shape = as_shape(out_shape, "out_shape")
         self._in_dims = in_dims
-        self.network = network if isinstance(network, nn.Module) else network(self.out_shape)
+        self.network = as_network(network, self.out_shape)
         self.context_dim = getattr(self.network, "context_dim", 0)
 
     def call_network(self, inputs: Tensor, y: Tensor | None = None) -> Tensor:
@@ -102,12 +120,12 @@ class _Amortised(_Part):
         batch_shape = inputs.shape[:split]
         row_shape = inputs.shape[split:]
         if y is None or not getattr(self.network, "context_dim", 0):
-            outputs = self.network(inputs.reshape(prod(batch_shape), *row_shape))
+            outputs = self._outputs(inputs.reshape(prod(batch_shape), *row_shape))
         else:
             batch_shape = torch.broadcast_shapes(batch_shape, y.shape[:-1])
             rows = inputs.expand(*batch_shape, *row_shape).reshape(prod(batch_shape), *row_shape)
             contexts = y.expand(*batch_shape, y.shape[-1]).reshape(len(rows), -1)
-            outputs = self.network(rows, contexts)
+            outputs = self._outputs(rows, contexts)
         accepted = self.out_shape.numel()
         received = prod(outputs.shape[1:])
         if received != accepted:
@@ -116,6 +134,17 @@ class _Amortised(_Part):
                 f"(shape {tuple(self.out_shape)}), got {received}."
             )
         return outputs.reshape(*batch_shape, *self.out_shape)
+
+    def _outputs(self, *inputs: Tensor) -> Tensor:
+        try:
+            return self.network(*inputs)
+        except ValueError as error:
+            if _NEEDS_TWO_ROWS not in str(error):
+                raise
+            raise ValueError(
+                f"'network' of {type(self).__name__} has a batch normalisation, which trains on "
+                "two rows or more, got a batch of one: omit a short last batch, by 'drop_last'."
+            ) from error
 
 
 class Likelihood(_Amortised, ABC):
@@ -140,7 +169,7 @@ class Likelihood(_Amortised, ABC):
     """
 
     def __init__(self, network: Network, x_shape: Shape, out_shape: Shape | None = None) -> None:
-        row_shape = as_shape(x_shape, "x_shape")
+        row_shape = as_shape(x_shape, "x_shape", least_axes=1)
         outputs = row_shape if out_shape is None else out_shape
         super().__init__(network, in_dims=1, out_shape=outputs)
         self.x_shape = row_shape
@@ -172,6 +201,11 @@ class Likelihood(_Amortised, ABC):
         if not torch.isfinite(x).all():
             raise ValueError(f"'x' must be finite for {type(self).__name__}, got NaN or infinity.")
 
+    @property
+    def mean_bounds(self) -> tuple[float | Tensor, float | Tensor]:
+        """Lowest and highest mean of an element of x, numbers or tensors of the shape `x_shape`."""
+        return -torch.inf, torch.inf
+
     def link(self, mean: Tensor) -> Tensor:
         """Return the network's output, `out_shape`, at which E[x | z] = mean, `x_shape`.
 
@@ -196,7 +230,8 @@ class Likelihood(_Amortised, ABC):
         """Set the network's output bias so that p(x | z) starts at the data's mean, `x_shape`.
 
         Raises:
-            ValueError: if the network offers no `output_bias` with one number for each output.
+            ValueError: if the network offers no `output_bias` with one number for each output, or
+                no data that the likelihood scores have this mean.
         """
         bias = getattr(self.network, "output_bias", None)
         accepted = self.out_shape.numel()
@@ -204,7 +239,24 @@ class Likelihood(_Amortised, ABC):
             raise ValueError(
                 f"'network' must offer an 'output_bias' of {accepted} numbers to be initialised."
             )
-        bias.copy_(self.link(mean.to(bias)).reshape(bias.shape))
+        bias.copy_(self.link(self._as_mean(mean, bias)).reshape(bias.shape))
+
+    def _as_mean(self, mean: Tensor, like: Tensor) -> Tensor:
+        mean = as_tensor(mean, "mean").to(like)
+        if mean.shape != self.x_shape:
+            raise ValueError(
+                f"'mean' must have the shape {tuple(self.x_shape)} of one row, got "
+                f"{tuple(mean.shape)}."
+            )
+        lowest, highest = (torch.as_tensor(bound).to(mean) for bound in self.mean_bounds)
+        slack = _ROUNDING * (1 + mean.abs())
+        if not ((mean >= lowest - slack) & (mean <= highest + slack) & mean.isfinite()).all():
+            raise ValueError(
+                f"'mean' must be finite and lie from {lowest.min().item():g} to "
+                f"{highest.max().item():g} for {type(self).__name__}, got values from "
+                f"{exactly(mean.min().item())} to {exactly(mean.max().item())}."
+            )
+        return mean
 
     def extra_repr(self) -> str:
         return f"x_shape={tuple(self.x_shape)}"
@@ -247,7 +299,7 @@ class EncoderInput(nn.Module, ABC):
                     f"'x_shape' of {type(self).__name__} must be given where 'network' is a "
                     "function."
                 )
-            network = network(as_shape(shape, "x_shape"))
+            network = as_network(network, as_shape(shape, "x_shape", least_axes=1))
         self.network = network
         self.context_dim = getattr(network, "context_dim", 0)
 
@@ -388,7 +440,7 @@ class Posterior(_Amortised, ABC):
         self, network: Network, x_shape: Shape, latent_dim: int, out_shape: Shape | None = None
     ) -> None:
         dim = whole(latent_dim, "latent_dim")
-        row_shape = as_shape(x_shape, "x_shape")
+        row_shape = as_shape(x_shape, "x_shape", least_axes=1)
         outputs = dim if out_shape is None else out_shape
         super().__init__(network, in_dims=len(row_shape), out_shape=outputs)
         self.latent_dim = dim

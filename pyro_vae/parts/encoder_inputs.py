@@ -5,6 +5,7 @@ The likelihood still scores x itself.
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from pyro_vae.parts.contracts import (
     as_seen,
     start_inputs,
 )
-from pyro_vae.support.checks import Shape, as_shape
+from pyro_vae.support.checks import Shape, as_shape, described, real
 
 
 class AsIs(EncoderInput):
@@ -62,9 +63,13 @@ class Divided(EncoderInput):
         self, network: Network, x_shape: Shape | None = None, highest: float | None = None
     ) -> None:
         super().__init__(network, x_shape)
-        if highest is not None and not 0 < highest < float("inf"):
-            raise ValueError(
-                f"'highest' of Divided must be greater than 0, and finite, got {highest}."
+        if highest is not None:
+            highest = real(
+                highest,
+                "highest",
+                of=self,
+                holds=lambda number: 0 < number < float("inf"),
+                accepted="be greater than 0, and finite",
             )
         self.is_given = highest is not None
         divisor = 1.0 if highest is None else float(highest)
@@ -197,7 +202,7 @@ class Composed(EncoderInput):
     def __init__(
         self, network: Network, x_shape: Shape, steps: Sequence[EncoderInputFactory]
     ) -> None:
-        for step in reversed(steps):
+        for step in reversed(_factories(steps, "steps")):
             network = _in_front(step, network)
         super().__init__(network, x_shape)
 
@@ -235,6 +240,8 @@ class ByColumn(EncoderInput):
         sizes: Sequence[int],
         groups: Sequence[EncoderInputFactory],
     ) -> None:
+        sizes = list(as_shape(sizes, "sizes"))
+        groups = _factories(groups, "groups")
         if as_shape(x_shape, "x_shape") != (sum(sizes),) or len(sizes) != len(groups):
             raise ValueError(
                 f"'sizes' must have a number for each of {len(groups)} groups, which add up to "
@@ -262,6 +269,21 @@ class ByColumn(EncoderInput):
             columns = partial(torch.narrow, dim=-1, start=first, length=size)
             start_inputs(part, Mapped(blocks, columns))
             first += size
+
+
+def _factories(classes: Sequence[EncoderInputFactory], name: str) -> list[EncoderInputFactory]:
+    is_list = isinstance(classes, Sequence)
+    others = [item for item in classes if _is_made(item)] if is_list else [classes]
+    if others:
+        raise ValueError(
+            f"'{name}' must be a list of EncoderInput classes, such as [Log1p, Standardized], got "
+            f"{described(others[0])}{' in it' if is_list else ''}."
+        )
+    return list(classes)
+
+
+def _is_made(item: Any) -> bool:
+    return isinstance(item, nn.Module) or not callable(item)
 
 
 def _in_front(step: EncoderInputFactory, network: Network) -> Callable[[torch.Size], nn.Module]:

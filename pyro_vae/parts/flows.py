@@ -10,7 +10,7 @@ from pyro.contrib.zuko import ZukoToPyro
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from pyro_vae.support.checks import as_shape, whole
+from pyro_vae.support.checks import as_shape, instance, whole
 
 
 class FlowDistribution(ZukoToPyro):
@@ -72,6 +72,15 @@ class Flow(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_transforms={self.num_transforms}, hidden={self.hidden})"
+
+
+def as_flow(flow: Flow | None, default: type[Flow]) -> Flow:
+    """Return the flow, or one of the default class for None.
+
+    Raises:
+        ValueError: if it is no flow.
+    """
+    return default() if flow is None else instance(flow, Flow, "flow", "SplineFlow()")
 
 
 class AffineFlow(Flow):

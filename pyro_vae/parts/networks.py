@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vae.support.channels import check_channels_first
-from pyro_vae.support.checks import Shape, as_shape, whole
+from pyro_vae.support.checks import Shape, as_shape, made_by, whole
 
 # Default widths of the hidden layers of a perceptron.
 _HIDDEN = (256, 256)
@@ -36,9 +36,8 @@ class _Dense(nn.Module):
             raise ValueError("'out_shape' must be the shape of one row of outputs, got None.")
         self.in_size = as_shape(in_shape, "in_shape").numel()
         self.out_shape = as_shape(out_shape, "out_shape")
-        self.context_dim = context_dim
-        hidden_widths = as_shape(hidden, "hidden") if hidden else ()
-        widths = [self.in_size + context_dim, *hidden_widths]
+        self.context_dim = whole(context_dim, "context_dim", least=0)
+        widths = [self.in_size + self.context_dim, *as_shape(hidden, "hidden")]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += hidden_layer(before, after)
@@ -88,7 +87,7 @@ class MLP(_Dense):
             hidden,
             out_shape,
             context_dim,
-            lambda before, after: [nn.Linear(before, after), activation()],
+            lambda before, after: [nn.Linear(before, after), _made(activation)],
         )
 
 
@@ -179,7 +178,8 @@ class ConvEncoder(nn.Module):
         super().__init__()
         self.in_shape = _image_shape(in_shape, "in_shape")
         self.out_shape = as_shape(out_shape, "out_shape")
-        self.context_dim = context_dim
+        self.context_dim = whole(context_dim, "context_dim", least=0)
+        channels = as_shape(channels, "channels")
         sizes = _halvings(self.in_shape, channels)
         stages: list[nn.Module] = []
         for before, after in pairwise([self.in_shape[0], *channels]):
@@ -243,7 +243,8 @@ class ConvDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.out_shape = _image_shape(out_shape, "out_shape", leading=True)
-        self.context_dim = context_dim
+        self.context_dim = whole(context_dim, "context_dim", least=0)
+        channels = as_shape(channels, "channels")
         *sizes, smallest = _halvings(self.out_shape, channels)
         features = (channels[0], *smallest)
         self.dense = MLP(in_shape, as_shape(hidden, "hidden"), features, activation, context_dim)
@@ -270,10 +271,10 @@ class _ResidualBlock(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             _group_norm(channels),
-            activation(),
+            _made(activation),
             nn.Conv2d(channels, channels, kernel_size=3, padding=1),
             _group_norm(channels),
-            activation(),
+            _made(activation),
             nn.Conv2d(channels, channels, kernel_size=3, padding=1),
         )
 
@@ -281,11 +282,16 @@ class _ResidualBlock(nn.Module):
         return inputs + self.layers(inputs)
 
 
+def _made(activation: type[nn.Module]) -> nn.Module:
+    accepted = "a class of torch modules without arguments, such as torch.nn.ReLU"
+    return made_by(activation, nn.Module, "activation", accepted)
+
+
 def _refined(channels: int, num_blocks: int, activation: type[nn.Module]) -> list[nn.Module]:
     """Return residual blocks, a GroupNorm and an activation, all at one resolution."""
     whole(num_blocks, "num_blocks", least=0)
     blocks = [_ResidualBlock(channels, activation) for _ in range(num_blocks)]
-    return [*blocks, _group_norm(channels), activation()]
+    return [*blocks, _group_norm(channels), _made(activation)]
 
 
 def _doubling(before: int, after: int, size: Sequence[int]) -> nn.ConvTranspose2d:
@@ -329,7 +335,7 @@ def _image_shape(shape: Shape, name: str, leading: bool = False) -> torch.Size:
     return sizes
 
 
-def _halvings(image_shape: Sequence[int], channels: Sequence[int]) -> list[tuple[int, int]]:
+def _halvings(image_shape: Sequence[int], channels: torch.Size) -> list[tuple[int, int]]:
     """Return height and width of the image, and those after each stage, halved and rounded up.
 
     Raises:
@@ -337,7 +343,7 @@ def _halvings(image_shape: Sequence[int], channels: Sequence[int]) -> list[tuple
     """
     height, width = image_shape[-2:]
     most = (min(height, width) - 1).bit_length()
-    if not 1 <= len(as_shape(channels, "channels")) <= most:
+    if not 1 <= len(channels) <= most:
         raise ValueError(
             f"'channels' must hold 1 to {most} numbers, since an image of {height} × {width} can "
             f"be halved {most} times, got {len(channels)}."

@@ -6,10 +6,12 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_vae.data.arrays import as_tensor
 from pyro_vae.data.missing import filled
+from pyro_vae.parts.checks import check_shape
 from pyro_vae.parts.contracts import NetworkFactory, Posterior, Prior, as_given, as_seen
-from pyro_vae.parts.flows import Flow, SplineFlow, flow_distribution
-from pyro_vae.support.checks import not_negative, positive, whole
+from pyro_vae.parts.flows import Flow, SplineFlow, as_flow, flow_distribution
+from pyro_vae.support.checks import made_by, not_negative, positive, whole
 from pyro_vae.support.modules import tensor_like
 
 
@@ -56,8 +58,7 @@ class LaplacePrior(Prior):
 
     def __init__(self, latent_dim: int, scale: float = 0.5**0.5) -> None:
         super().__init__(latent_dim)
-        positive(scale, "scale", of=self)
-        self.scale = scale
+        self.scale = positive(scale, "scale", of=self)
         self.register_buffer("loc", torch.zeros(self.latent_dim), persistent=False)
 
     def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
@@ -128,12 +129,25 @@ class ConditionalNormalPrior(Prior):
         elif isinstance(network, nn.Module):
             self.network = network
         else:
-            self.network = network(in_shape=(self.context_dim,), out_shape=(2, self.latent_dim))
+            self.network = made_by(
+                network,
+                nn.Module,
+                "network",
+                "a torch module, or a function that makes one from in_shape and out_shape",
+                in_shape=(self.context_dim,),
+                out_shape=(2, self.latent_dim),
+            )
         self.min_scale = not_negative(min_scale, "min_scale")
 
     def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:
         if y is None:
             raise ValueError("'y' must be given to a ConditionalNormalPrior, got none.")
+        y = as_tensor(y, "y")
+        if y.shape[-1:] != (self.context_dim,):
+            raise ValueError(
+                f"'y' must have {self.context_dim} numbers a row for this ConditionalNormalPrior, "
+                f"got the shape {tuple(y.shape)}."
+            )
         outputs = self.network(y.reshape(-1, self.context_dim).to(tensor_like(self)))
         accepted = 2 * self.latent_dim
         received = prod(outputs.shape[1:])
@@ -207,7 +221,7 @@ class VampPrior(Prior):
         super().__init__(latent_dim)
         self.num_components = whole(num_components, "num_components")
         self.num_initial_rows = self.num_components
-        self.noise = noise
+        self.noise = not_negative(noise, "noise", of=self)
         # In a tuple, since a module would become a submodule, and the state dict would hold its
         # tensors twice.
         self._posterior: tuple[Posterior, ...] = ()
@@ -235,6 +249,8 @@ class VampPrior(Prior):
             ValueError: if there are fewer rows than pseudo-inputs, or no VAE has this prior yet.
         """
         posterior = self._require_posterior()
+        x = as_tensor(x, "x")
+        check_shape(x, posterior.x_shape)
         if len(x) < self.num_components:
             raise ValueError(
                 f"'x' must have at least num_components = {self.num_components} rows, got {len(x)}."
@@ -288,7 +304,7 @@ class FlowPrior(Prior):
 
     def __init__(self, latent_dim: int, flow: Flow | None = None) -> None:
         super().__init__(latent_dim)
-        self.transforms = (flow or SplineFlow()).transforms(self.latent_dim)
+        self.transforms = as_flow(flow, SplineFlow).transforms(self.latent_dim)
         self.register_buffer("loc", torch.zeros(self.latent_dim), persistent=False)
 
     def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:

@@ -204,6 +204,7 @@ def initialized(settings: Settings, splits: sources.Splits) -> VAE:
     """
     with stream(settings.training.seed, 0):
         vae = build_vae(settings.vae, splits.train.x_shape)
+        sources.warn_of_unused_labels(settings.data.source, splits.train, vae.context_dim)
         initialize(vae, splits.train)
         if settings.vae.initialize_prior:
             index = torch.randperm(len(splits.train))[: vae.prior.num_initial_rows]

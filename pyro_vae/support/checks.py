@@ -2,11 +2,21 @@
 
 import difflib
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
-from numbers import Integral
-from typing import TypeAlias
+from inspect import signature
+from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor, nn
+
+# Characters of a value that an error shows.
+_MOST_SHOWN = 60
+# Numbers of an array that an error shows.
+_MOST_ENTRIES = 4
+
+T = TypeVar("T")
 
 
 def one_line(message: object) -> str:
@@ -24,52 +34,118 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; the nearest is '{by_lower[close[0]]}'" if close else ""
 
 
+def described(value: object) -> str:
+    """Return a few words that show a value in an error: itself if it is short, or its kind."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, nn.Module):
+        return type(value).__name__
+    if isinstance(value, Tensor | np.ndarray) and math.prod(value.shape) > _MOST_ENTRIES:
+        kind = "a tensor" if isinstance(value, Tensor) else "an array"
+        return f"{kind} of the shape {tuple(value.shape)}"
+    shown = repr(value)
+    if len(shown) <= _MOST_SHOWN and "\n" not in shown and " at 0x" not in shown:
+        return shown
+    name = getattr(value, "__name__", None)
+    if isinstance(name, str) and callable(value):
+        return f"the function {name}"
+    if isinstance(value, str | bytes):
+        return f"{shown[:_MOST_SHOWN]}…"
+    size = f" of {len(value)}" if isinstance(value, list | tuple | dict | set) else ""
+    return f"{_with_article(type(value).__name__)}{size}"
+
+
+def exactly(value: float) -> str:
+    """Return a number in few digits, but in enough to show that it is no whole number."""
+    value += 0.0  # -0 becomes 0
+    for digits in (6, 9, 17):
+        shown = f"{value:.{digits}g}"
+        if float(shown) == value or not float(shown).is_integer():
+            return shown
+    return shown
+
+
 Shape: TypeAlias = int | Sequence[int]
 
 
-def as_shape(shape: Shape, name: str) -> torch.Size:
+def as_shape(shape: Shape, name: str, least_axes: int = 0) -> torch.Size:
     """Return the shape as a `torch.Size`; one number n stands for `(n,)`.
 
+    The numbers may be those of numpy, and zero-dimensional tensors.
+
+    Arguments:
+        shape: the shape.
+        name: the argument that an error names.
+        least_axes: the least number of axes.
+
     Raises:
-        ValueError: if a size is no positive whole number.
+        ValueError: if a size is no positive whole number, or there are too few.
     """
-    sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
-    if not all(isinstance(size, Integral) and size > 0 for size in sizes):
-        raise ValueError(f"'{name}' must hold positive whole numbers, got {shape!r}.")
-    return torch.Size(map(int, sizes))
+    sizes = [_as_int(size) for size in _sizes(shape)]
+    known = [size for size in sizes if size is not None and size > 0]
+    if len(known) < max(len(sizes), least_axes):
+        raise ValueError(f"'{name}' must hold positive whole numbers, got {described(shape)}.")
+    return torch.Size(known)
 
 
 def whole(value: int, name: str, least: int = 1) -> int:
-    """Return a count as an `int`.
+    """Return a count as an `int`; it may be a number of numpy or a zero-dimensional tensor.
 
     Raises:
         ValueError: if it is no whole number of at least `least`.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"'{name}' must be a whole number of at least {least}, got {value!r}.")
-    return int(value)
+    number = _as_int(value)
+    if number is None or number < least:
+        raise ValueError(
+            f"'{name}' must be a whole number of at least {least}, got {described(value)}."
+        )
+    return number
+
+
+def real(
+    value: float,
+    name: str,
+    of: object | None = None,
+    *,
+    holds: Callable[[float], bool] = math.isfinite,
+    accepted: str = "be a finite number",
+) -> float:
+    """Return a real number as Python's own.
+
+    Arguments:
+        value: the number; it may be one of numpy or a zero-dimensional tensor.
+        name: the argument that an error names.
+        of: the object that the argument belongs to, if the name alone is not clear.
+        holds: returns True for an accepted number.
+        accepted: the accepted numbers, in words after "must".
+
+    Raises:
+        ValueError: if it is another number or none; True is none.
+    """
+    number = _as_real(value)
+    if number is None or not holds(number):
+        raise ValueError(f"'{name}'{_owner(of)} must {accepted}, got {described(value)}.")
+    return number
 
 
 def positive(value: float, name: str, of: object | None = None) -> float:
     """Return a number above 0.
 
     Raises:
-        ValueError: if it is 0, negative, NaN or no number.
+        ValueError: if it is 0, negative, infinite, NaN or no number.
     """
-    if not _holds(lambda: value > 0):
-        raise ValueError(f"'{name}'{_owner(of)} must be greater than 0, got {value}.")
-    return value
+    number = real(value, name, of, holds=lambda number: number > 0, accepted="be greater than 0")
+    return real(number, name, of)
 
 
 def not_negative(value: float, name: str, of: object | None = None) -> float:
     """Return a number that is 0 or more.
 
     Raises:
-        ValueError: if it is negative, NaN or no number.
+        ValueError: if it is negative, infinite, NaN or no number.
     """
-    if not _holds(lambda: value >= 0):
-        raise ValueError(f"'{name}'{_owner(of)} must be 0 or more, got {value}.")
-    return value
+    number = real(value, name, of, holds=lambda number: number >= 0, accepted="be 0 or more")
+    return real(number, name, of)
 
 
 def share(value: float, name: str, of: object | None = None) -> float:
@@ -78,21 +154,63 @@ def share(value: float, name: str, of: object | None = None) -> float:
     Raises:
         ValueError: if it lies outside or is no number.
     """
-    if not _holds(lambda: 0 < value <= 1):
-        raise ValueError(f"'{name}'{_owner(of)} must be greater than 0 and at most 1, got {value}.")
-    return value
+    accepted = "be greater than 0 and at most 1"
+    return real(value, name, of, holds=lambda number: 0 < number <= 1, accepted=accepted)
 
 
-def _holds(comparison: Callable[[], bool]) -> bool:
-    """Return a comparison with a number; False if the value is no number."""
-    try:
-        return bool(comparison())
-    except TypeError:
-        return False
+def flag(value: bool, name: str) -> bool:
+    """Return a setting that is on or off.
+
+    Raises:
+        ValueError: if it is neither True nor False; the string "no" would count as True.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"'{name}' must be True or False, got {described(value)}.")
+    return bool(value)
 
 
-def _owner(of: object | None) -> str:
-    return "" if of is None else f" of {type(of).__name__}"
+def instance(value: T, base: type, name: str, such_as: str = "") -> T:
+    """Return an object of a class.
+
+    Arguments:
+        value: the object.
+        base: the class.
+        name: the argument that an error names.
+        such_as: an example.
+
+    Raises:
+        ValueError: if it is an object of another class, or a class itself.
+    """
+    if isinstance(value, base):
+        return value
+    example = f", such as {such_as}" if such_as else ""
+    is_class = isinstance(value, type) and issubclass(value, base)
+    advice = ": make an object of it" if is_class else ""
+    accepted = f"{_with_article(base.__name__)}{example}"
+    raise ValueError(f"'{name}' must be {accepted}, got {described(value)}{advice}.")
+
+
+def made_by(factory: Any, base: type, name: str, accepted: str, *args: Any, **kwargs: Any) -> Any:
+    """Return the object that a class or a function of the user makes from arguments.
+
+    Arguments:
+        factory: the class or function.
+        base: the class of the object.
+        name: the argument that an error names.
+        accepted: what it may be, in words.
+        args: the arguments that it is called with.
+        kwargs: those with names.
+
+    Raises:
+        ValueError: if it cannot be called with these arguments, or makes another kind of object.
+    """
+    problem = _cannot_make(factory, args, kwargs)
+    if problem is None:
+        result = factory(*args, **kwargs)
+        if isinstance(result, base):
+            return result
+        problem = f"{described(factory)}, which makes {described(result)}"
+    raise ValueError(f"'{name}' must be {accepted}, got {problem}.")
 
 
 def check_max_level(max_level: float) -> None:
@@ -101,5 +219,60 @@ def check_max_level(max_level: float) -> None:
     Raises:
         ValueError: if it is not above 0, or not finite.
     """
-    if not 0 < max_level < math.inf:
-        raise ValueError(f"'max_level' must be a finite number above 0, got {max_level:g}.")
+    real(
+        max_level,
+        "max_level",
+        holds=lambda number: 0 < number < math.inf,
+        accepted="be a finite number above 0",
+    )
+
+
+def _sizes(shape: Any) -> Sequence[Any]:
+    """Return the sizes of a shape that is given in any form."""
+    if isinstance(shape, Tensor | np.ndarray):
+        return list(shape) if shape.ndim == 1 else [shape]
+    is_sequence = isinstance(shape, Sequence) and not isinstance(shape, str | bytes)
+    return shape if is_sequence else [shape]
+
+
+def _as_int(value: Any) -> int | None:
+    """Return a whole number as Python's own, or None if it is none; True is none."""
+    if isinstance(value, Tensor | np.ndarray):
+        value = None if value.ndim else value.item()
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def _as_real(value: Any) -> float | None:
+    """Return a real number as Python's own, or None if it is none; True is none."""
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        value = None if value.ndim else value.item()
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number else None
+
+
+def _cannot_make(factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """Return in words what came in place of a factory that takes these arguments, or None."""
+    if isinstance(factory, nn.Module):
+        return f"an object of the class {type(factory).__name__}"
+    if not callable(factory):
+        return described(factory)
+    try:
+        signature(factory).bind(*args, **kwargs)
+    except TypeError as error:
+        return f"{described(factory)}: {one_line(error)}"
+    except ValueError:  # a function of C, whose arguments are unknown
+        return described(factory)
+    return None
+
+
+def _owner(of: object | None) -> str:
+    return "" if of is None else f" of {type(of).__name__}"
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -27,5 +28,11 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def tensor_like(module: nn.Module) -> Tensor:
-    """Return a tensor with the dtype of a module's parameters, on their device."""
-    return next(module.parameters(), torch.zeros(()))
+    """Return a tensor with the dtype of a module's parameters, on their device.
+
+    A module without parameters has that of its buffers of real numbers.
+    """
+    for tensor in chain(module.parameters(), module.buffers()):
+        if tensor.is_floating_point():
+            return tensor
+    return torch.zeros(())

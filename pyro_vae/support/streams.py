@@ -6,10 +6,17 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from pyro_vae.support.checks import whole
+
 
 def stream_seed(*name: int) -> int:
-    """Return an evenly spread seed for torch, which differs between names such as (seed, epoch)."""
-    return int(np.random.SeedSequence(name).generate_state(1, np.uint64)[0])
+    """Return an evenly spread seed for torch, which differs between names such as (seed, epoch).
+
+    Raises:
+        ValueError: if a part of the name is no whole number from 0.
+    """
+    numbers = [whole(number, "seed", least=0) for number in name]
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 @contextmanager

@@ -84,8 +84,8 @@ def fit(
     run = _Run(
         rows_for(vae, data),
         training or Training(),
-        validation=None if validation is None else rows_for(vae, validation),
-        test=None if test is None else rows_for(vae, test),
+        validation=None if validation is None else rows_for(vae, validation, "validation"),
+        test=None if test is None else rows_for(vae, test, "test"),
         resume=resume,
     )
     run.on_step = on_step
@@ -373,21 +373,18 @@ class _Run:
 
     def _check(self) -> None:
         training = self.training
-        num_rows = len(self.train)
         if training.patience is not None and self.validation is None:
             raise ValueError(
                 f"'patience' needs validation rows, got {training.patience} without any."
             )
         if not any(parameter.requires_grad for parameter in self.vae.parameters()):
             raise ValueError("'vae' must have parameters to train, got only frozen ones.")
-        if num_rows < training.batches.size:
-            raise ValueError(
-                f"'data' must have at least one batch of {training.batches.size} rows, "
-                f"got {num_rows} rows."
-            )
+        last_size = training.batches.last_size(len(self.train))
         for part in (self.train, self.validation, self.test):
             if part is not None:
                 part.checked()
+        if last_size == 1:
+            self.train.check_one_row()
         self.train.rows.check_varied()
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.data.rows import Data, Rows, as_rows
+from pyro_vae.support.checks import instance
 from pyro_vae.support.modules import tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
@@ -34,6 +35,7 @@ def initialize(vae: VAE, data: Data) -> None:
         >>> vae = VAE(StandardNormalPrior(2), likelihood, DiagNormalPosterior(encoder, 64, 2))
         >>> initialize(vae, x)
     """
+    instance(vae, VAE, "vae")
     rows = as_rows(data, vae.context_dim, vae.missing)
     if rows.x_shape != vae.x_shape:
         raise ValueError(

@@ -65,17 +65,17 @@ def test_what_numpy_makes_an_array_of_is_read():
             assert (rows.levels.tolist(), rows.max_level) == ([[0, 1], [16, 2]], max_level)
 
 
-@pytest.mark.parametrize("place", ["x", "y"])
+@pytest.mark.parametrize("name", ["data", "y"])
 @pytest.mark.parametrize(
     "make", [lambda array: array, lambda array: array.astype(">u8"), torch.from_numpy]
 )
 @pytest.mark.parametrize("number", [2**63, 2**64 - 1])
-def test_whole_numbers_from_two_to_the_63rd_are_refused(place, make, number):
+def test_whole_numbers_from_two_to_the_63rd_are_refused(name, make, number):
     wide = make(np.array([[number, 1], [3, 4]], dtype=np.uint64))
     with pytest.raises(
-        ValueError, match=rf"'data' must hold whole numbers below 2\^63, got {number}"
+        ValueError, match=rf"'{name}' must hold whole numbers below 2\^63, got {number}"
     ) as caught:
-        as_rows(wide if place == "x" else (torch.eye(2), wide))
+        as_rows(wide if name == "data" else (torch.eye(2), wide))
     assert "\n" not in str(caught.value)
 
 
@@ -213,5 +213,5 @@ def test_levels_stored_as_real_numbers_are_told_of_the_setting():
         match=r"from 0 to 255, which look like whole levels .* 'max_level', 255 for 8 bits",
     ):
         Rows(torch.arange(256.0).reshape(-1, 2), UnitInterval())
-    with pytest.raises(ValueError, match=r"got values from -1 to 255\.$"):
+    with pytest.raises(ValueError, match=r"got values from -1 to 255: rescale them"):
         Rows(torch.tensor([[-1.0, 255.0]]), UnitInterval())

@@ -182,7 +182,7 @@ def test_content_order_reads_the_rows_and_not_their_place_in_memory():
         (torch.tensor([[-torch.inf, torch.nan], [torch.inf, 1.0]]), r"in 2 of 2 rows"),
         (
             torch.zeros(2, 2, dtype=torch.complex64),
-            r"'data' must hold real numbers, got torch.complex64",
+            r"'data' must be an array of real numbers, got complex numbers, torch.complex64",
         ),
     ],
 )

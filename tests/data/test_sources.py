@@ -20,6 +20,7 @@ from pyro_vae import (
     UnitInterval,
     load_splits,
 )
+from pyro_vae.data.sources import warn_of_unused_labels
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -126,7 +127,7 @@ def test_a_missing_file_is_named(tmp_path):
     path = tmp_path / "none.npy"
     with pytest.raises(
         ValueError,
-        match=rf"'path' must be a .npy or .npz file of numbers, got {re.escape(str(path))}",
+        match=rf"'path' must .*, got {re.escape(str(path))}: No such file or directory\.$",
     ):
         ArrayFile(str(path)).read()
 
@@ -142,6 +143,7 @@ def test_what_is_no_array_file_is_refused(tmp_path, content):
     ) as caught:
         ArrayFile(str(path)).read()
     assert "\n" not in str(caught.value)
+    assert "pickle" not in str(caught.value)
     del caught
     gc.collect()  # a file left open would warn now
 
@@ -149,7 +151,7 @@ def test_what_is_no_array_file_is_refused(tmp_path, content):
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 def test_an_array_of_objects_is_refused_unread(tmp_path, suffix):
     path = save(tmp_path / f"x{suffix}", np.array([[{}], [1]], dtype=object))
-    with pytest.raises(ValueError, match=r"'path' must be a .npy or .npz file of numbers, got"):
+    with pytest.raises(ValueError, match=r"'path' must .*: it holds objects of Python\."):
         ArrayFile(path).read()
 
 
@@ -202,7 +204,7 @@ def test_labels_must_be_a_whole_number_or_a_vector_for_each_row(tmp_path, labels
 
 
 def test_labels_that_are_no_numbers_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"'path' must .*label"):
+    with pytest.raises(ValueError, match=r"'path' must .* with strings such as 'cat'"):
         ArrayFile(save(tmp_path / "x.npz", numbered(20), np.array(["cat"] * 20))).read()
 
 
@@ -244,6 +246,21 @@ def test_validation_rows_come_from_the_training_rows_by_a_seed():
     assert not torch.equal(splits.validation.levels, other.validation.levels)
     parts = torch.cat([splits.train.levels, splits.validation.levels]).flatten(1).tolist()
     assert sorted(parts) == sorted(plain.train.levels.flatten(1).tolist())
+
+
+@pytest.mark.parametrize(
+    ("source", "labels", "context_dim", "num_words"),
+    [("file", True, 0, 1), ("file", True, 3, 0), ("file", False, 0, 0), ("digits", True, 0, 0)],
+)
+def test_labels_in_a_file_that_no_network_takes_are_named(
+    tmp_path, recwarn, source, labels, context_dim, num_words
+):
+    path = save(tmp_path / "x.npz", numbered(20), np.arange(20) if labels else None)
+    rows = ArrayFile(path).read()[0]
+    warn_of_unused_labels(ArrayFile(path) if source == "file" else Digits(), rows, context_dim)
+    words = [str(warning.message) for warning in recwarn]
+    assert len(words) == num_words
+    assert all("is not used, since no network takes a context" in word for word in words)
 
 
 # torchvision's files

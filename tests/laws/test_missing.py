@@ -294,7 +294,7 @@ def test_nan_is_refused_by_all_that_take_data_unless_the_vae_is_made_for_it():
     vae = normal_vae(missing=None)
     x = torch.randn(40, 3)
     x[3, 1] = NAN
-    sentence = r"'data' must be finite, got NaN or infinity in 1 of 40 rows: only a VAE made with missing=\"nan\" takes NaN"
+    sentence = r"'(data|validation|test)' must be finite, got NaN or infinity in 1 of 40 rows: only a VAE made with missing=\"nan\" takes NaN"
     training = Training(epochs=1, batches=Shuffled(10))
     for refusing in (
         lambda: fit(vae, x, training),

@@ -386,7 +386,7 @@ def test_a_shape_must_hold_positive_whole_numbers(sizes):
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 def test_a_scale_must_be_positive(value):
-    with pytest.raises(ValueError, match="'value' of FixedScale must be greater than 0"):
+    with pytest.raises(ValueError, match="'scale' must be a finite number greater than 0"):
         NormalLikelihood(network, X_SHAPE, scale=value)
 
 

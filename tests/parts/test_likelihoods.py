@@ -313,7 +313,7 @@ def test_the_components_of_a_mixture_start_apart():
         ),
         (
             lambda: NegativeBinomialLikelihood(nn.Identity(), 1, -1.0),
-            "'value' of FixedScale must be greater than 0",
+            "'dispersion' must be a finite number greater than 0",
         ),
         (
             lambda: BetaLikelihood(nn.Identity(), 1, max_precision=2.0),

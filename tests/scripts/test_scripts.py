@@ -403,7 +403,7 @@ MISTAKES = [
     (["--vae.likelihood", "BernouliLikelihood"], "the nearest is 'BernoulliLikelihood'"),
     (["--vae.decoder", "torch.nn.Linear"], "'vae.decoder'"),
     (
-        ["--training.batches.size", "1501"],
+        ["--training.batches.size", "1501", "--training.batches.drop_last", "true"],
         "'data' must have at least one batch of 1501 rows, got 1500 rows",
     ),
     (

@@ -7,6 +7,7 @@ import torch
 from models import ExactPosterior, binary_vae, linear_gaussian_vae
 from pyro.infer import Trace_ELBO
 from references import LinearGaussian
+from torch import nn
 
 from pyro_vae import (
     MLP,
@@ -332,7 +333,9 @@ BAD_SETTINGS = {
     "'optimizer' must be a function from parameters": lambda: Training(
         optimizer=ADAM(binary_vae().parameters())
     ),
-    "'data' must have at least one batch of 128 rows, got 50": Training,
+    "'data' must have at least one batch of 128 rows, got 50": lambda: Training(
+        batches=Shuffled(128, drop_last=True)
+    ),
 }
 
 
@@ -482,3 +485,29 @@ def test_whole_numbers_under_a_density_are_said_to_be_so():
     ):
         fit(vae, x, plain(epochs=1, batches=Shuffled(10)))
     fit(vae, x + 0.5, plain(epochs=1, batches=Shuffled(10)))
+
+
+# Short batches
+
+
+def with_batch_norm():
+    network = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
+    likelihood = BernoulliLikelihood(nn.Linear(2, 4), 4)
+    return VAE(StandardNormalPrior(2), likelihood, DiagNormalPosterior(network, 4, 2))
+
+
+@pytest.mark.parametrize(("num_rows", "size"), [(9, 4), (1, 4), (5, 1)])
+def test_a_batch_normalisation_names_drop_last_before_a_step(num_rows, size):
+    vae = with_batch_norm()
+    before = {name: value.clone() for name, value in vae.state_dict().items()}
+    rows = torch.eye(4).repeat(3, 1)[:num_rows]
+    with pytest.raises(ValueError, match="batch of one: omit a short last batch, by 'drop_last'"):
+        fit(vae, rows, Training(epochs=1, batches=Shuffled(size)))
+    for name, value in vae.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_fewer_rows_than_a_batch_make_one_short_batch():
+    vae = with_batch_norm()
+    result = fit(vae, torch.eye(4).repeat(2, 1), Training(epochs=1))
+    assert len(result.history) == 1

@@ -11,7 +11,7 @@ from pyro_vae.distributions.gamma_family import NegativeBinomial, Poisson
 from pyro_vae.parts.contracts import EncoderInputFactory, Likelihood, Network
 from pyro_vae.parts.encoder_inputs import Composed, Log1p, Standardized
 from pyro_vae.parts.finite import HIGHEST_LOG_OF_DATA, held
-from pyro_vae.parts.likelihoods.links import bounded_log, span
+from pyro_vae.parts.likelihoods.links import bounded_log, found
 from pyro_vae.parts.likelihoods.scales import MIN_SCALE, LearnedScale, Scale, as_scale
 from pyro_vae.support.checks import Shape, as_shape, positive
 
@@ -33,13 +33,12 @@ class _CountLikelihood(Likelihood, ABC):
         super().check(x)
         if not ((x >= 0) & (x == x.round())).all():
             raise ValueError(
-                f"'x' must hold counts (0, 1, 2, …) for {type(self).__name__}, got {_counted(x)}."
+                f"'x' must hold counts (0, 1, 2, …) for {type(self).__name__}, got {found(x, 0)}."
             )
 
-
-def _counted(x: Tensor) -> str:
-    fractions = x[x != x.round()]
-    return f"the fraction {fractions[0].item():g}" if len(fractions) else span(x)
+    @property
+    def mean_bounds(self) -> tuple[float, float]:
+        return 0.0, torch.inf
 
 
 class PoissonLikelihood(_CountLikelihood):
@@ -64,8 +63,7 @@ class PoissonLikelihood(_CountLikelihood):
 
     def __init__(self, network: Network, x_shape: Shape, min_rate: float = 1e-6) -> None:
         super().__init__(network, x_shape)
-        positive(min_rate, "min_rate", of=self)
-        self.min_rate = min_rate
+        self.min_rate = positive(min_rate, "min_rate", of=self)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         log_rate = held(self.call_network(z, y), HIGHEST_LOG_OF_DATA)
@@ -106,7 +104,7 @@ class NegativeBinomialLikelihood(_CountLikelihood):
         self, network: Network, x_shape: Shape, dispersion: float | Scale | None = None
     ) -> None:
         shape = as_shape(x_shape, "x_shape")
-        scale = LearnedScale(shape) if dispersion is None else as_scale(dispersion)
+        scale = LearnedScale(shape) if dispersion is None else as_scale(dispersion, "dispersion")
         super().__init__(network, x_shape, out_shape=(1 + scale.num_outputs, *shape))
         self.dispersion = scale
 
@@ -149,7 +147,7 @@ class ZeroInflatedNegativeBinomialLikelihood(_CountLikelihood):
         self, network: Network, x_shape: Shape, dispersion: float | Scale | None = None
     ) -> None:
         shape = as_shape(x_shape, "x_shape")
-        scale = LearnedScale(shape) if dispersion is None else as_scale(dispersion)
+        scale = LearnedScale(shape) if dispersion is None else as_scale(dispersion, "dispersion")
         super().__init__(network, x_shape, out_shape=(2 + scale.num_outputs, *shape))
         self.dispersion = scale
 

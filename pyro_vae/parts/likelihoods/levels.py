@@ -12,8 +12,15 @@ from pyro_vae.distributions.gamma_family import Binomial
 from pyro_vae.parts.contracts import EncoderInputFactory, Likelihood, Network
 from pyro_vae.parts.encoder_inputs import AsIs
 from pyro_vae.parts.finite import HIGHEST_LOG, held
-from pyro_vae.parts.likelihoods.links import MEAN_MARGIN, bounded_logit, solve_increasing, span
-from pyro_vae.support.checks import Shape, as_shape, positive, whole
+from pyro_vae.parts.likelihoods.links import (
+    MEAN_MARGIN,
+    bounded_logit,
+    found,
+    solve_increasing,
+    span,
+    way_into_unit_interval,
+)
+from pyro_vae.support.checks import Shape, as_shape, flag, positive, whole
 
 # The scale of a discretised logistic at the start of training, if the levels span [−1, 1]. It is
 # close to the spread of pixels in images.
@@ -22,6 +29,11 @@ _START_SCALE = 0.3
 _MAX_COUNT = 2**16
 # A loc this many scales beyond an end level has a mean closer than MEAN_MARGIN to that level.
 _REACH = 10.0
+# Advice on grey levels in [0, 1] where x must be binary.
+_FOR_GREY_LEVELS = (
+    "binarise the data (the transforms Threshold, FixedDraw, DynamicDraw), use "
+    "ContinuousBernoulliLikelihood, or pass relaxed=True to score grey levels improperly"
+)
 
 
 class BernoulliLikelihood(Likelihood):
@@ -47,7 +59,7 @@ class BernoulliLikelihood(Likelihood):
 
     def __init__(self, network: Network, x_shape: Shape, relaxed: bool = False) -> None:
         super().__init__(network, x_shape)
-        self.relaxed = relaxed
+        self.relaxed = flag(relaxed, "relaxed")
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         logits = self.call_network(z, y)
@@ -61,20 +73,25 @@ class BernoulliLikelihood(Likelihood):
         return AsIs
 
     def check(self, x: Tensor) -> None:
-        if self.relaxed and not ((x >= 0) & (x <= 1)).all():
+        is_inside = bool(((x >= 0) & (x <= 1)).all())
+        if self.relaxed and not is_inside:
             raise ValueError(
-                f"'x' must lie in [0, 1] for a relaxed BernoulliLikelihood, got {span(x)}."
+                f"'x' must lie in [0, 1] for a relaxed BernoulliLikelihood, got {span(x)}: "
+                f"{way_into_unit_interval(x)}."
             )
         if not self.relaxed and not ((x == 0) | (x == 1)).all():
+            received = found(x, 0, 1) if is_inside else span(x)
+            advice = _FOR_GREY_LEVELS if is_inside else way_into_unit_interval(x)
             raise ValueError(
-                f"'x' must be 0 or 1 for BernoulliLikelihood, got {span(x)}: binarise the data "
-                "(the transforms Threshold, FixedDraw, DynamicDraw), use "
-                "ContinuousBernoulliLikelihood, or pass relaxed=True to score grey levels "
-                "improperly."
+                f"'x' must be 0 or 1 for BernoulliLikelihood, got {received}: {advice}."
             )
 
     def link(self, mean: Tensor) -> Tensor:
         return bounded_logit(mean)
+
+    @property
+    def mean_bounds(self) -> tuple[float, float]:
+        return 0.0, 1.0
 
 
 class BinomialLikelihood(Likelihood):
@@ -111,8 +128,12 @@ class BinomialLikelihood(Likelihood):
         if not ((x >= 0) & (x <= self.total_count) & (x == x.round())).all():
             raise ValueError(
                 f"'x' must hold whole levels from 0 to total_count = {self.total_count} for "
-                f"BinomialLikelihood, got {span(x)}."
+                f"BinomialLikelihood, got {found(x, 0, self.total_count)}."
             )
+
+    @property
+    def mean_bounds(self) -> tuple[float, float]:
+        return 0.0, self.total_count
 
     def link(self, mean: Tensor) -> Tensor:
         return bounded_logit(mean / self.total_count)
@@ -153,12 +174,16 @@ class OneHotCategoricalLikelihood(Likelihood):
         if not (((x == 0) | (x == 1)).all() and (sums == 1).all()):
             raise ValueError(
                 "'x' must be one-hot along its last axis (one 1, zeros elsewhere) for "
-                f"OneHotCategoricalLikelihood, got {span(x)} with sums from {sums.min().item():g} "
-                f"to {sums.max().item():g}."
+                f"OneHotCategoricalLikelihood, got {found(x, 0, 1)} with sums from "
+                f"{sums.min().item():g} to {sums.max().item():g}."
             )
 
     def link(self, mean: Tensor) -> Tensor:
         return mean.clamp(min=MEAN_MARGIN).log()
+
+    @property
+    def mean_bounds(self) -> tuple[float, float]:
+        return 0.0, 1.0
 
 
 class _LogisticLevelsLikelihood(Likelihood, ABC):
@@ -208,9 +233,13 @@ class _LogisticLevelsLikelihood(Likelihood, ABC):
         if not ((x >= 0) & (x < self.num_levels) & (x == x.round())).all():
             raise ValueError(
                 f"'x' must hold whole levels from 0 to num_levels - 1 = {self.num_levels - 1} for "
-                f"{type(self).__name__}, got {span(x)}: the transform Identity keeps levels as "
-                "they are stored."
+                f"{type(self).__name__}, got {found(x, 0, self.num_levels - 1)}: the transform "
+                "Identity keeps levels as they are stored."
             )
+
+    @property
+    def mean_bounds(self) -> tuple[float, float]:
+        return 0.0, self.num_levels - 1.0
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, num_levels={self.num_levels}"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pyro_vae.distributions.densities import Concatenation
 from pyro_vae.parts.contracts import EncoderInputFactory, Likelihood, LikelihoodFactory, Network
 from pyro_vae.parts.encoder_inputs import ByColumn, Standardized
-from pyro_vae.support.checks import Shape, as_shape, whole
+from pyro_vae.support.checks import Shape, as_shape, described, made_by, whole
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,26 @@ class Columns:
 
     def __post_init__(self) -> None:
         whole(self.size, "size")
+
+    def factor(self) -> Likelihood:
+        """Return the likelihood of these columns; its inputs are its network's outputs.
+
+        Raises:
+            ValueError: if it is no likelihood that needs only a network and a shape.
+        """
+        accepted = (
+            "a class that makes a Likelihood from 'network' and 'x_shape', with other arguments "
+            "by functools.partial"
+        )
+        factor: Likelihood = made_by(
+            self.likelihood,
+            Likelihood,
+            "likelihood",
+            accepted,
+            network=nn.Identity(),
+            x_shape=self.size,
+        )
+        return factor
 
 
 class ProductLikelihood(Likelihood):
@@ -62,6 +82,7 @@ class ProductLikelihood(Likelihood):
     factors: Sequence[Likelihood]
 
     def __init__(self, network: Network, x_shape: Shape, columns: Sequence[Columns]) -> None:
+        _check_columns(columns)
         sizes = [group.size for group in columns]
         row_shape = as_shape(x_shape, "x_shape")
         if row_shape != (sum(sizes),):
@@ -69,7 +90,7 @@ class ProductLikelihood(Likelihood):
                 f"'columns' must have sizes that add up to x_shape = {tuple(row_shape)}, got "
                 f"{sizes}."
             )
-        factors = [group.likelihood(network=nn.Identity(), x_shape=group.size) for group in columns]
+        factors = [group.factor() for group in columns]
         num_outputs = sum(factor.out_shape.numel() for factor in factors)
         super().__init__(network, x_shape, out_shape=num_outputs)
         self.factors = nn.ModuleList(factors)  # type: ignore[assignment]
@@ -103,6 +124,10 @@ class ProductLikelihood(Likelihood):
                 raise ValueError(f"In {where}, {error}") from error
             start = end
 
+    @property
+    def mean_bounds(self) -> tuple[Tensor, Tensor]:
+        return _joined(self.factors, 0), _joined(self.factors, 1)
+
     def link(self, mean: Tensor) -> Tensor:
         return torch.cat([factor.link(values).flatten() for factor, values in self._groups(mean)])
 
@@ -115,3 +140,21 @@ class ProductLikelihood(Likelihood):
         """Pair each factor with its own columns of x."""
         sizes = [factor.x_shape.numel() for factor in self.factors]
         return zip(self.factors, x.split(sizes, dim=-1), strict=True)
+
+
+def _check_columns(columns: Sequence[Columns]) -> None:
+    is_list = isinstance(columns, Sequence) and not isinstance(columns, str)
+    groups = columns if is_list else [columns]
+    others = [group for group in groups if not isinstance(group, Columns)]
+    if others or not is_list:
+        raise ValueError(
+            "'columns' must be a list of Columns(size, likelihood), got "
+            f"{described(others[0] if is_list else columns)}."
+        )
+
+
+def _joined(factors: Sequence[Likelihood], end: int) -> Tensor:
+    """Return the lowest or highest mean of each column."""
+    return torch.cat(
+        [torch.as_tensor(factor.mean_bounds[end]).expand(factor.x_shape) for factor in factors]
+    )

@@ -1,5 +1,6 @@
 """Likelihoods of real numbers."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -12,7 +13,7 @@ from pyro_vae.distributions.gamma_family import StudentT
 from pyro_vae.parts.contracts import Likelihood, Network
 from pyro_vae.parts.likelihoods.links import fill_in_buffers
 from pyro_vae.parts.likelihoods.scales import LearnedScale, Scale, as_scale
-from pyro_vae.support.checks import Shape, as_shape
+from pyro_vae.support.checks import Shape, as_shape, real
 
 # The floor of a learned scale as a share of the unit of x; for 256 grey levels in [0, 1] this is
 # close to one level.
@@ -39,7 +40,7 @@ class _LocationScaleLikelihood(Likelihood, ABC):
         self, network: Network, x_shape: Shape, scale: float | Scale | None = None
     ) -> None:
         shape = as_shape(x_shape, "x_shape")
-        scale = LearnedScale(shape) if scale is None else as_scale(scale)
+        scale = LearnedScale(shape) if scale is None else as_scale(scale, "scale")
         super().__init__(network, x_shape, out_shape=(1 + scale.num_outputs, *shape))
         self.scale = scale
         self.register_buffer("center", torch.zeros(shape))
@@ -157,12 +158,13 @@ class StudentTLikelihood(_LocationScaleLikelihood):
         self, network: Network, x_shape: Shape, scale: float | Scale | None = None, df: float = 4.0
     ) -> None:
         super().__init__(network, x_shape, scale)
-        if not df > 1:
-            raise ValueError(
-                "'df' of StudentTLikelihood must be greater than 1, where the mean exists, got "
-                f"{df}."
-            )
-        self.df = df
+        self.df = real(
+            df,
+            "df",
+            of=self,
+            holds=lambda number: 1 < number < math.inf,
+            accepted="be greater than 1, where the mean exists, and finite",
+        )
 
     @property
     def spread(self) -> float:

@@ -1,5 +1,6 @@
 """Scales of likelihoods: a number, a parameter, or an output of the network."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from pyro_vae.parts.finite import HIGHEST_LOG_OF_DATA, held
 from pyro_vae.parts.likelihoods.links import fill_in_buffers
-from pyro_vae.support.checks import Shape, as_shape, not_negative, positive
+from pyro_vae.support.checks import Shape, as_shape, not_negative, positive, real
 
 # The floor of a scale if nothing is known of the data, in the units of x.
 MIN_SCALE = 1e-3
@@ -109,8 +110,8 @@ class LearnedScale(Scale):
         self, shape: Shape = (), init: float | None = None, min_scale: float | None = None
     ) -> None:
         super().__init__()
-        first = 1.0 if init is None else init
-        floor = MIN_SCALE if min_scale is None else min_scale
+        first = 1.0 if init is None else real(init, "init", of=self)
+        floor = MIN_SCALE if min_scale is None else real(min_scale, "min_scale", of=self)
         if not first > floor >= 0:
             raise ValueError(
                 f"'init' of a LearnedScale must be greater than min_scale = {floor} >= 0, got "
@@ -118,7 +119,7 @@ class LearnedScale(Scale):
             )
         self.starts_from_data = init is None
         self.has_own_floor = min_scale is not None
-        sizes = as_shape(shape, "shape") if shape != () else ()
+        sizes = as_shape(shape, "shape")
         self.log_scale = nn.Parameter(torch.full(sizes, first - floor).log())
         self.register_buffer("floor", torch.tensor(floor).expand(sizes).clone())
 
@@ -158,7 +159,7 @@ class NetworkScale(Scale):
     def __init__(self, min_scale: float | None = None) -> None:
         super().__init__(num_outputs=1)
         floor = MIN_SCALE if min_scale is None else min_scale
-        not_negative(floor, "min_scale", of=self)
+        floor = not_negative(floor, "min_scale", of=self)
         self.has_own_floor = min_scale is not None
         self.register_buffer("floor", torch.tensor(floor))
 
@@ -187,6 +188,22 @@ def _pooled(scale: Tensor, parameter: Tensor) -> Tensor:
     return square.sqrt().to(parameter)
 
 
-def as_scale(scale: float | Scale) -> Scale:
-    """Return the scale; a number becomes a `FixedScale`."""
-    return scale if isinstance(scale, Scale) else FixedScale(scale)
+def as_scale(scale: float | Scale, name: str) -> Scale:
+    """Return the scale; a number becomes a `FixedScale`.
+
+    Arguments:
+        scale: the scale.
+        name: the argument that an error names.
+
+    Raises:
+        ValueError: if it is neither a `Scale` nor a number above 0.
+    """
+    if isinstance(scale, Scale):
+        return scale
+    number = real(
+        scale,
+        name,
+        holds=lambda number: 0 < number < math.inf,
+        accepted="be a finite number greater than 0, or a Scale such as LearnedScale()",
+    )
+    return FixedScale(number)

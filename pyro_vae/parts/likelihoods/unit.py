@@ -10,8 +10,8 @@ from pyro_vae.distributions.densities import ContinuousBernoulli
 from pyro_vae.distributions.gamma_family import Beta
 from pyro_vae.parts.contracts import EncoderInputFactory, Likelihood, Network
 from pyro_vae.parts.encoder_inputs import AsIs
-from pyro_vae.parts.likelihoods.links import MEAN_MARGIN, span
-from pyro_vae.support.checks import Shape, as_shape
+from pyro_vae.parts.likelihoods.links import MEAN_MARGIN, span, way_into_unit_interval
+from pyro_vae.support.checks import Shape, as_shape, real
 
 # Added to both concentrations, since they must not underflow to 0.
 _MIN_CONCENTRATION = 1e-3
@@ -19,6 +19,8 @@ _MIN_CONCENTRATION = 1e-3
 _MAX_PRECISION = 1e5
 # The precision at the start of training: with the mean ½ it is close to uniform.
 _START_PRECISION = 2.0
+# Advice on values in [0, 1] where the ends are left out.
+_FOR_ENDS = "the transform OpenUnitInterval moves levels inside"
 
 
 class ContinuousBernoulliLikelihood(Likelihood):
@@ -49,8 +51,13 @@ class ContinuousBernoulliLikelihood(Likelihood):
     def check(self, x: Tensor) -> None:
         if not ((x >= 0) & (x <= 1)).all():
             raise ValueError(
-                f"'x' must lie in [0, 1] for ContinuousBernoulliLikelihood, got {span(x)}."
+                f"'x' must lie in [0, 1] for ContinuousBernoulliLikelihood, got {span(x)}: "
+                f"{way_into_unit_interval(x)}."
             )
+
+    @property
+    def mean_bounds(self) -> tuple[float, float]:
+        return 0.0, 1.0
 
     def link(self, mean: Tensor) -> Tensor:
         """Return the logits with this mean, by Newton's method.
@@ -98,13 +105,14 @@ class BetaLikelihood(Likelihood):
 
     def __init__(self, network: Network, x_shape: Shape, max_precision: float = 1e4) -> None:
         super().__init__(network, x_shape, out_shape=(2, *as_shape(x_shape, "x_shape")))
-        if not _START_PRECISION < max_precision <= _MAX_PRECISION:
-            raise ValueError(
-                f"'max_precision' of BetaLikelihood must be greater than {_START_PRECISION:g} and "
-                f"at most {_MAX_PRECISION:g}, where single precision tells the means apart, got "
-                f"{max_precision}."
-            )
-        self.max_precision = max_precision
+        self.max_precision = real(
+            max_precision,
+            "max_precision",
+            of=self,
+            holds=lambda number: _START_PRECISION < number <= _MAX_PRECISION,
+            accepted=f"be greater than {_START_PRECISION:g} and at most {_MAX_PRECISION:g}, where "
+            "single precision tells the means apart",
+        )
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         logits, log_precision = self.call_network(z, y).unbind(-1 - len(self.x_shape))
@@ -124,10 +132,16 @@ class BetaLikelihood(Likelihood):
 
     def check(self, x: Tensor) -> None:
         if not ((x > 0) & (x < 1)).all():
+            is_closed = bool(((x >= 0) & (x <= 1)).all())
+            advice = _FOR_ENDS if is_closed else way_into_unit_interval(x)
             raise ValueError(
-                f"'x' must lie in (0, 1), without 0 and 1, for BetaLikelihood, got {span(x)}: the "
-                "transform OpenUnitInterval moves levels inside."
+                f"'x' must lie in (0, 1), without 0 and 1, for BetaLikelihood, got {span(x)}: "
+                f"{advice}."
             )
+
+    @property
+    def mean_bounds(self) -> tuple[float, float]:
+        return 0.0, 1.0
 
     def link(self, mean: Tensor) -> Tensor:
         mean = mean.clamp(MEAN_MARGIN, 1 - MEAN_MARGIN)
