@@ -9,8 +9,9 @@ from types import FrameType, TracebackType
 
 from pyro_vae.engine.containers import is_users
 
-# Pyro appends a table of the shapes of all sites to the errors of a program.
-_TABLE = "Trace Shapes:"
+# Pyro appends a table of the shapes of all sites to the errors of a program, and torch a list of all
+# that a function takes.
+_ENDS = ("Trace Shapes:", ", but expected one of:")
 # The most characters of a message that are repeated.
 _LONGEST = 250
 
@@ -21,13 +22,15 @@ def first_line(error: BaseException) -> str:
     A line that ends with a colon goes on in the next one, except in the numbers of a tensor. The
     result is the name of the error's class if there is no message.
     """
-    lines = str(error).partition(_TABLE)[0].strip().splitlines() or [type(error).__name__]
+    message = str(error)
+    for end in _ENDS:
+        message = message.partition(end)[0]
+    lines = message.strip().splitlines() or [type(error).__name__]
     if "TorchScript interpreter" in lines[0]:
-        return lines[-1].strip()[:_LONGEST].rstrip(".:")
+        lines = lines[-1:]  # the other lines are a traceback
     if lines[0].endswith(":") and len(lines) > 1 and not lines[1].startswith("tensor("):
         lines[0] += f" {lines[1]}"
-    line = " ".join(lines[0].split()).removesuffix(", but expected one of:")
-    return line[:_LONGEST].rstrip(".:")
+    return " ".join(lines[0].split())[:_LONGEST].rstrip(".:")
 
 
 def users_line(error: BaseException | None = None) -> str:

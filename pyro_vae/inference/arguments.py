@@ -176,7 +176,7 @@ def _of_kind(error: BaseException, programs: Programs) -> Exception | None:
     if not _KIND.search(message):
         return None
     like = _weight(error)
-    of = "of the weights" if like is not None else "that is the default"
+    of = "" if like is None else " of the weights"
     like = torch.empty(0) if like is None else like
     for name, value in _named(programs):
         for tensor in _tensors(value):
@@ -184,11 +184,11 @@ def _of_kind(error: BaseException, programs: Programs) -> Exception | None:
                 return TypeError(f"'{name}' must be a dense tensor, got {tensor.layout}.")
             if tensor.device != like.device:
                 return TypeError(
-                    f"'{name}' must be on the device {like.device} {of}, got {tensor.device}."
+                    f"'{name}' must be on the device {like.device}{of}, got {tensor.device}."
                 )
             if tensor.dtype != like.dtype and _type_name(tensor) in message.lower():
                 return TypeError(
-                    f"'{name}' must have the dtype {like.dtype} {of}, got {described(tensor)}: "
+                    f"'{name}' must have the dtype {like.dtype}{of}, got {described(tensor)}: "
                     f"{_what(error)}."
                 )
     return None
