@@ -9,11 +9,15 @@ from torch.distributions import constraints
 from torch.distributions.utils import broadcast_all
 from torch.nn.functional import logsigmoid
 
+from pyro_vae.support.chunks import chunk_size
+
 # Below this |logit| terms of the closed forms cancel; five terms of each series have errors below
 # 1e-11.
 _SERIES_LOGIT = 0.5
 # Below this |logit| the first-order expansion of a draw around a uniform one has single precision.
 _FLAT_LOGIT = 1e-4
+# Numbers that are in memory at once.
+_CHUNK = 1_000_000
 
 
 def _log_normaliser_shape(logits: Tensor) -> Tensor:
@@ -169,14 +173,14 @@ class DiscretizedLogistic(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        return self._nearest + sum(side * tail for side, _, tail in self._tails())
+        return self._nearest + sum((side * tail).sum(0) for side, _, tail in self._tails())
 
     @property
     def variance(self) -> Tensor:
         first = second = torch.zeros_like(self.loc)
         for side, distance, tail in self._tails():
-            first = first + side * tail
-            second = second + 2 * distance * tail
+            first = first + (side * tail).sum(0)
+            second = second + (2 * distance * tail).sum(0)
         return second - first**2
 
     @property
@@ -184,17 +188,19 @@ class DiscretizedLogistic(TorchDistribution):
         return self.loc.detach().round().clamp(0, self.num_levels - 1)
 
     def _tails(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield for each edge between two levels its side, its distance and P(beyond it).
+        """Yield for the edges between two levels their side, their distance and P(beyond them).
 
         Side (±1) and distance are relative to the level nearest to loc. Σ side · P and
-        Σ 2 distance · P are the exact first two moments around that level. One edge at a time
-        keeps the memory independent of the number of levels.
+        Σ 2 distance · P are the exact first two moments around that level. Some edges at a time,
+        along the first axis, keep the memory independent of the number of levels.
         """
         nearest = self._nearest
-        for level in range(1, self.num_levels):
-            offset = level - 0.5 - nearest
+        edges = torch.arange(1, self.num_levels, dtype=self.loc.dtype, device=self.loc.device) - 0.5
+        for some in edges.split(chunk_size(_CHUNK, max(1, self.loc.numel()))):
+            edge = some.reshape(-1, *[1] * self.loc.dim())
+            offset = edge - nearest
             side = offset.sign()
-            tail = torch.sigmoid((self.loc - (level - 0.5)) / self.scale * side)
+            tail = torch.sigmoid((self.loc - edge) / self.scale * side)
             yield side, offset.abs(), tail
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from inspect import getattr_static
 from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_pre_hook
 
+from pyro_vae.engine.calls import is_compiled, noticing
 from pyro_vae.engine.containers import (
     CONSTANTS,
     DYNAMIC,
@@ -81,6 +82,10 @@ class Dependencies:
             module for module in self.modules if any(getattr(module, hooks) for hooks in _HOOKS)
         )
 
+    def compiled_module(self) -> nn.Module | None:
+        """Return a module that `torch.compile` has made or changed; a trace cannot enter it."""
+        return next(filter(is_compiled, self.modules), None)
+
     def values(self) -> list[Hashable]:
         """Return the values of the watched attributes and names; later ones are appended."""
         return [_identity(read()) for read in self._reads]
@@ -135,11 +140,10 @@ class Dependencies:
         """Add the modules that are called, and leave out values that the program itself writes."""
         seen: dict[nn.Module, None] = {}
         before = self.containers.values()
-        hook = register_module_forward_pre_hook(lambda module, inputs: seen.setdefault(module))
         try:
-            yield
+            with noticing(seen.setdefault):
+                yield
         finally:
-            hook.remove()
             self.containers.leave_out(before)
             for module in seen:
                 self._add_module(module)
@@ -150,7 +154,7 @@ class Dependencies:
             self.modules[module] = None
             self._hooks += [getattr(module, hooks) for hooks in _HOOKS]
             self._add_names(vars(module), vars(module))
-            self._add_function(type(module).forward)
+            self._add_function(getattr_static(type(module), "forward"))
             self._add_object(module)
 
     def _add_function(self, function: Any) -> None:

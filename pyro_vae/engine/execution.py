@@ -1,7 +1,7 @@
 """Execution: plain, traced or compiled, and the precision of matrix products."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 Compile: TypeAlias = bool | Literal["auto"]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
@@ -34,7 +34,9 @@ class Execution:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        if self.compile not in (True, False, "auto"):
+        if not isinstance(self.trace, bool):
+            raise ValueError(f"'trace' must be True or False, got {self.trace!r}.")
+        if not isinstance(self.compile, bool) and self.compile != "auto":
             raise ValueError(f"'compile' must be True, False or 'auto', got {self.compile!r}.")
         if self.precision not in get_args(Precision):
             raise ValueError(
@@ -46,3 +48,16 @@ class Execution:
             raise ValueError("'trace' must be True for compile=True, got False.")
         if self.precision != "float32":
             raise ValueError(f"'trace' must be True for precision={self.precision!r}, got False.")
+
+
+def check_execution(execution: Any) -> None:
+    """Refuse settings that are no `Execution`.
+
+    Raises:
+        ValueError: if they are something else.
+    """
+    if not isinstance(execution, Execution):
+        raise ValueError(
+            "'execution' must be an Execution, such as Execution(compile=False), got "
+            f"{execution!r}."
+        )

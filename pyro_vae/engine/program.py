@@ -17,10 +17,11 @@ from torch.utils import _pytree as pytree
 
 from pyro_vae.engine.containers import CONSTANTS
 from pyro_vae.engine.dependencies import Dependencies
-from pyro_vae.engine.execution import Execution
+from pyro_vae.engine.execution import Execution, check_execution
+from pyro_vae.engine.failures import first_line, users_level
 from pyro_vae.engine.precision import with_bfloat16_products
 from pyro_vae.engine.tracing import NotTraceableError, trace
-from pyro_vae.support.checks import one_line
+from pyro_vae.support.checks import whole
 
 # Seconds that compiling costs once, and that it saves in each call: for each operation that is no
 # longer called by itself, and for each number that no longer goes through memory. Measured on two
@@ -118,12 +119,13 @@ class Program:
         execution: Execution = Execution(),
         num_calls: int | None = None,
     ) -> None:
+        check_execution(execution)
         self.function = function
         self.traceable = traceable or function
         self.dependencies = Dependencies([function, *calls], parameters, others)
         self.name = name
         self.execution = execution
-        self.num_calls = num_calls
+        self.num_calls = None if num_calls is None else whole(num_calls, "num_calls", least=0)
         self._traces = execution.trace
         self._note = ""
         # The objects that each signature identifies by their address; here they are kept alive.
@@ -150,24 +152,37 @@ class Program:
             return self.function(*args, **kwargs)
         call = _Call(args, kwargs)
         try:
-            hooked = self.dependencies.module_with_hooks()
-            if hooked is not None:
-                raise NotTraceableError(
-                    f"a {type(hooked).__name__} has hooks, which a replay would not call"
-                )
-            signature = self._signature(call)
-            if signature not in self._records:
-                if signature not in self._seen:
-                    waits = self._waits()
-                    result = self._run_first(call, waits)
-                    if waits or self._is_full:
-                        return result
-                    signature = self._signature(call)
-                self._records[signature] = self._trace(call)
-            return self._run(self._records[signature], call)
-        except NotTraceableError as reason:
-            self._give_up(str(reason))
-            return self.function(*args, **kwargs)
+            return self._replayed(call)
+        except NotTraceableError as error:
+            reason = str(error)
+        # An error of the function itself comes before the warning, and without it.
+        result = self.function(*args, **kwargs)
+        self._give_up(reason)
+        return result
+
+    def _replayed(self, call: _Call) -> Any:
+        hooked = self.dependencies.module_with_hooks()
+        if hooked is not None:
+            raise NotTraceableError(
+                f"a {type(hooked).__name__} has hooks, which a replay would not call"
+            )
+        signature = self._signature(call)
+        if signature not in self._records:
+            self._refuse_compiled()
+            if signature not in self._seen:
+                waits = self._waits()
+                result = self._run_first(call, waits)
+                if waits or self._is_full:
+                    return result
+                signature = self._signature(call)
+            self._records[signature] = self._trace(call)
+        return self._run(self._records[signature], call)
+
+    def _refuse_compiled(self) -> None:
+        compiled = self.dependencies.compiled_module()
+        if compiled is not None:
+            kind = type(compiled._modules.get("_orig_mod", compiled)).__name__
+            raise NotTraceableError(f"the module {kind} is compiled by torch.compile")
 
     def _signature(self, call: _Call) -> Hashable:
         first: dict[int, int] = {}  # a tensor that is passed twice is one tensor to the trace
@@ -199,6 +214,7 @@ class Program:
         before = self._touched(call)
         with nullcontext() if waits else self._unchanged(call), self.dependencies.watching():
             result = self.function(*call.args, **call.kwargs)
+        _check_result(result)
         self._seen[self._signature(call)] = self.dependencies.held()
         after = self._touched(call)
         for what, values in before.items():
@@ -214,7 +230,7 @@ class Program:
     def _touched(self, call: _Call) -> dict[str, list[Any]]:
         """Return values by a reason not to trace: it applies if the function changes them."""
         return {
-            "it changes its arguments in place": [tensor._version for tensor in call.tensors],
+            "it changes its arguments in place": [_version(tensor) for tensor in call.tensors],
             "it changes numbers that it reads": self.dependencies.values(),
             "it replaces its buffers": [id(buffer) for buffer in self.dependencies.buffers()],
             "it draws random numbers with Python's or NumPy's generator": [
@@ -290,8 +306,8 @@ class Program:
                     received = compiled(*inputs)
         except Exception as error:
             warnings.warn(
-                f"{self.name} is not compiled but replayed from its trace: {one_line(error)}",
-                stacklevel=2,
+                f"{self.name} is not compiled but replayed from its trace: {first_line(error)}.",
+                stacklevel=users_level(),
             )
             return
         tolerance = 1e-4 if self.execution.precision == "float32" else 5e-2
@@ -299,7 +315,7 @@ class Program:
             warnings.warn(
                 f"{self.name} is not compiled but replayed from its trace: compiled it gives other "
                 "values.",
-                stacklevel=2,
+                stacklevel=users_level(),
             )
             return
         record.run = compiled
@@ -313,7 +329,7 @@ class Program:
         products = " and with float32 products" if self.execution.precision == "bfloat16" else ""
         warnings.warn(
             f"{self.name} runs as it is written{products}, not traced, because {reason}.",
-            stacklevel=3,
+            stacklevel=users_level(),
         )
 
     def _warn_full(self) -> None:
@@ -322,7 +338,7 @@ class Program:
             warnings.warn(
                 f"{self.name} is traced for the first {_MAX_SIGNATURES} signatures of its "
                 "arguments only: pass numbers that change from call to call as tensors.",
-                stacklevel=4,
+                stacklevel=users_level(),
             )
 
     @contextmanager
@@ -332,7 +348,7 @@ class Program:
             tensor.device for tensor in call.tensors + self.dependencies.state() if tensor.is_cuda
         }
         buffers = [(buffer, buffer.clone()) for buffer in self.dependencies.buffers()]
-        arguments = [(tensor, tensor._version, tensor.clone()) for tensor in call.tensors]
+        arguments = [(tensor, _version(tensor), tensor.clone()) for tensor in call.tensors]
         try:
             with torch.random.fork_rng(devices=list(devices)):
                 yield
@@ -341,7 +357,7 @@ class Program:
                 for buffer, value in buffers:
                     buffer.copy_(value)
                 for tensor, version, value in arguments:
-                    if tensor._version != version:
+                    if _version(tensor) != version:
                         tensor.copy_(value)
 
 
@@ -353,6 +369,19 @@ def _leaf_signature(leaf: Any) -> Hashable:
     raise NotTraceableError(
         f"an argument is of type {type(leaf).__name__}; pass tensors and plain values"
     )
+
+
+def _check_result(result: Any) -> None:
+    if not isinstance(result, tuple) or not all(isinstance(r, Tensor | None) for r in result):
+        raise TypeError(
+            "'function' must return a tuple of tensors and None, got "
+            f"{[type(r).__name__ for r in result] if isinstance(result, tuple) else type(result)}."
+        )
+
+
+def _version(tensor: Tensor) -> int:
+    """Return a number that grows with each change in place; inference tensors do not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _seconds_saved(graph: GraphModule) -> float:

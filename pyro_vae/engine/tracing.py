@@ -1,10 +1,8 @@
 """Tracing: the computation of a function of tensors, recorded as one flat graph of operations."""
 
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pyro
@@ -15,7 +13,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 
-from pyro_vae.support.checks import one_line
+from pyro_vae.engine.failures import first_line, users_line
 
 _ATEN = torch.ops.aten
 # If the shape stays the same, these return their argument, in shared memory.
@@ -42,8 +40,6 @@ _FRESH = {
     _ATEN.bmm.default,
     _ATEN.binary_cross_entropy_with_logits.default,
 }
-# The reason why a user's program cannot be traced is never in a frame of these packages.
-_LIBRARIES = ("torch", "pyro", "pyro_vae", "contextlib.py")
 
 
 class NotTraceableError(Exception):
@@ -107,7 +103,7 @@ class _RefuseReads(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__):
             raise NotTraceableError(
-                f"it turns a tensor into numbers with .{func.__name__}(){_place()}"
+                f"it turns a tensor into numbers with .{func.__name__}(){users_line()}"
             )
         return func(*args, **(kwargs or {}))
 
@@ -133,21 +129,12 @@ def _accept(self: Distribution, value: Tensor) -> None:
 
 
 def _reason(error: Exception) -> str:
-    place = _place(error)
+    place = users_line(error)
     if "get value out of a tracing tensor" in str(error):
         return f"its course depends on the value of a tensor{place}"
-    return f"tracing fails with {type(error).__name__}: {one_line(error)}{place}"
-
-
-def _place(error: Exception | None = None) -> str:
-    """Return the innermost line of the user's code that led here, in brackets."""
-    frames = (
-        traceback.extract_stack() if error is None else traceback.extract_tb(error.__traceback__)
-    )
-    for frame in reversed(frames):
-        if not any(part in _LIBRARIES for part in Path(frame.filename).parts):
-            return f" ({Path(frame.filename).name}, line {frame.lineno})"
-    return ""
+    if "dynamo-optimized function" in str(error):
+        return f"it calls a function that torch.compile has made{place}"
+    return f"tracing fails with {type(error).__name__}: {first_line(error)}{place}"
 
 
 def _refuse_dynamic_shapes(graph: GraphModule) -> None:

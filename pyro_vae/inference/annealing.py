@@ -3,7 +3,7 @@
 The forward chains go from the guide to the posterior, the reverse chains go back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from pyro_vae.engine.program import Program
+from pyro_vae.inference.arguments import described, takes_programs
 from pyro_vae.inference.determinism import check_deterministic
-from pyro_vae.inference.hamiltonian import Point, hmc_transition
+from pyro_vae.inference.hamiltonian import Point, hmc_transition, jitter, trajectory_length
 from pyro_vae.inference.programs import Programs
 from pyro_vae.inference.row_densities import RowDensities
 from pyro_vae.inference.sites import Site, is_auxiliary, refuse_points
 from pyro_vae.inference.weights import log_mean_exp, log_mean_exp_variance
-from pyro_vae.support.checks import whole
+from pyro_vae.support.checks import nearest, whole
 
 # The pilot: its target share of accepted trajectories, the rate at which its step size adapts, and
 # its first step size.
@@ -61,6 +62,7 @@ class Sandwich(NamedTuple):
         return self.upper - self.lower
 
 
+@takes_programs
 @torch.no_grad()
 def sandwich(
     model: Callable,
@@ -102,7 +104,7 @@ def sandwich(
             model.
         num_temperatures: the number of steps from β = 0 to 1; the bounds close as it grows.
         num_chains: the number C of chains for each row.
-        num_steps: leapfrog steps in a trajectory.
+        num_steps: the largest number of leapfrog steps in a trajectory; the smallest is half of it.
         **kwargs: passed to both. A model with a keyword whose name is taken here, such as
             `num_chains`, is called through `functools.partial`.
 
@@ -209,9 +211,10 @@ class _Path:
             return Point(place, *self.program(place, beta)[:2])
 
         start = Point(white, *evaluated[:2])
-        point, probability = hmc_transition(
-            evaluate, start, step_size.unsqueeze(-1), self.num_steps
-        )
+        # A mixture of reversible transitions is reversible, so the weights stay unbiased.
+        step = (step_size * jitter(step_size)).unsqueeze(-1)
+        length = trajectory_length(self.num_steps)
+        point, probability = hmc_transition(evaluate, start, step, length)
         return point.white, probability
 
 
@@ -227,10 +230,15 @@ def _refuse_without_density(sites: list[Site]) -> None:
 
 
 def _exact_start(densities: RowDensities, exact: dict[str, Tensor], num_chains: int) -> Tensor:
+    if not isinstance(exact, Mapping):
+        raise ValueError(
+            f"'exact' must be a dict with a draw of each latent by name, got {described(exact)}."
+        )
     missing = [name for name in densities.names if name not in exact]
     if missing:
         raise ValueError(
-            f"'exact' must have a draw of each latent, got none of {', '.join(missing)}."
+            f"'exact' must have a draw of each latent, got none of {', '.join(missing)}"
+            f"{nearest(missing[0], exact)}."
         )
     # All chains of a row start from the same draw. Their weights depend on each other, but their
     # mean is still unbiased.

@@ -9,8 +9,8 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
-from torch.nn.modules.module import register_module_forward_pre_hook
 
+from pyro_vae.engine.calls import noticing
 from pyro_vae.inference.programs import Programs
 from pyro_vae.support.modules import evaluating
 from pyro_vae.support.store import store_as_found
@@ -96,7 +96,7 @@ def _watching() -> Iterator[dict[nn.Module, list[tuple[Tensor, Tensor]]]]:
     """Collect the modules that are called in training mode, and then restore their buffers."""
     seen: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
 
-    def notice(module: nn.Module, inputs: Any) -> None:
+    def notice(module: nn.Module) -> None:
         if module.training and module not in seen:
             seen[module] = [
                 (buffer, buffer.clone())
@@ -104,11 +104,10 @@ def _watching() -> Iterator[dict[nn.Module, list[tuple[Tensor, Tensor]]]]:
                 if buffer is not None
             ]
 
-    hook = register_module_forward_pre_hook(notice)
     try:
-        yield seen
+        with noticing(notice):
+            yield seen
     finally:
-        hook.remove()
         for buffers in seen.values():
             for buffer, value in buffers:
                 buffer.copy_(value)

@@ -7,9 +7,11 @@ import torch
 from pyro import poutine
 
 from pyro_vae.distributions.kl import closed_kl
+from pyro_vae.inference.arguments import takes_programs
 from pyro_vae.inference.programs import Programs
 
 
+@takes_programs
 @torch.no_grad()
 def monte_carlo_sites(model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> list[str]:
     """Return the names of the latent sites whose KL has no closed form.

@@ -6,6 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+# The relative range in which the step size varies between trajectories. With a wider range, a step
+# that is accepted often enough on average would often be too large.
+_JITTER = 0.2
+
 
 class Point(NamedTuple):
     """Position of the chains, with the log-density of each row there and its gradient.
@@ -38,6 +42,19 @@ def with_gradient(
         return value.detach(), gradient
 
     return evaluate
+
+
+def jitter(like: Tensor) -> Tensor:
+    """Return a random factor around 1 for each step size in one trajectory."""
+    return 1 + _JITTER * (2 * torch.rand_like(like) - 1)
+
+
+def trajectory_length(num_steps: int) -> int:
+    """Return a random number of leapfrog steps for one trajectory, between half and all of them.
+
+    With a fixed number, many a row would return to its starting point.
+    """
+    return int(torch.randint((num_steps + 1) // 2, num_steps + 1, ()))
 
 
 def hmc_transition(

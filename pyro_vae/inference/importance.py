@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_vae.inference.arguments import check_tensor, takes_programs
 from pyro_vae.inference.determinism import check_deterministic, random_state_kept
 from pyro_vae.inference.given_latents import check_draws_apart
 from pyro_vae.inference.programs import Programs
@@ -78,6 +79,7 @@ class WeightedDraws(NamedTuple):
 
     def _aligned(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weights with as many dimensions as the values, and the values as floats."""
+        check_tensor(values, "values")
         if values.shape[:2] != self.weights.shape:
             raise ValueError(
                 "'values' must have the shape (draws, rows, ...) = "
@@ -88,6 +90,7 @@ class WeightedDraws(NamedTuple):
         return self.weights.to(values).reshape(shape), values
 
 
+@takes_programs
 @torch.no_grad()
 def importance_sample(
     model: Callable, guide: Callable, *args: Any, num_samples: int, **kwargs: Any

@@ -6,6 +6,7 @@
 import math
 from collections.abc import Callable
 from math import prod
+from numbers import Real
 from typing import Any, NamedTuple
 
 import pyro
@@ -17,9 +18,16 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 from pyro_vae.engine.program import Program
+from pyro_vae.inference.arguments import takes_programs
 from pyro_vae.inference.coordinates import Coordinates
 from pyro_vae.inference.determinism import check_deterministic
-from pyro_vae.inference.hamiltonian import Point, hmc_transition, with_gradient
+from pyro_vae.inference.hamiltonian import (
+    Point,
+    hmc_transition,
+    jitter,
+    trajectory_length,
+    with_gradient,
+)
 from pyro_vae.inference.programs import Programs
 from pyro_vae.inference.row_densities import SCALE_DRAWS, RowDensities
 from pyro_vae.inference.supports import (
@@ -45,10 +53,6 @@ _WINDOWS = 4
 _LEAST_WINDOW = 20
 # The number of draws that the scale before a window counts for.
 _PRIOR_PLACES = 10
-# The relative range in which the step size varies between trajectories. With a wider range, a step
-# that is accepted often enough on average would often be too large.
-_JITTER = 0.2
-
 # The fewest draws of a chain for a variance in each half.
 _LEAST_FOR_R_HAT = 4
 
@@ -124,8 +128,7 @@ class _Steps:
 
     def __call__(self, log_size: Tensor) -> Tensor:
         """Return the step, `(B, D)`, with the jitter of one trajectory."""
-        jitter = 1 + _JITTER * (2 * torch.rand_like(log_size) - 1)
-        return (log_size.exp() * jitter).unsqueeze(-1) * self.spread
+        return (log_size.exp() * jitter(log_size)).unsqueeze(-1) * self.spread
 
     def update(self, acceptance: Tensor, white: Tensor) -> None:
         """Adapt to the acceptance of a transition, `(B,)`, and its new position, `(C, B, D)`."""
@@ -151,6 +154,7 @@ class _Steps:
         self.averaging: DualAveraging = DualAveraging(log_size + math.log(_BOLD), gamma=_GAMMA)
 
 
+@takes_programs
 @torch.no_grad()
 def hmc(
     model: Callable,
@@ -205,8 +209,8 @@ def hmc(
     whole(num_warmup, "num_warmup")
     whole(num_chains, "num_chains")
     whole(num_steps, "num_steps")
-    if not 0 < target_accept < 1:
-        raise ValueError(f"'target_accept' must lie in (0, 1), got {target_accept}.")
+    if not isinstance(target_accept, Real) or not 0 < target_accept < 1:
+        raise ValueError(f"'target_accept' must lie in (0, 1), got {target_accept!r}.")
     programs = Programs(model, guide, args, kwargs)
     check_deterministic(programs)
     densities = RowDensities(programs)
@@ -225,7 +229,7 @@ def hmc(
     steps = _Steps(point.white, num_warmup, target_accept)
     for number in range(1, num_warmup + 1):
         point, probability = hmc_transition(
-            evaluate, point, steps(steps.log_size), _length(num_steps)
+            evaluate, point, steps(steps.log_size), trajectory_length(num_steps)
         )
         steps.update(probability.mean(0), point.white)
         if number % steps.window == 0 and number + steps.window <= num_warmup:
@@ -234,7 +238,7 @@ def hmc(
     probabilities = []
     for _ in range(num_samples):
         point, probability = hmc_transition(
-            evaluate, point, steps(steps.log_mean), _length(num_steps)
+            evaluate, point, steps(steps.log_mean), trajectory_length(num_steps)
         )
         kept.append(densities.latents(point.white))
         probabilities.append(probability)
@@ -243,14 +247,7 @@ def hmc(
     return Chains(latents, acceptance.mean(0), steps.log_mean.exp(), (acceptance == 0).sum(0))
 
 
-def _length(num_steps: int) -> int:
-    """Return a random number of leapfrog steps for one trajectory.
-
-    With a fixed number, many a row would return to its starting point.
-    """
-    return int(torch.randint((num_steps + 1) // 2, num_steps + 1, ()))
-
-
+@takes_programs
 def nuts(
     model: Callable,
     guide: Callable,
@@ -335,6 +332,9 @@ def nuts(
 
 def _guide_draws(programs: Programs, num_samples: int) -> list[dict[str, Tensor]]:
     draws = [programs.guide_latents() for _ in range(num_samples)]
+    if not draws[0]:
+        programs.traces()  # it names a latent that only the model has
+        raise ValueError("'model' and 'guide' must have latent sites, got none.")
     for latents in draws:
         if latents.keys() != draws[0].keys():
             names = ", ".join(latents) or "none"

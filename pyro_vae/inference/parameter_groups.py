@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import LBFGS, Optimizer
+from torch.optim import LBFGS, Optimizer, SparseAdam
 from torch.utils.weak import WeakTensorKeyDictionary
+
+from pyro_vae.inference.arguments import described
+from pyro_vae.support.checks import one_line
 
 
 class GrowingGroups:
@@ -46,8 +49,7 @@ class GrowingGroups:
             name: tensor for name, tensor in named.items() if self._named.get(name) is not tensor
         }
         if new:
-            made: Any = self.make(list(dict.fromkeys(named.values())))  # type: ignore[arg-type]
-            check_optimizer(made)
+            made = self._made(list(dict.fromkeys(named.values())))
             if self.optimizer is None:
                 self.optimizer = made
                 self._settings = {
@@ -63,6 +65,23 @@ class GrowingGroups:
                 self._join(self.optimizer, made)
             self._named |= named
         return self.optimizer
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_left": list(self._left.items())}  # weak references have no pickle
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._left = WeakTensorKeyDictionary(state["_left"])
+
+    def _made(self, parameters: list[Any]) -> Optimizer:
+        try:
+            made = self.make(parameters)
+        except (TypeError, ValueError, AssertionError) as error:
+            raise ValueError(
+                f"'optim' must make an optimiser from the parameters, but fails: {one_line(error)}"
+            ) from error
+        check_optimizer(made)
+        return made
 
     def _replace(
         self, optimizer: Optimizer, made: Optimizer, pairs: list[tuple[Tensor, Tensor]]
@@ -101,16 +120,24 @@ class GrowingGroups:
 
 
 def check_optimizer(optimizer: Any) -> None:
-    """Refuse an object that is no torch optimiser, or takes more than one gradient a step.
+    """Refuse an object that is no torch optimiser, or does not take one dense gradient a step.
 
     Raises:
         ValueError: if it is such an object.
     """
     if not isinstance(optimizer, Optimizer):
-        raise ValueError(f"'optim' must return a torch optimiser, got {optimizer!r}.")
+        raise ValueError(f"'optim' must return a torch optimiser, got {described(optimizer)}.")
     if isinstance(optimizer, LBFGS):
         raise ValueError(
             "'optim' must take one gradient a step, got LBFGS, which evaluates the loss many times."
+        )
+    if isinstance(optimizer, SparseAdam):
+        raise ValueError("'optim' must take dense gradients, got SparseAdam: use Adam.")
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if any(parameter.is_inference() for parameter in held):
+        raise ValueError(
+            "'optim' must hold parameters that allow gradients, got some made under "
+            "torch.inference_mode(): make them outside."
         )
 
 

@@ -12,6 +12,7 @@ from pyro_vae.inference.draws import Draws
 from pyro_vae.inference.row_plate import RowPlate, find_row_plate, row_frames, samples_plate
 from pyro_vae.inference.shared_scales import SharedScales
 from pyro_vae.inference.sites import Site, is_auxiliary, sample_sites
+from pyro_vae.support.checks import nearest
 from pyro_vae.support.store import store_as_found
 
 
@@ -109,15 +110,19 @@ class Programs(NamedTuple):
 
 
 def _check_latents(latents: list[Site], sites: list[Site]) -> None:
-    drawn = {site["name"] for site in latents}
-    used = {site["name"] for site in sites}
+    drawn = [site["name"] for site in latents]
+    used = [site["name"] for site in sites]
     for site in latents:
         name = site["name"]
-        if name not in used and not is_auxiliary(site):
-            required = "'model' must have all latent sites of the guide"
-            raise ValueError(f"{required}, but has no '{name}'.")
+        if name in used or is_auxiliary(site):
+            continue
+        if site["is_observed"]:
+            required = "'guide' must have no observed sites of its own"
+            raise ValueError(f"{required}, got '{name}': are model and guide swapped?")
+        required = "'model' must have all latent sites of the guide"
+        raise ValueError(f"{required}, but has no '{name}'{nearest(name, used)}.")
     for site in sites:
         name = site["name"]
         if name not in drawn and not site["is_observed"]:
             required = "'guide' must have all latent sites of the model"
-            raise ValueError(f"{required}, but has no '{name}'.")
+            raise ValueError(f"{required}, but has no '{name}'{nearest(name, drawn)}.")

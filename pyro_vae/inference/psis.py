@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_vae.inference.arguments import check_tensor
 from pyro_vae.support.chunks import chunk_size
 
 # Up to the first, the weights have a finite variance in practice; above the second, their mean is
@@ -103,6 +104,7 @@ def _some_rows(log_weights: Tensor) -> tuple[Tensor, ...]:
 
 
 def _check(log_weights: Tensor) -> None:
+    check_tensor(log_weights, "log_weights")
     if log_weights.dim() != 2 or 0 in log_weights.shape or not log_weights.is_floating_point():
         raise ValueError(
             "'log_weights' must be real numbers of the shape (draws, rows), got "

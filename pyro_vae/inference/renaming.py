@@ -6,6 +6,8 @@ from typing import Any
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 
+from pyro_vae.inference.arguments import described
+
 
 class _RenameMessenger(Messenger):
     """Renames sample sites and plates for the programs and handlers around it."""
@@ -42,6 +44,13 @@ def renamed(program: Callable, names: Mapping[str, str]) -> Callable[..., Any]:
         >>> list(poutine.trace(guide).get_trace(vae.sample(3)).stochastic_nodes)
         ['people', 'code']
     """
+    if not callable(program):
+        raise ValueError(f"'program' must be a model or a guide, got {described(program)}.")
+    if not isinstance(names, Mapping) or not all(isinstance(n, str) for n in names.values()):
+        raise ValueError(
+            "'names' must be a dict of new names by old ones, such as {'z': 'code'}, got "
+            f"{names!r}."
+        )
     if len(set(names.values())) < len(names):
         raise ValueError(
             f"'names' must give each site and plate a name of its own, got {dict(names)}."

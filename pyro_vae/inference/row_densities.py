@@ -4,6 +4,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from pyro_vae.inference.arguments import check_tensor
 from pyro_vae.inference.coordinates import Coordinates
 from pyro_vae.inference.given_latents import check_draws_apart, given_density, log_density
 from pyro_vae.inference.programs import Programs
@@ -80,12 +81,16 @@ class RowDensities:
         """
         for name, shape in self._shapes.items():
             value = latents[name]
+            check_tensor(value, name)
             if value.numel() != shape.numel() or value.shape != shape[-value.dim() :]:
                 found = tuple(value.shape)
                 raise ValueError(f"'{name}' must have the shape {tuple(shape)}, got {found}.")
         # In a trace, a latent lacks the dimensions of those plates outside the row plate that it
         # does not lie in.
-        draws = {name: latents[name].reshape(1, *shape) for name, shape in self._shapes.items()}
+        draws = {
+            name: latents[name].to(self.coordinates.loc).reshape(1, *shape)
+            for name, shape in self._shapes.items()
+        }
         return self._white(draws, source="exact")
 
     def _joint_at(self, white: Tensor) -> tuple[Tensor, ToSupport]:

@@ -90,6 +90,8 @@ def row_frames(sites: list[Site]) -> frozenset[CondIndepStackFrame]:
     Raises:
         ValueError: if there is none.
     """
+    if not sites:
+        raise ValueError("'model' and 'guide' must have latent sites, got none.")
     frames = [_own_frames(site) for site in sites]
     common = frozenset.intersection(*frames)
     if not common:
@@ -97,7 +99,7 @@ def row_frames(sites: list[Site]) -> frozenset[CondIndepStackFrame]:
         for site, own in zip(sites, frames, strict=True):
             plates = " and ".join(sorted(frame.name for frame in own))
             found.append(f"'{site['name']}' in {plates or 'no plate'}")
-        _refuse_plates(", ".join(found))
+        _refuse_plates(", ".join(dict.fromkeys(found)))
     return common
 
 

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import pyro
 import torch
@@ -19,15 +20,23 @@ from pyro.infer import (
     TraceTailAdaptive_ELBO,
     TraceTMC_ELBO,
 )
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.replay_messenger import ReplayMessenger
+from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pyro_vae.engine.execution import Execution
+from pyro_vae.engine.execution import Execution, check_execution
 from pyro_vae.engine.program import Program
+from pyro_vae.inference.arguments import FAILURES, check_program, described, raise_plainly
 from pyro_vae.inference.parameter_groups import GrowingGroups, check_optimizer
+from pyro_vae.inference.programs import Programs
+from pyro_vae.inference.sites import is_auxiliary
 from pyro_vae.inference.soundness import Supports, Watch, harmless, signs_of
 from pyro_vae.inference.surrogates import called_by, innermost, loss_and_surrogate
-from pyro_vae.support.store import store_as_found
+from pyro_vae.support.checks import whole
+from pyro_vae.support.store import make_picklable, store_as_found
 
 _JIT = (JitTrace_ELBO, JitTraceMeanField_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO)
 # These run as plain Pyro: enumeration depends on values, and baselines live in the param store.
@@ -87,9 +96,12 @@ class SVI:
         execution: Execution = Execution(),
         num_steps: int | None = None,
     ) -> None:
+        check_program(model, "model")
+        check_program(guide, "guide")
         _check_optim(optim)
         self._innermost: Any = innermost(loss)
         _check_loss(self._innermost)
+        check_execution(execution)
         self.model = model
         self.guide = guide
         self.loss: Any = loss  # Pyro's base class declares none of the methods of an ELBO
@@ -98,15 +110,29 @@ class SVI:
         self._names: dict[str, None] = {}
         self._supports = Supports()
         self._watch = Watch(self._supports)
-        self._program = Program(
+        self._execution = execution
+        self._num_steps = None if num_steps is None else whole(num_steps, "num_steps", least=0)
+        self._program = self._new_program()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the trace and the compiled code, which a copy makes anew."""
+        make_picklable(self._trainable())
+        return {name: value for name, value in vars(self).items() if name != "_program"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._program = self._new_program()
+
+    def _new_program(self) -> Program:
+        return Program(
             self._loss_and_gradients,
             traceable=self._traceable_loss_and_gradients,
             parameters=self._trainable,
             others=self._stored,
-            calls=[model, guide, *called_by(loss)],
+            calls=[self.model, self.guide, *called_by(self.loss)],
             name="SVI",
-            execution=execution,
-            num_calls=num_steps,
+            execution=self._execution,
+            num_calls=self._num_steps,
         )
 
     @property
@@ -133,9 +159,12 @@ class SVI:
         """Take one gradient step; the arguments go to model and guide.
 
         Returns:
-            The loss (the negative ELBO, summed over rows) in nats, detached.
+            The loss (the negative ELBO, summed over rows) in nats, detached. As in Pyro, it is
+            infinite for `TraceTailAdaptive_ELBO`, and two numbers for `ReweightedWakeSleep`.
 
         Raises:
+            TypeError: if model or guide cannot use an argument, by its type, dtype or device.
+            ValueError: if the shapes of arguments do not fit, or nothing can be trained.
             UnsoundStepError: if the loss or a gradient is not finite, or an observed value is
                 outside its support. The gradients of that step are not used. On an accelerator it
                 is raised up to 50 steps later.
@@ -165,8 +194,11 @@ class SVI:
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> Tensor:
         """Return the loss in nats, without a step."""
         self.check()
-        with store_as_found():
-            return torch.as_tensor(self.loss.loss(self.model, self.guide, *args, **kwargs))
+        try:
+            with store_as_found():
+                return torch.as_tensor(self.loss.loss(self.model, self.guide, *args, **kwargs))
+        except FAILURES as error:
+            raise_plainly(error, Programs(self.model, self.guide, args, kwargs))
 
     def check(self) -> None:
         """Wait for all steps so far.
@@ -198,14 +230,18 @@ class SVI:
         The step is sound as far as its signs have been read.
         """
         if not torch.is_grad_enabled():
+            mode = "inference_mode" if torch.is_inference_mode_enabled() else "no_grad"
             raise ValueError(
-                "'step' must be called with gradients enabled, got a call under torch.no_grad()."
+                f"'step' must be called with gradients enabled, got a call under torch.{mode}()."
             )
-        self._guess_max_plate_nesting(*args, **kwargs)
-        run: Callable[..., Any] = self._program
-        if self._is_never_traced() or self._optim is None:
-            run = self._loss_and_gradients
-        loss, signs, *gradients = run(*args, **kwargs)
+        try:
+            self._guess_max_plate_nesting(*args, **kwargs)
+            run: Callable[..., Any] = self._program
+            if self._is_never_traced() or self._optim is None:
+                run = self._loss_and_gradients
+            loss, signs, *gradients = run(*args, **kwargs)
+        except FAILURES as error:
+            raise_plainly(error, Programs(self.model, self.guide, args, kwargs))
         if loss.is_cuda:  # the next replay of a CUDA graph writes over them
             loss = loss.clone()
             signs = signs.clone()
@@ -254,10 +290,22 @@ class SVI:
         if loss.requires_grad and trainable:
             gradients = torch.autograd.grad(loss, trainable, allow_unused=True)
         if all(gradient is None for gradient in gradients):
+            self._refuse_untrainable()
+        if any(gradient is not None and gradient.is_sparse for gradient in gradients):
             raise ValueError(
-                "'optim' must hold trainable parameters that the loss depends on, got none."
+                "'model' and 'guide' must have dense gradients, got sparse ones: leave out "
+                "sparse=True of an Embedding."
             )
         return _apart(gradients)
+
+    def _refuse_untrainable(self) -> NoReturn:
+        required = "'optim' must hold trainable parameters that the loss depends on, got none"
+        if self._optim is None:
+            raise ValueError(f"{required}: model and guide have no trainable parameters.")
+        trainable = len(self._trainable())
+        if trainable:
+            raise ValueError(f"{required} among the {trainable} that it holds.")
+        raise ValueError(f"{required}: all parameters that it holds are frozen.")
 
     def _stored(self) -> list[Tensor]:
         """Return the tensors of the user's own `pyro.param` statements, which may be replaced."""
@@ -270,8 +318,15 @@ class SVI:
 
         This is for an optimiser that a function makes.
         """
-        with store_as_found(), self._supports, poutine.trace(param_only=True) as capture:
+        observations = _Observations()
+        with (
+            store_as_found(),
+            self._supports,
+            observations,
+            poutine.trace(param_only=True) as capture,
+        ):
             yield
+        observations.refuse_swapped()
         sites: dict[str, Any] = capture.trace.nodes
         named = {name: site["value"].unconstrained() for name, site in sites.items()}
         self._names |= dict.fromkeys(named)
@@ -290,22 +345,68 @@ def _check_loss(loss: Any) -> None:
             f"'loss' must run as plain Pyro, got {type(loss).__name__}: use it without Jit."
         )
     if not isinstance(loss, ELBO):
-        raise ValueError(f"'loss' must be a pyro.infer.ELBO, got {loss!r}.")
+        is_elbo = isinstance(loss, type) and issubclass(loss, ELBO)
+        hint = f": pass {loss.__name__}()" if is_elbo else ""
+        raise ValueError(f"'loss' must be a pyro.infer.ELBO, got {described(loss)}{hint}.")
+    whole(loss.num_particles, "num_particles")
+    nesting = loss.max_plate_nesting
+    if nesting != math.inf:
+        # Pyro adds the plate of the particles.
+        added = int(bool(loss.vectorize_particles) and loss.num_particles > 1)
+        whole(nesting - added if isinstance(nesting, int) else nesting, "max_plate_nesting", 0)
 
 
 def _check_optim(optim: Any) -> None:
-    if isinstance(optim, pyro.optim.PyroOptim):
-        raise ValueError(
-            "'optim' must be a torch optimiser, such as torch.optim.Adam(vae.parameters()), or a "
-            f"function from parameters to one, got {type(optim).__name__} of pyro.optim."
-        )
+    made_by = optim.func if isinstance(optim, partial) else optim
     if isinstance(optim, Optimizer):
         check_optimizer(optim)
-    elif not callable(optim):
+        return
+    if isinstance(optim, pyro.optim.PyroOptim) or _is_of_pyro(made_by):
+        name = getattr(made_by, "__name__", type(made_by).__name__)
+        raise ValueError(
+            "'optim' must be a torch optimiser, such as torch.optim.Adam(vae.parameters()), or a "
+            f"function from parameters to one, got {name} of pyro.optim."
+        )
+    is_other_class = isinstance(made_by, type) and not issubclass(made_by, Optimizer)
+    hint = ": are 'optim' and 'loss' swapped?" if isinstance(optim, ELBO) else "."
+    if not callable(optim) or is_other_class or isinstance(optim, nn.Module | ELBO):
         raise ValueError(
             "'optim' must be a torch optimiser or a function from parameters to one, got "
-            f"{optim!r}."
+            f"{described(made_by)}{hint}"
         )
+
+
+def _is_of_pyro(function: Any) -> bool:
+    return str(getattr(function, "__module__", "")).startswith("pyro.optim")
+
+
+class _Observations(Messenger):
+    """Effect handler that notes the observed sites of the guide and of the model.
+
+    Pyro runs the model with a replay of the guide.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_guide: dict[str, None] = {}
+        self._of_model: dict[str, None] = {}
+
+    def refuse_swapped(self) -> None:
+        """Refuse a guide with observed sites for a model without any.
+
+        Raises:
+            ValueError: if they are such.
+        """
+        if self._of_guide and not self._of_model:
+            names = ", ".join(map(repr, self._of_guide))
+            raise ValueError(
+                f"'guide' must have no observed sites, got {names}: are model and guide swapped?"
+            )
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if msg["is_observed"] and not (site_is_subsample(msg) or is_auxiliary(msg)):
+            is_replayed = any(isinstance(handler, ReplayMessenger) for handler in _PYRO_STACK)
+            (self._of_model if is_replayed else self._of_guide)[msg["name"]] = None
 
 
 @contextmanager

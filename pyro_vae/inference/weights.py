@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_vae.inference.arguments import check_tensor, takes_programs
 from pyro_vae.inference.determinism import check_deterministic
 from pyro_vae.inference.programs import Programs
+from pyro_vae.support.checks import whole
 
 
+@takes_programs
 def log_weights(
     model: Callable, guide: Callable, *args: Any, num_samples: int, **kwargs: Any
 ) -> Tensor:
@@ -35,6 +38,7 @@ def log_weights(
         ValueError: if a site lies outside the row plate, or if the densities change in the next
             call or in evaluation mode.
     """
+    whole(num_samples, "num_samples")
     programs = Programs(model, guide, args, kwargs)
     check_deterministic(programs)
     return programs.draw(num_samples).log_weights()
@@ -45,6 +49,7 @@ def log_mean_exp(log_values: Tensor, dim: int = 0) -> Tensor:
 
     For log-weights, `(S, B)`, it is the importance-weighted bound L_S, `(B,)`.
     """
+    _check(log_values)
     return log_values.logsumexp(dim) - math.log(log_values.shape[dim])
 
 
@@ -64,6 +69,7 @@ def log_mean_exp_variance(log_values: Tensor) -> Tensor:
     Returns:
         In nats², `(B,)`; infinite for one draw, or if all draws except one have weight 0.
     """
+    _check(log_values)
     total = log_values.logsumexp(0)
     largest = log_values.argmax(0, keepdim=True)
     # The share of the largest draw may round to 1. So the remainder without it is computed as the
@@ -72,3 +78,12 @@ def log_mean_exp_variance(log_values: Tensor) -> Tensor:
     remaining = torch.log1p(-(log_values - total).exp()).scatter(0, largest, others)
     variance = (len(log_values) - 1) * remaining.var(0, correction=0)
     return variance.masked_fill(others[0] == -math.inf, math.inf)
+
+
+def _check(log_values: Tensor) -> None:
+    check_tensor(log_values, "log_values")
+    if not log_values.dim() or not log_values.numel():
+        raise ValueError(
+            "'log_values' must have the shape (draws, ...) with at least one draw, got "
+            f"{tuple(log_values.shape)}."
+        )

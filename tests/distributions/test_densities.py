@@ -4,6 +4,7 @@ import references
 import torch
 
 from pyro_vae import Concatenation, ContinuousBernoulli, DiscretizedLogistic
+from pyro_vae.distributions import densities
 
 LOGITS = [0.0, 1e-8, 1e-3, 0.1, 0.4999, 0.5, 0.5001, 1.0, 5.0, 16.0, 20.0, 40.0, 100.0, 200.0]
 SIGNED = LOGITS + [-logit for logit in LOGITS[1:]]
@@ -146,6 +147,27 @@ def test_a_discretized_logistic_has_the_mean_and_variance_of_its_probabilities(d
     p_x, _ = discretized_logistics(dtype)
     torch.testing.assert_close(p_x.mean.double(), mean, atol=20 * TOLERANCE[dtype], rtol=0)
     torch.testing.assert_close(p_x.variance.double(), variance, atol=100 * TOLERANCE[dtype], rtol=0)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_the_mean_of_many_levels_is_exact_in_pieces(dtype, monkeypatch):
+    """The first and the last level have the mass beyond them, and scales reach over all levels."""
+    monkeypatch.setattr(densities, "_CHUNK", 50_000)
+    loc = torch.tensor([-100.0, 0.0, 100.25, 30_000.5, 65_535.0, 70_000.0], dtype=dtype)
+    scale = torch.tensor([1.0, 1e-3, 20.0, 3e3, 1e5, 500.0], dtype=dtype)
+    levels = torch.arange(65_536, dtype=torch.float64).unsqueeze(1)
+    exact = DiscretizedLogistic(loc.double(), scale.double(), 65_536)
+    probs = exact.log_prob(levels).exp()
+    mean = (levels * probs).sum(0)
+    p_x = DiscretizedLogistic(loc, scale, 65_536)
+    torch.testing.assert_close(p_x.mean.double(), mean, rtol=TOLERANCE[dtype], atol=1e-30)
+    variance = ((levels - mean) ** 2 * probs).sum(0)
+    torch.testing.assert_close(p_x.variance.double(), variance, rtol=1e-3, atol=1e-3)
+
+
+def test_no_rows_have_no_means():
+    none = torch.zeros(0, 3)
+    assert DiscretizedLogistic(none, none + 1, 4).mean.shape == (0, 3)
 
 
 @pytest.mark.parametrize(("loc", "scale"), [(-2.0, 3.0), (3.3, 1.0), (3.5, 0.6), (9.0, 2.0)])

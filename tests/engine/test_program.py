@@ -161,6 +161,62 @@ def test_a_course_that_depends_on_data_runs_as_written_with_one_warning():
     assert all(torch.equal(result, X + 1) for (result,) in results)
 
 
+def test_a_warning_names_the_line_of_the_call():
+    program = Program(lambda x: (x if x.sum() > 0 else -x,))
+    with pytest.warns(UserWarning, match="runs as it is written") as caught:
+        repeated(program, *[((X,), {})] * 2)
+    assert caught[0].filename == __file__
+
+
+def test_an_error_of_the_function_comes_without_a_warning():
+    def fail(x, settings):
+        raise KeyError("mine")
+
+    # Warnings are errors in these tests.
+    with pytest.raises(KeyError, match="mine"):
+        Program(fail)(X, Counted(fail))
+
+
+def test_modules_that_torch_compile_has_made_run_as_they_are():
+    layer = nn.Linear(X.shape[1], 3)
+    whole = torch.compile(layer.forward, backend="eager")
+    compiled = torch.compile(layer, backend="eager")
+    for function in (lambda x: (compiled(x),), lambda x: (whole(x),)):
+        program = Program(function)
+        with pytest.warns(UserWarning, match=r"^The program runs as .* torch.compile") as caught:
+            results = [program(X) for _ in range(3)]
+        assert len(caught) == 1
+        assert "\n" not in str(caught[0].message)
+        assert len(str(caught[0].message)) < 150
+        for (result,) in results:
+            torch.testing.assert_close(result, layer(X))
+
+
+def test_scripted_modules_are_traced():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch would like to see no new ones
+        layer = torch.jit.trace(nn.Linear(X.shape[1], 3), X)
+    program = Program(lambda x: (layer(x),), calls=[layer])
+    for _ in range(3):
+        torch.testing.assert_close(program(X)[0], layer(X))
+    assert program.how == "traced"
+
+
+def test_inference_tensors_are_replayed_too():
+    with torch.inference_mode():
+        x = X.clone()
+    program = Program(lambda x: (x.sin(),))
+    results = [program(x) for _ in range(3)]
+    assert program.how == "traced"
+    assert all(torch.equal(result, X.sin()) for (result,) in results)
+
+
+@pytest.mark.parametrize("result", [3.0, X, {"x": X}, (3.0,)])
+def test_other_results_are_refused(result):
+    with pytest.raises(TypeError, match="^'function' must return a tuple of tensors and None, got"):
+        Program(lambda x: result)(X)
+
+
 def test_a_function_with_a_state_of_its_own_is_found_out():
     count = [0]
 
@@ -387,6 +443,8 @@ def test_bfloat16_products_are_used_from_the_first_call_on():
 
 
 SETTINGS = {
+    "'trace' must be True or False, got 'yes'": {"trace": "yes"},
+    "'compile' must be True, False or 'auto', got 1": {"compile": 1},
     "'compile' must be True, False or 'auto', got 'always'": {"compile": "always"},
     "'precision' must be 'float32' or 'bfloat16', got 'half'": {"precision": "half"},
     "'trace' must be True for compile=True, got False": {"trace": False, "compile": True},

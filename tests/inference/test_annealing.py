@@ -12,6 +12,8 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 from pyro_vae import MLP, VAE, ConditionalNormalPrior, DiagNormalPosterior, NormalLikelihood
 from pyro_vae.diagnostics import sandwich
+from pyro_vae.inference import annealing
+from pyro_vae.inference.hamiltonian import hmc_transition
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -206,6 +208,22 @@ def test_contexts_are_passed_on():
     )
 
 
+def test_lengths_and_steps_of_trajectories_vary(vae, monkeypatch):
+    lengths = []
+    steps = []
+
+    def look(evaluate, start, step, num_steps):
+        lengths.append(num_steps)
+        steps.append(step[0, 0].item())
+        return hmc_transition(evaluate, start, step, num_steps)
+
+    monkeypatch.setattr(annealing, "hmc_transition", look)
+    sandwich(vae.model, vae.guide, torch.zeros(1, 4), num_temperatures=12, num_steps=5)
+    assert set(lengths) == {3, 4, 5}
+    ratios = torch.tensor(steps[11:]) / torch.tensor(steps[:11])
+    assert ratios.std() > 0.02
+
+
 def test_trajectories_that_leave_the_numbers_are_rejected():
     """The rate exp(exp(z)) overflows in the guide's tails."""
 
@@ -249,6 +267,15 @@ def test_exact_draws_must_be_of_all_latents_and_rows(vae):
 def test_counts_are_checked(vae, name, count):
     with pytest.raises(ValueError, match=f"^'{name}' must be a whole number of at least 1"):
         sandwich(vae.model, vae.guide, torch.zeros(1, 4), **{name: count})
+
+
+def test_exact_draws_may_have_another_precision(vae):
+    x, exact = simulated(vae, 3)
+    found = []
+    for z in (exact["z"].float(), exact["z"].float().double()):
+        torch.manual_seed(1)
+        found.append(sandwich(vae.model, vae.guide, x, exact={"z": z}, num_temperatures=1).upper)
+    torch.testing.assert_close(*found)
 
 
 def test_a_guide_without_a_density_of_the_latents_is_refused(vae):

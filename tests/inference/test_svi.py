@@ -1,3 +1,5 @@
+import copy
+import pickle
 from functools import partial
 
 import pyro
@@ -10,6 +12,7 @@ from pyro.infer import (
     ELBO,
     JitTrace_ELBO,
     RenyiELBO,
+    ReweightedWakeSleep,
     Trace_ELBO,
     TraceGraph_ELBO,
     TraceMeanField_ELBO,
@@ -468,3 +471,171 @@ def test_a_step_without_gradients_says_so():
     svi = SVI(vae.model, vae.guide, adam(vae.parameters()), Trace_ELBO())
     with torch.no_grad(), pytest.raises(ValueError, match="must be called with gradients enabled"):
         svi.step(torch.zeros(3, 1, 4, 4))
+
+
+# Arguments
+
+
+def scheduler(vae):
+    return torch.optim.lr_scheduler.StepLR(adam(vae.parameters()), 1)
+
+
+def frozen(vae):
+    return adam(vae.requires_grad_(False).parameters())
+
+
+OPTIMISERS = {
+    "got 'Adam'": lambda vae: "Adam",
+    "got None": lambda vae: None,
+    "got an object of the class dict": lambda vae: {"lr": 0.1},
+    "got an object of the class generator": lambda vae: vae.parameters(),
+    "got an object of the class StepLR": scheduler,
+    "got the class StepLR": lambda vae: torch.optim.lr_scheduler.StepLR,
+    "got the class ExponentialLR": lambda vae: partial(
+        torch.optim.lr_scheduler.ExponentialLR, gamma=1
+    ),
+    "got an object of the class VAE": lambda vae: vae,
+    "'optim' and 'loss' swapped?": lambda vae: Trace_ELBO(),
+    "got Adam of pyro.optim": lambda vae: pyro.optim.Adam,
+    "got ClippedAdam of pyro.optim": lambda vae: partial(pyro.optim.ClippedAdam, {"lr": 0.1}),
+    "got SparseAdam: use Adam": lambda vae: partial(torch.optim.SparseAdam, lr=0.1),
+    "fails: .* argument 'learning_rate'": lambda vae: partial(torch.optim.Adam, learning_rate=0.1),
+    "fails: Invalid learning rate: -1": lambda vae: partial(torch.optim.Adam, lr=-1),
+    "return a torch optimiser, got None": lambda vae: lambda parameters: None,
+    "got none among the 8 that it holds": lambda vae: adam(binary_vae().parameters()),
+    "got none: all parameters that it holds are frozen": frozen,
+}
+
+
+@pytest.mark.parametrize("got", OPTIMISERS)
+def test_what_cannot_train_is_refused_in_one_sentence(got):
+    vae = binary_vae()
+    with pytest.raises(ValueError, match=f"^'optim' .*{got}") as caught:
+        SVI(vae.model, vae.guide, OPTIMISERS[got](vae), Trace_ELBO()).step(torch.zeros(2, 1, 4, 4))
+    assert len(str(caught.value)) < 200
+    assert "\n" not in str(caught.value)
+
+
+def test_programs_without_parameters_have_nothing_to_train():
+    vae = binary_vae().requires_grad_(False)
+    with pytest.raises(ValueError, match="got none: model and guide have no trainable parameters"):
+        SVI(vae.model, vae.guide, adam, Trace_ELBO()).step(vae.sample(2))
+
+
+def test_parameters_made_in_inference_mode_are_refused():
+    with torch.inference_mode():
+        vae = binary_vae()
+    with pytest.raises(ValueError, match="^'optim' must hold parameters that allow gradients"):
+        SVI(vae.model, vae.guide, adam(vae.parameters()), Trace_ELBO())
+    with pytest.raises(TypeError, match="^'model' and 'guide' must have parameters that allow"):
+        SVI(vae.model, vae.guide, adam, Trace_ELBO()).step(torch.zeros(2, 1, 4, 4))
+
+
+def test_sparse_gradients_are_refused():
+    table = nn.Embedding(4, 1, sparse=True)
+
+    def model(x):
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(table(x)[:, 0], 1.0), obs=x.float())
+
+    svi = SVI(model, lambda x: None, adam(table.parameters()), Trace_ELBO())
+    with pytest.raises(ValueError, match="must have dense gradients, got sparse ones"):
+        svi.step(torch.tensor([0, 1]))
+
+
+LOSSES = {
+    "'loss' must be .* got the class Trace_ELBO: pass Trace_ELBO": lambda: Trace_ELBO,
+    "'loss' must be .* got None": lambda: None,
+    "'loss' must be .* got an object of the class MSELoss": nn.MSELoss,
+    "'num_particles' must be a whole number of at least 1, got -1": lambda: Trace_ELBO(-1),
+    "'num_particles' must be a whole number of at least 1, got True": lambda: Trace_ELBO(True),
+    "'num_particles' must be a whole number of at least 1, got '2'": lambda: Trace_ELBO("2"),
+    "'max_plate_nesting' must be a whole number of at least 0, got -1": lambda: Trace_ELBO(
+        2, max_plate_nesting=-1, vectorize_particles=True
+    ),
+}
+
+
+@pytest.mark.parametrize("message", LOSSES)
+def test_what_is_no_loss_is_refused(message):
+    vae = binary_vae()
+    with pytest.raises(ValueError, match=f"^{message}"):
+        SVI(vae.model, vae.guide, adam, LOSSES[message]())
+
+
+@pytest.mark.parametrize("value", [-1, 2.5, "10", True])
+def test_the_number_of_steps_is_checked(value):
+    vae = binary_vae()
+    with pytest.raises(ValueError, match="^'num_steps' must be a whole number of at least 0"):
+        SVI(vae.model, vae.guide, adam, Trace_ELBO(), num_steps=value)
+
+
+def test_the_execution_is_checked():
+    vae = binary_vae()
+    with pytest.raises(ValueError, match="^'execution' must be an Execution, .* got 'compiled'"):
+        SVI(vae.model, vae.guide, adam, Trace_ELBO(), execution="compiled")
+
+
+def test_a_wrong_argument_gives_no_warning_before_its_error():
+    vae = binary_vae()
+    svi = SVI(vae.model, vae.guide, adam(vae.parameters()), Trace_ELBO())
+    # Warnings are errors in these tests.
+    with pytest.raises(TypeError, match="^'x' must be a value"):
+        svi.step(vae.sample(2).numpy())
+    assert svi.step(vae.sample(2)).isfinite()
+
+
+# Copies
+
+
+@pytest.mark.parametrize(
+    ("is_function", "copied"),
+    [(True, copy.deepcopy), (False, lambda svi: pickle.loads(pickle.dumps(svi)))],
+)
+def test_a_copy_goes_on_as_the_original_does(is_function, copied):
+    vae = binary_vae()
+    x = vae.sample(6)
+    optim = partial(torch.optim.Adam, lr=0.02)
+    svi = SVI(vae.model, vae.guide, optim if is_function else optim(vae.parameters()), Trace_ELBO())
+    svi.step(x)
+    other = copied(svi)
+    assert other.guide.__self__ is other.model.__self__ is not vae
+    losses = []
+    for each in (svi, other):
+        torch.manual_seed(1)
+        losses.append([each.step(x).item() for _ in range(2)])
+    assert losses[0] == losses[1]
+    assert other.how == "traced"
+
+
+# Objectives with two losses, or none
+
+
+def test_two_losses_are_two_numbers_as_in_pyro():
+    vae = binary_vae()
+    x = vae.sample(6)
+    svi = SVI(vae.model, vae.guide, adam(vae.parameters()), ReweightedWakeSleep(num_particles=2))
+    torch.manual_seed(1)
+    expected = ReweightedWakeSleep(num_particles=2).loss(vae.model, vae.guide, x)
+    torch.manual_seed(1)
+    torch.testing.assert_close(svi.evaluate_loss(x), torch.stack(expected))
+    assert svi.step(x).shape == (2,)
+
+
+@pytest.mark.parametrize("trace", [True, False])
+def test_an_objective_without_a_loss_trains_and_blames_nothing(trace):
+    vae = binary_vae()
+    before = [parameter.clone() for parameter in vae.parameters()]
+    objective = TraceTailAdaptive_ELBO(
+        num_particles=2, vectorize_particles=True, max_plate_nesting=1
+    )
+    svi = SVI(
+        vae.model,
+        vae.guide,
+        adam(vae.parameters()),
+        objective,
+        execution=Execution(trace=trace),
+    )
+    for _ in range(3):
+        assert svi.step(vae.sample(6)).isinf()
+    assert not any(torch.equal(*pair) for pair in zip(vae.parameters(), before, strict=True))

@@ -1,0 +1,262 @@
+"""Failures of model and guide on their arguments, in one sentence; their own bugs stay as they are."""
+
+from functools import partial
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from models import binary_vae
+from pyro.infer import Trace_ELBO
+from pyro.infer.autoguide import AutoNormal
+from torch import nn
+
+from pyro_vae import SVI, Identity, Rows
+from pyro_vae.inference import (
+    hmc,
+    importance_sample,
+    log_mean_exp,
+    log_mean_exp_variance,
+    log_weights,
+    monte_carlo_sites,
+    nuts,
+    pareto_khat,
+    renamed,
+    sandwich,
+)
+
+
+def svi_step(model, guide, *args, **kwargs):
+    return SVI(model, guide, partial(torch.optim.Adam, lr=0.1), Trace_ELBO()).step(*args, **kwargs)
+
+
+def svi_loss(model, guide, *args, **kwargs):
+    svi = SVI(model, guide, partial(torch.optim.Adam, lr=0.1), Trace_ELBO())
+    return svi.evaluate_loss(*args, **kwargs)
+
+
+TAKE_PROGRAMS = {
+    "importance_sample": partial(importance_sample, num_samples=2),
+    "log_weights": partial(log_weights, num_samples=2),
+    "hmc": hmc,
+    "nuts": nuts,
+    "sandwich": sandwich,
+    "monte_carlo_sites": monte_carlo_sites,
+    "SVI.step": svi_step,
+    "SVI.evaluate_loss": svi_loss,
+}
+X = (torch.rand(3, 1, 4, 4) > 0.5).float()
+with torch.inference_mode():
+    INFERENCE = X.clone()
+GOT = "'x' must be a value that model and guide can use, such as a tensor, got "
+FLOAT32 = "'x' must have the dtype torch.float32 of the weights, got a tensor of "
+# The sentence, and the arguments after model and guide.
+ARGUMENTS = {
+    GOT + "an object of the class ndarray": [X.numpy()],
+    GOT + "an object of the class list": [X.tolist()],
+    GOT + "an object of the class dict": [{"x": X}],
+    GOT + "an object of the class Rows": [Rows(X, Identity())],
+    GOT + "None": [None],
+    GOT + "'digits'": ["digits"],
+    GOT + "3.5": [3.5],
+    FLOAT32 + "torch.float64": [X.double()],
+    FLOAT32 + "torch.float16": [X.half()],
+    FLOAT32 + "torch.int64": [X.long()],
+    FLOAT32 + "torch.uint8": [X.byte()],
+    FLOAT32 + "torch.bool": [X.bool()],
+    FLOAT32 + "torch.complex64": [X + 0j],
+    "'x' must be on the device cpu( of the weights)?, got meta": [X.to("meta")],
+    "'x' must be a dense tensor, got torch.sparse_coo": [X.to_sparse()],
+    r"'x' must have the shape \(rows, 1, 4, 4\), got \(3, 16\)": [X.flatten(1)],
+    "'x' must be finite, got NaN": [X * torch.nan],
+    "'guide' cannot take the arguments that it gets: missing a required argument: 'x'": [],
+    "'guide' cannot take the arguments that it gets: too many positional": [X, None, X],
+}
+
+
+def assert_one_sentence(run, match, error=(TypeError, ValueError)):
+    with pytest.raises(error, match=f"^{match}") as caught:
+        run()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 350
+
+
+@pytest.mark.parametrize("name", TAKE_PROGRAMS)
+@pytest.mark.parametrize("match", ARGUMENTS)
+def test_arguments_of_the_wrong_kind_are_named_in_one_sentence(match, name):
+    vae = binary_vae()
+    arguments = ARGUMENTS[match]
+    assert_one_sentence(lambda: TAKE_PROGRAMS[name](vae.model, vae.guide, *arguments), match)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", ["importance_sample", "SVI.step"])
+def test_weights_of_another_dtype_are_named(name, dtype):
+    vae = binary_vae().to(dtype)
+    match = f"'x' must have the dtype {dtype} of the weights, got a tensor of torch.float32"
+    assert_one_sentence(lambda: TAKE_PROGRAMS[name](vae.model, vae.guide, X), match)
+
+
+def test_inference_tensors_are_refused_only_where_gradients_are_needed():
+    vae = binary_vae()
+    match = "'x' must allow gradients, got a tensor made under torch.inference_mode"
+    assert_one_sentence(lambda: svi_step(vae.model, vae.guide, INFERENCE), match)
+    draws = importance_sample(vae.model, vae.guide, INFERENCE, num_samples=5)
+    assert draws.log_weights.isfinite().all()
+
+
+@pytest.mark.parametrize("name", TAKE_PROGRAMS)
+def test_a_keyword_that_nobody_takes_is_named_with_the_nearest(name):
+    vae = binary_vae()
+    run = partial(TAKE_PROGRAMS[name], vae.model, vae.guide, X, sizes=3)
+    assert_one_sentence(
+        run, "'guide' cannot take .* keyword argument 'sizes'; the nearest is 'size'"
+    )
+
+
+def test_a_misspelt_keyword_of_the_function_itself_is_recognised():
+    vae = binary_vae()
+    run = partial(hmc, vae.model, vae.guide, X, num_sample=3)
+    assert_one_sentence(run, "'guide' cannot take .* 'num_sample'; the nearest is 'num_samples'")
+
+
+NO_PROGRAMS = {
+    "got 3": lambda vae: 3,
+    "got None": lambda vae: None,
+    "got a tensor of torch.float32 of the shape": lambda vae: vae.model(X),
+    "got an object of the class VAE: pass its method": lambda vae: vae,
+    "got the class AutoNormal: pass an object of it": lambda vae: AutoNormal,
+}
+
+
+@pytest.mark.parametrize("name", TAKE_PROGRAMS)
+@pytest.mark.parametrize("got", NO_PROGRAMS)
+def test_what_is_no_program_is_refused(got, name):
+    vae = binary_vae()
+    other = NO_PROGRAMS[got](vae)
+    required = "must be a Pyro program, a function of the data"
+    run = TAKE_PROGRAMS[name]
+    assert_one_sentence(lambda: run(other, vae.guide, X), f"'model' {required}, {got}")
+    assert_one_sentence(lambda: run(vae.model, other, X), f"'guide' {required}, {got}")
+
+
+def program_of(body):
+    """A model of rows whose latent z and data are used by `body`, and its guide."""
+
+    def model(x):
+        with pyro.plate("rows", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(body(x, z), 1.0), obs=x)
+
+    def guide(x):
+        scale = pyro.param("scale", torch.ones(()))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("z", dist.Normal(0.0, scale))
+
+    return model, guide
+
+
+class RefusalError(Exception):
+    pass
+
+
+def refuse(x, z):
+    raise RefusalError("my own")
+
+
+OWN_BUGS = {
+    "mine": (KeyError, lambda x, z: {}["mine"]),
+    "'Tensor' object has no attribute 'sine'": (AttributeError, lambda x, z: z.sine()),
+    "unsupported operand .* 'NoneType' and 'int'": (TypeError, lambda x, z: None + 1),
+    "dtype": (RuntimeError, lambda x, z: torch.ones(2, 2).double() @ torch.ones(2, 2)),
+    "my own": (RefusalError, refuse),
+}
+
+
+@pytest.mark.parametrize("name", ["importance_sample", "SVI.step"])
+@pytest.mark.parametrize("bug", OWN_BUGS)
+def test_a_bug_of_the_program_keeps_its_error_and_its_traceback(bug, name):
+    kind, body = OWN_BUGS[bug]
+    with pyro.get_param_store().scope(), pytest.raises(kind, match=bug) as caught:
+        TAKE_PROGRAMS[name](*program_of(body), torch.zeros(3))
+    assert caught.value.__cause__ is None
+    assert "Trace Shapes" not in str(caught.value)
+    assert "model" in [entry.frame.code.name for entry in caught.traceback]
+
+
+def test_shapes_that_do_not_fit_are_listed():
+    layer = nn.Linear(5, 3)
+    with pyro.get_param_store().scope():
+        run = partial(svi_step, *program_of(lambda x, z: layer(x)), torch.zeros(3))
+        match = r"'model' and 'guide' must fit the shapes of their arguments, got x \(3,\): .*1x3"
+        assert_one_sentence(run, match, ValueError)
+
+
+def test_values_that_no_distribution_takes_are_not_listed():
+    with pyro.get_param_store().scope():
+        run = partial(svi_step, *program_of(lambda x, z: z * torch.nan), torch.zeros(100))
+        assert_one_sentence(run, "Expected parameter loc .* found invalid values", ValueError)
+
+
+def test_latents_that_are_missing_are_named_with_the_nearest():
+    def guide(x):
+        with pyro.plate("rows", len(x)):
+            pyro.sample("zz", dist.Normal(0.0, 1.0))
+
+    model, _ = program_of(lambda x, z: z)
+    for name in ("importance_sample", "hmc", "nuts", "sandwich", "log_weights"):
+        run = partial(TAKE_PROGRAMS[name], model, guide, torch.zeros(3))
+        assert_one_sentence(run, "'model' must have all .* no 'zz'; the nearest is 'z'", ValueError)
+
+
+@pytest.mark.parametrize("name", ["importance_sample", "hmc", "nuts", "sandwich"])
+def test_programs_without_latents_are_refused(name):
+    def model(x):
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
+
+    run = partial(TAKE_PROGRAMS[name], model, lambda x: None, torch.zeros(3))
+    assert_one_sentence(run, "'model' and 'guide' must have latent sites, got none", ValueError)
+
+
+@pytest.mark.parametrize("name", ["importance_sample", "hmc", "nuts", "sandwich", "SVI.step"])
+@pytest.mark.filterwarnings("ignore:Found non-auxiliary")
+def test_swapped_programs_are_recognised(name):
+    vae = binary_vae()
+    run = partial(TAKE_PROGRAMS[name], vae.guide, vae.model, X)
+    assert_one_sentence(run, "'guide' must have no observed sites.* 'x': are model and guide swapp")
+
+
+OTHER_FUNCTIONS = {
+    "'log_values' must be a tensor, got an object of the class list": lambda: log_mean_exp([1.0]),
+    "'log_values' must have the shape .* got ()": lambda: log_mean_exp_variance(torch.zeros(())),
+    "'log_weights' must be a tensor, got an object of the class ndarray": lambda: pareto_khat(
+        np.zeros((30, 2))
+    ),
+    "'names' must be a dict of new names by old ones.* got 'code'": lambda: renamed(print, "code"),
+    "'names' must be a dict .* got {'z': 3}": lambda: renamed(print, {"z": 3}),
+    "'program' must be a model or a guide, got 3": lambda: renamed(3, {"z": "code"}),
+    "'num_samples' must be a whole number of at least 1, got '2'": lambda: log_weights(
+        print, print, num_samples="2"
+    ),
+    r"'target_accept' must lie in \(0, 1\), got '0.8'": lambda: hmc(
+        print, print, target_accept="0.8"
+    ),
+    "'exact' must be a dict with a draw of each latent by name, got a tensor": lambda: sandwich(
+        *program_of(lambda x, z: z), torch.zeros(3), exact=torch.zeros(3)
+    ),
+    "'z' must be a tensor, got an object of the class list": lambda: sandwich(
+        *program_of(lambda x, z: z), torch.zeros(3), exact={"z": [0.0] * 3}
+    ),
+    "'exact' must have .* none of z; the nearest is 'Z'": lambda: sandwich(
+        *program_of(lambda x, z: z), torch.zeros(3), exact={"Z": torch.zeros(3)}
+    ),
+}
+
+
+@pytest.mark.parametrize("match", OTHER_FUNCTIONS)
+def test_arguments_of_the_functions_themselves_are_refused(match):
+    with pyro.get_param_store().scope():
+        assert_one_sentence(OTHER_FUNCTIONS[match], match, ValueError)
