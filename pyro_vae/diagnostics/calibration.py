@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pyro_vae.data.batch import rows_of
 from pyro_vae.evaluation.vae_rows import BLOCK_ROWS
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import whole
 from pyro_vae.support.chunks import chunk_size
 from pyro_vae.support.modules import evaluating, tensor_like
@@ -72,6 +73,7 @@ class Calibration(NamedTuple):
     p_values: Tensor
 
     @classmethod
+    @arguments_checked
     def from_ranks(cls, ranks: Tensor, num_draws: int, failure_rate: float = 0.01) -> "Calibration":
         """Test ranks from elsewhere, `(N, D + 1)` whole numbers from 0 to `num_draws`.
 
@@ -110,6 +112,7 @@ class Calibration(NamedTuple):
         """Return the number of rows with ranks in each of equal bins of 0 to L, `(D + 1, bins)`."""
         return _histogram(self.ranks, self.num_draws)
 
+    @arguments_checked
     def coverage(self, levels: Sequence[float] = (0.5, 0.8, 0.9, 0.95)) -> list[Coverage]:
         """Return the coverage of z* by central intervals of these levels.
 
@@ -157,6 +160,7 @@ class Calibration(NamedTuple):
         )
 
 
+@arguments_checked
 @torch.no_grad()
 def calibrate(
     vae: VAE,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import whole
 from pyro_vae.support.modules import evaluating
 from pyro_vae.support.streams import stream
@@ -44,6 +45,7 @@ class _RowOutputs(nn.Module):
         return self.outputs
 
 
+@arguments_checked
 def inference_gaps(
     vae: VAE,
     x: Tensor,

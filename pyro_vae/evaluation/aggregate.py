@@ -15,6 +15,7 @@ from torch.distributions import constraints
 from pyro_vae.data.rows import Data
 from pyro_vae.distributions.means import distribution_mean
 from pyro_vae.evaluation.vae_rows import VAERows, rows_for
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream, stream_seed
@@ -24,6 +25,7 @@ from pyro_vae.vae import VAE
 _CHUNK = 1_000
 
 
+@arguments_checked
 class AggregatedPosterior(TorchDistribution):
     """q(z) = (1 / N) Σ_n q(z | x_n) over given rows: a mixture with a component for each row.
 
@@ -89,6 +91,7 @@ class AggregatedPosterior(TorchDistribution):
         return torch.cat(means).mean(0).expand(*self.batch_shape, *self.event_shape)
 
 
+@arguments_checked
 def gaussian_mixture(
     vae: VAE, data: Data, *, num_components: int = 10, seed: int = 0
 ) -> dist.MixtureSameFamily:

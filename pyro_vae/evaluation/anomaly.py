@@ -10,6 +10,7 @@ from pyro_vae.data.missing import filled
 from pyro_vae.data.rows import Data
 from pyro_vae.evaluation.measures import evaluate_rows
 from pyro_vae.evaluation.vae_rows import rows_for
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
@@ -32,6 +33,7 @@ class AnomalyScores(NamedTuple):
     squared_error: Tensor
 
 
+@arguments_checked
 @torch.no_grad()
 def anomaly_scores(
     vae: VAE,
@@ -82,6 +84,7 @@ def anomaly_scores(
     )
 
 
+@arguments_checked
 def auroc(normal: Tensor, anomalous: Tensor) -> float:
     """Return the probability that an anomalous row scores higher than a normal one.
 
@@ -98,6 +101,7 @@ def auroc(normal: Tensor, anomalous: Tensor) -> float:
     return float(roc_auc_score(is_anomalous.numpy(), scores.numpy()))
 
 
+@arguments_checked
 def threshold(normal: Tensor, false_positive_rate: float) -> float:
     """Return the score above which a row is called anomalous.
 

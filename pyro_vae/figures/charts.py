@@ -13,9 +13,11 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.training.history import Epoch
 
 
+@arguments_checked
 def elbo_history(
     history: Sequence[Epoch], title: str, published: Mapping[int, float] | None = None
 ) -> Figure:
@@ -43,6 +45,7 @@ def elbo_history(
     return figure
 
 
+@arguments_checked
 def latent_scatter(
     z: Tensor,
     labels: Tensor,
@@ -88,6 +91,7 @@ def latent_scatter(
     return figure
 
 
+@arguments_checked
 def kl_by_dimension(rates: Sequence[float], is_active: Sequence[bool], title: str) -> Figure:
     """Draw the rate of each latent dimension in descending order, inactive ones hatched.
 
@@ -112,6 +116,7 @@ def kl_by_dimension(rates: Sequence[float], is_active: Sequence[bool], title: st
     return figure
 
 
+@arguments_checked
 def score_histogram(
     scores: Tensor, marked: Mapping[str, float], title: str, label: str = "KL (nats)"
 ) -> Figure:

@@ -15,6 +15,7 @@ from torch import Tensor
 from pyro_vae.diagnostics.calibration import Calibration
 from pyro_vae.figures.images import image_grid
 from pyro_vae.inference.psis import GOOD_KHAT, TRUSTED_KHAT
+from pyro_vae.support.arguments import arguments_checked
 
 # Width of a bin of k-hat; both thresholds are edges.
 _KHAT_STEP = 0.05
@@ -26,6 +27,7 @@ _MAX_LEVELS = 50
 _BAND = 0.99
 
 
+@arguments_checked
 def khat_histogram(khat: Tensor, title: str) -> Figure:
     """Draw a histogram of Pareto k-hat over rows: good (≤ 0.5), usable (≤ 0.7) and the others.
 
@@ -65,6 +67,7 @@ def khat_histogram(khat: Tensor, title: str) -> Figure:
     return figure
 
 
+@arguments_checked
 def worst_rows(
     images: Tensor,
     reconstructions: Tensor,
@@ -91,6 +94,7 @@ def worst_rows(
     return figure
 
 
+@arguments_checked
 def rank_histograms(calibration: Calibration, title: str) -> Figure:
     """Draw the ranks of z* and of log p(x, z*) among draws from q(z | x), flat if q is exact.
 
@@ -127,6 +131,7 @@ def rank_histograms(calibration: Calibration, title: str) -> Figure:
     return figure
 
 
+@arguments_checked
 def coverage_curve(calibration: Calibration, title: str) -> Figure:
     """Draw the coverage of z* by central intervals against that of the exact posterior.
 
@@ -168,6 +173,7 @@ def coverage_curve(calibration: Calibration, title: str) -> Figure:
     return figure
 
 
+@arguments_checked
 def sandwich(lower: Tensor, upper: Tensor | None, guide_bound: Tensor, title: str) -> Figure:
     """Draw bounds on log p(x) of each row, in the order of the lower bound.
 

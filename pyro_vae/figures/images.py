@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.channels import has_channels_last
 from pyro_vae.support.checks import check_max_level
 
@@ -54,6 +55,7 @@ def tiled(rows: Sequence[Tensor]) -> np.ndarray:
     return canvas.numpy()
 
 
+@arguments_checked
 def image_grid(
     rows: Sequence[Tensor],
     title: str,
@@ -94,6 +96,7 @@ def image_grid(
     return figure
 
 
+@arguments_checked
 def manifold(
     means: Tensor,
     grid: Tensor,
@@ -126,6 +129,7 @@ def manifold(
     return figure
 
 
+@arguments_checked
 def animation(
     pictures: Sequence[np.ndarray], titles: Sequence[str], milliseconds: int = 120
 ) -> FuncAnimation:

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pyro_vae.support.arguments import arguments_checked
+
 # Below this angle in radians the great circle is a straight line to single precision.
 _SMALL_ANGLE = 1e-4
 
 
+@arguments_checked
 def quantile_grid(side: int = 20, margin: float = 0.05) -> Tensor:
     """Return points at equal steps of a standard normal's probability, `(side, side, 2)`.
 
@@ -25,6 +28,7 @@ def quantile_grid(side: int = 20, margin: float = 0.05) -> Tensor:
     return _plane_grid(torch.distributions.Normal(0.0, 1.0).icdf(probs))
 
 
+@arguments_checked
 def linear_grid(side: int = 20, extent: float = 4.0) -> Tensor:
     """Return points at equal steps from −extent to extent, `(side, side, 2)`.
 
@@ -33,6 +37,7 @@ def linear_grid(side: int = 20, extent: float = 4.0) -> Tensor:
     return _plane_grid(torch.linspace(-extent, extent, side))
 
 
+@arguments_checked
 def in_plane(grid: Tensor, latent_dim: int, dims: Sequence[int] = (0, 1)) -> Tensor:
     """Return the points of a grid, `(side, side, 2)`, in D dimensions, `(side, side, D)`.
 
@@ -52,12 +57,14 @@ def in_plane(grid: Tensor, latent_dim: int, dims: Sequence[int] = (0, 1)) -> Ten
     return z
 
 
+@arguments_checked
 def straight_path(first: Tensor, last: Tensor, steps: int) -> Tensor:
     """Return z_i = (1 − i/n) first + (i/n) last for i = 0 … n = steps − 1, `(steps, D)`."""
     share = torch.linspace(0, 1, steps).to(first).unsqueeze(1)
     return torch.lerp(first, last, share)
 
 
+@arguments_checked
 def spherical_path(first: Tensor, last: Tensor, steps: int) -> Tensor:
     """Return the path along the great circle between two points, `(steps, D)`.
 

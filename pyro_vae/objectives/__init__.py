@@ -19,6 +19,7 @@ from pyro_vae.objectives.schedules import (
     LinearCapacity,
     LinearWarmup,
     Schedule,
+    checked_number,
     scheduled_by,
 )
 
@@ -37,5 +38,6 @@ __all__ = [
     "Schedule",
     "StickingTheLandingELBO",
     "TotalCorrelationELBO",
+    "checked_number",
     "scheduled_by",
 ]

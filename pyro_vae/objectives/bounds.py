@@ -13,9 +13,11 @@ from pyro_vae.inference.draws import Draws
 from pyro_vae.inference.programs import Programs
 from pyro_vae.inference.weights import log_mean_exp
 from pyro_vae.objectives.masks import by_element, kept_elements
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import whole
 
 
+@arguments_checked
 class RowELBO(ELBO, ABC):
     """A Pyro objective that is computed row by row, from one vectorised pass for all draws.
 

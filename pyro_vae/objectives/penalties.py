@@ -15,9 +15,11 @@ from pyro_vae.inference.draws import Draws
 from pyro_vae.inference.sites import Site, log_prob, weighed
 from pyro_vae.objectives.bounds import RowELBO
 from pyro_vae.objectives.masks import by_element, kept_elements, without_masks
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import not_negative, positive
 
 
+@arguments_checked
 class FreeBitsELBO(RowELBO):
     """Negative ELBO in which a rate below λ in a dimension costs nothing.
 
@@ -79,6 +81,7 @@ class FreeBitsELBO(RowELBO):
         return _weighed_elements(site, terms).flatten(0, -2).sum(0) / self.num_particles
 
 
+@arguments_checked
 class CapacityELBO(RowELBO):
     """Objective that holds the rate at a capacity C, which grows during training.
 
@@ -148,6 +151,7 @@ class RateTerms(NamedTuple):
     dimension_kl: Tensor
 
 
+@arguments_checked
 class TotalCorrelationELBO(RowELBO):
     """Objective of the β-TCVAE, which rewards independent dimensions.
 

@@ -6,9 +6,17 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from pyro_vae.support.checks import whole
+
 
 def stream_seed(*name: int) -> int:
-    """Return an evenly spread seed for torch, which differs between names such as (seed, epoch)."""
+    """Return an evenly spread seed for torch, which differs between names such as (seed, epoch).
+
+    Raises:
+        ValueError: if a number is negative.
+    """
+    for number in name:
+        whole(number, "seed", least=0)
     return int(np.random.SeedSequence(name).generate_state(1, np.uint64)[0])
 
 

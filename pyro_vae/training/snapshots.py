@@ -5,10 +5,12 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor
 
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.modules import evaluating
 from pyro_vae.vae import VAE
 
 
+@arguments_checked
 class Snapshots:
     """Snapshots of a VAE at chosen steps of its training, for `on_step` of `fit`.
 
