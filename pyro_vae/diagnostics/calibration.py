@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyro_vae.data.batch import rows_of
 from pyro_vae.evaluation.vae_rows import BLOCK_ROWS
-from pyro_vae.support.arguments import arguments_checked
+from pyro_vae.support.arguments import arguments_checked, shown
 from pyro_vae.support.checks import whole
 from pyro_vae.support.chunks import chunk_size
 from pyro_vae.support.modules import evaluating, tensor_like
@@ -207,8 +207,6 @@ def calibrate(
         >>> calibrate(vae, num_rows=400).ranks.shape
         torch.Size([400, 3])
     """
-    if not isinstance(vae, VAE):
-        raise ValueError(f"'vae' must be a VAE, got {type(vae).__name__}.")
     _check_sizes(num_rows, num_draws, failure_rate)
     _check_context(y, num_rows, vae.context_dim)
     reference = tensor_like(vae)
@@ -260,6 +258,8 @@ def _rank_block(vae: VAE, draw: Draw, num_rows: int, num_draws: int, y: Tensor |
     x = vae.decode(truth, y).sample()
     draws = draw(x, y, num_draws)
     expected = (num_draws, *truth.shape)
+    if not isinstance(draws, Tensor):
+        raise ValueError(f"'draw' must give a tensor of draws, got {shown(draws)}.")
     if draws.shape != expected:
         raise ValueError(
             f"'draw' must give draws of the shape {expected}, got {tuple(draws.shape)}."

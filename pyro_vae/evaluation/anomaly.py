@@ -11,6 +11,7 @@ from pyro_vae.data.rows import Data
 from pyro_vae.evaluation.measures import evaluate_rows
 from pyro_vae.evaluation.vae_rows import rows_for
 from pyro_vae.support.arguments import arguments_checked
+from pyro_vae.support.checks import check_finite, check_sizes
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
@@ -93,9 +94,15 @@ def auroc(normal: Tensor, anomalous: Tensor) -> float:
     Arguments:
         normal: the scores of normal rows, `(N,)`.
         anomalous: the scores of anomalous rows, `(M,)`.
+
+    Raises:
+        ValueError: if scores have another shape, or are not finite.
     """
     from sklearn.metrics import roc_auc_score
 
+    for name, values in (("normal", normal), ("anomalous", anomalous)):
+        check_sizes(values, name, "N")
+        check_finite(values, name)
     is_anomalous = torch.cat([torch.zeros(len(normal)), torch.ones(len(anomalous))])
     scores = torch.cat([normal, anomalous]).cpu()
     return float(roc_auc_score(is_anomalous.numpy(), scores.numpy()))
@@ -119,10 +126,15 @@ def threshold(normal: Tensor, false_positive_rate: float) -> float:
     Raises:
         ValueError: if there are too few rows for so small a rate, or the rate is not in (0, 1).
     """
-    rank = math.ceil((len(normal) + 1) * (1 - false_positive_rate))
-    if not 0 < false_positive_rate < 1 or rank > len(normal):
+    check_sizes(normal, "normal", "N")
+    if normal.isnan().any():
+        raise ValueError("'normal' must hold numbers, got NaN.")
+    least = 1 / (len(normal) + 1)
+    is_rate = 0 < false_positive_rate < 1
+    rank = math.ceil((len(normal) + 1) * (1 - false_positive_rate)) if is_rate else math.inf
+    if rank > len(normal):
         raise ValueError(
             f"'false_positive_rate' must lie in (0, 1), and {len(normal)} rows can calibrate no "
-            f"less than {1 / (len(normal) + 1):.4f}, got {false_positive_rate}."
+            f"less than {least:.4f}, got {false_positive_rate}."
         )
-    return normal.sort().values[rank - 1].item()
+    return normal.sort().values[int(rank) - 1].item()

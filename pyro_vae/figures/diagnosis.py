@@ -16,6 +16,7 @@ from pyro_vae.diagnostics.calibration import Calibration
 from pyro_vae.figures.images import image_grid
 from pyro_vae.inference.psis import GOOD_KHAT, TRUSTED_KHAT
 from pyro_vae.support.arguments import arguments_checked
+from pyro_vae.support.checks import check_sizes
 
 # Width of a bin of k-hat; both thresholds are edges.
 _KHAT_STEP = 0.05
@@ -81,7 +82,12 @@ def worst_rows(
         reconstructions: E[x | z] of each row, `(B, *x_shape)`.
         khat: k-hat of each row, `(B,)`; infinity counts as largest.
         title: the title.
+
+    Raises:
+        ValueError: if there are not as many rows, reconstructions and k-hats.
     """
+    check_sizes(khat, "khat", len(images))
+    check_sizes(reconstructions, "reconstructions", *images.shape)
     khat = khat.detach().cpu()
     known = khat.nan_to_num(nan=math.inf, posinf=math.inf)
     worst = known.argsort(descending=True, stable=True)[:_MAX_PANELS]
@@ -185,7 +191,14 @@ def sandwich(lower: Tensor, upper: Tensor | None, guide_bound: Tensor, title: st
             None.
         guide_bound: the bound by importance sampling from q(z | x), in nats, `(B,)`.
         title: the title.
+
+    Raises:
+        ValueError: if the bounds are not of the same rows.
     """
+    check_sizes(lower, "lower", "B")
+    check_sizes(guide_bound, "guide_bound", len(lower))
+    if upper is not None:
+        check_sizes(upper, "upper", len(lower))
     order = lower.detach().cpu().argsort()
     bounds = (
         ("upper bound, reverse annealing", upper, "^", "C1"),

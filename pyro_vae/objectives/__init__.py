@@ -19,7 +19,6 @@ from pyro_vae.objectives.schedules import (
     LinearCapacity,
     LinearWarmup,
     Schedule,
-    checked_number,
     scheduled_by,
 )
 
@@ -38,6 +37,5 @@ __all__ = [
     "Schedule",
     "StickingTheLandingELBO",
     "TotalCorrelationELBO",
-    "checked_number",
     "scheduled_by",
 ]

@@ -36,6 +36,7 @@ class RowELBO(ELBO, ABC):
 
     def __init__(self, num_particles: int = 1, max_plate_nesting: int = 1) -> None:
         whole(num_particles, "num_particles")
+        whole(max_plate_nesting, "max_plate_nesting", least=0)
         super().__init__(num_particles, max_plate_nesting)
 
     @abstractmethod

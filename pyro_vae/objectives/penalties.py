@@ -16,7 +16,7 @@ from pyro_vae.inference.sites import Site, log_prob, weighed
 from pyro_vae.objectives.bounds import RowELBO
 from pyro_vae.objectives.masks import by_element, kept_elements, without_masks
 from pyro_vae.support.arguments import arguments_checked
-from pyro_vae.support.checks import not_negative, positive
+from pyro_vae.support.checks import check_finite, not_negative, positive
 
 
 @arguments_checked
@@ -52,6 +52,7 @@ class FreeBitsELBO(RowELBO):
     ) -> None:
         super().__init__(num_particles, max_plate_nesting)
         self.free_nats = not_negative(free_nats, "free_nats")
+        check_finite(free_nats, "free_nats")
 
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
@@ -114,6 +115,7 @@ class CapacityELBO(RowELBO):
     ) -> None:
         super().__init__(num_particles, max_plate_nesting)
         self.gamma = positive(gamma, "gamma")
+        check_finite(gamma, "gamma")
 
     def differentiable_loss(
         self,
@@ -183,6 +185,7 @@ class TotalCorrelationELBO(RowELBO):
     def __init__(self, beta: float = 4.0, num_particles: int = 1) -> None:
         super().__init__(num_particles)
         self.beta = positive(beta, "beta")
+        check_finite(beta, "beta")
 
     @torch.no_grad()
     def terms(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> RateTerms:

@@ -7,7 +7,7 @@ from numbers import Real
 from pyro.infer import ELBO
 
 from pyro_vae.support.arguments import arguments_checked
-from pyro_vae.support.checks import positive, share
+from pyro_vae.support.checks import check_finite, positive, share
 
 
 class Schedule(ABC):
@@ -73,6 +73,7 @@ class ConstantKL(Schedule):
 
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = positive(weight, "weight", of=self)
+        check_finite(weight, "weight")
 
     def __call__(self, epoch: float) -> float:
         return self.weight
@@ -149,6 +150,7 @@ class LinearCapacity(Schedule):
 
     def __init__(self, last: float, epochs: float) -> None:
         self.last = positive(last, "last", of=self)
+        check_finite(last, "last")
         self.epochs = positive(epochs, "epochs", of=self)
 
     def __call__(self, epoch: float) -> float:

@@ -112,7 +112,7 @@ def _allows(hint: Any, value: Any) -> bool:
         return type(value) in map(type, arguments) and value in arguments
     if _is_function(hint):
         return callable(value) and not _unfit(value, hint)
-    if get_origin(hint) is Mapping:
+    if get_origin(hint) in (Mapping, dict):
         return isinstance(value, Mapping)
     if _is_collection(hint):
         return _is_collection_of_values(value) and _allows_each(arguments, value)
@@ -142,7 +142,7 @@ def _words(hint: Any) -> str:
         return _listed([repr(each) for each in arguments])
     if _is_function(hint):
         return _words_of_function(hint)
-    if get_origin(hint) is Mapping:
+    if get_origin(hint) in (Mapping, dict):
         return "a dict"
     if _is_collection(hint):
         size = len(arguments) if get_origin(hint) is tuple and Ellipsis not in arguments else ""
@@ -204,7 +204,7 @@ def _unbound(
     unknown = [name for name in names if name not in [*known, *by_name]]
     if unknown:
         return f"'{unknown[0]}' is no argument of {title}, which takes {takes}."
-    return f"{title} takes {takes}, but this call is wrong: {one_line(error)}."
+    return f"{title} takes {takes}, but the call does not fit: {one_line(error)}."
 
 
 def _is_function(hint: Any) -> bool:
@@ -227,11 +227,15 @@ def _is_collection_of_values(value: Any) -> bool:
 
 
 def _examples(hint: type) -> str:
-    """Return `", such as …"` with the names of two classes of an abstract kind."""
-    names = [each.__name__ for each in hint.__subclasses__() if not inspect.isabstract(each)]
-    public = [name for name in names if name[0] != "_"]
-    public.sort(key=lambda name: (hint.__name__ not in name, len(name)))
-    return f", such as {' or '.join(public[:2])}" if inspect.isabstract(hint) and public else ""
+    """Return `", such as …"` with two classes of an abstract kind, from the same package."""
+    if not inspect.isabstract(hint):
+        return ""
+    classes: list[type] = [each for each in hint.__subclasses__() if not inspect.isabstract(each)]
+    package = hint.__module__.partition(".")[0]
+    known = [each for each in classes if each.__module__.partition(".")[0] == package]
+    names = [each.__name__ for each in known if each.__name__[0] != "_"]
+    names.sort(key=lambda name: (hint.__name__ not in name, len(name)))
+    return f", such as {' or '.join(names[:2])}" if names else ""
 
 
 def _listed(words: list[str]) -> str:

@@ -103,3 +103,26 @@ def check_max_level(max_level: float) -> None:
     """
     if not 0 < max_level < math.inf:
         raise ValueError(f"'max_level' must be a finite number above 0, got {max_level:g}.")
+
+
+def check_sizes(value: torch.Tensor, name: str, *sizes: int | str) -> None:
+    """Refuse a tensor of another shape; a letter stands for any size from 1.
+
+    Raises:
+        ValueError: if an axis is missing, too many, or has another size.
+    """
+    pairs = zip(value.shape, sizes, strict=False)
+    fits = all(size == wanted or (isinstance(wanted, str) and size > 0) for size, wanted in pairs)
+    if value.dim() != len(sizes) or not fits:
+        wanted = ", ".join(map(str, sizes)) + ("," if len(sizes) == 1 else "")
+        raise ValueError(f"'{name}' must have the shape ({wanted}), got {tuple(value.shape)}.")
+
+
+def check_finite(value: torch.Tensor | float, name: str) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        ValueError: if the number is one of these, or the tensor holds one.
+    """
+    if not torch.as_tensor(value).isfinite().all():
+        raise ValueError(f"'{name}' must be finite, got NaN or infinity.")

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 # The error of torch and Pyro: a sentence, and all numbers of the parameter below it.
 _REFUSED = re.compile(
-    r"Expected parameter (?P<parameter>\w+) .* of distribution (?P<family>\w+)\(.* "
-    r"to satisfy the constraint (?P<constraint>.+), but found invalid values",
+    r"Expected parameter (?P<parameter>\w+) .* of distribution (?P<family>\w+)\(.*"
+    r"but found invalid values",
     re.DOTALL,
 )
 
@@ -48,16 +48,16 @@ def sentence_on_parameters(
             f"{title} makes no distribution, because its weights are NaN or infinite, first "
             f"'{weights[0]}': load or train others."
         )
-    fault = f"'{refused['parameter']}' of its {refused['family']} must be {refused['constraint']}"
+    fault = f"'{refused['parameter']}' of its {refused['family']} is NaN or out of range"
     if not isinstance(inputs, Tensor):
-        return f"{title} makes no distribution: {fault}, got others."
+        return f"{title} makes no distribution: {fault}."
     finite = inputs[inputs.isfinite()]
     if given != "x" and finite.numel() < inputs.numel():
         return f"'{given}' must be finite for '{role}', got NaN or infinity."
-    span = f"from {finite.min():g} to {finite.max():g}" if finite.numel() else "that is missing"
+    span = f" from {finite.min():g} to {finite.max():g}" if finite.numel() else ""
     return (
-        f"{title} makes no distribution of {given} {span}: {fault}, but the network's outputs "
-        f"overflow or are others. {_ADVICE[given]}"
+        f"{title} makes no distribution of {given}{span}: {fault}, as the network's outputs "
+        f"overflow or are no such numbers. {_ADVICE[given]}"
     )
 
 

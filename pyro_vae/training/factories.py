@@ -16,6 +16,8 @@ from pyro_vae.support.checks import one_line
 
 # Epochs of a rehearsal, which takes some milliseconds for as many.
 _MAX_REHEARSED = 1_000
+# A course of so many steps for each epoch is no course of epochs.
+_FEW_BATCHES = 100
 # Attributes with the number of steps in a scheduler's whole course.
 _COURSES = {"OneCycleLR": "total_steps", "CyclicLR": "total_size"}
 
@@ -83,11 +85,15 @@ def rehearse(
             group.update(before)
 
 
-def cut_short(scheduler: LRScheduler | None, num_epochs: int) -> list[str]:
-    """Return a sentence if the course of a scheduler is longer than a run."""
+def cut_short(scheduler: LRScheduler | None, num_epochs: int, num_batches: int) -> list[str]:
+    """Return a sentence on a scheduler that seems to be meant for each step, not for each epoch.
+
+    Its course is then about as long as all steps of the run. A course that is a little longer than
+    the epochs may be that of a run that is resumed later.
+    """
     name = type(scheduler).__name__
     num_steps = getattr(scheduler, _COURSES.get(name, ""), 0)
-    if num_steps <= num_epochs:
+    if num_steps <= num_epochs or num_steps < num_epochs * min(num_batches, _FEW_BATCHES):
         return []
     return [
         f"'scheduler' is stepped once an epoch, so this run takes {num_epochs} of the "

@@ -18,7 +18,8 @@ from pyro_vae.evaluation.measures import negative_elbo, negative_elbo_by_row
 from pyro_vae.evaluation.vae_rows import VAERows, rows_for
 from pyro_vae.inference.soundness import UnsoundStepError
 from pyro_vae.inference.svi import SVI
-from pyro_vae.objectives import RowELBO, checked_number, scheduled_by
+from pyro_vae.objectives import RowELBO, scheduled_by
+from pyro_vae.objectives.schedules import checked_number
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import one_line
 from pyro_vae.support.invalid_parameters import InvalidParameterError
@@ -168,7 +169,8 @@ class _Run:
         with stream(0, device=self.like.device), evaluating(self.vae):
             batch = self.train.batch(slice(1))
             sentences = warnings_for(self.train, batch, self.training.objective)
-            sentences += cut_short(self.scheduler, self.training.epochs)
+            num_batches = self.training.batches.num_batches(len(self.train))
+            sentences += cut_short(self.scheduler, self.training.epochs, num_batches)
             self._try_objective(batch)
         for sentence in sentences:
             warnings.warn(sentence, stacklevel=5)
@@ -288,9 +290,9 @@ class _Run:
                 loss = self.svi.backward(levels, *y, **scheduled)
         except UnsoundStepError as error:
             raise self._unsound(error) from None
-        except InvalidParameterError as error:
+        except InvalidParameterError as error:  # seen by the validation of the first step
             number = len(self.reached.history) + 1
-            raise self._non_finite(number, "in a step", advice=str(error)) from None
+            raise self._non_finite(number, "at step 1", advice=str(error)) from None
         self.is_validated = True
         if self.training.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.vae.parameters(), self.training.clip_norm)

@@ -466,7 +466,7 @@ def test_what_are_no_ranks_is_refused(ranks):
 
 
 def test_what_is_no_vae_is_refused():
-    with pytest.raises(ValueError, match="'vae' must be a VAE, got Linear."):
+    with pytest.raises(ValueError, match="'vae' must be a VAE, got a Linear."):
         calibrate(nn.Linear(2, 2))
 
 

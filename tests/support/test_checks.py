@@ -4,8 +4,17 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from pyro_vae.support.checks import as_shape, not_negative, positive, share, whole
+from pyro_vae.support.checks import (
+    as_shape,
+    check_finite,
+    check_sizes,
+    not_negative,
+    positive,
+    share,
+    whole,
+)
 
 
 @pytest.mark.parametrize(("value", "least"), [(1, 1), (7, 1), (0, 0), (np.int64(3), 2)])
@@ -40,3 +49,23 @@ def test_a_shape_takes_the_whole_numbers_of_numpy():
     assert as_shape((np.int64(2), 3), "x_shape") == (2, 3)
     with pytest.raises(ValueError, match="^'x_shape' must hold positive whole numbers, got"):
         as_shape((2, 0), "x_shape")
+
+
+def test_sizes_are_numbers_or_letters():
+    check_sizes(torch.zeros(3, 2), "z", "N", 2)
+    for value, sizes, words in [
+        (torch.zeros(3, 4), ("N", 2), r"\(N, 2\), got \(3, 4\)"),
+        (torch.zeros(0, 2), ("N", 2), r"\(N, 2\), got \(0, 2\)"),
+        (torch.zeros(3), ("N", 2), r"\(N, 2\), got \(3,\)"),
+        (torch.zeros(3, 2), ("N",), r"\(N,\), got \(3, 2\)"),
+    ]:
+        with pytest.raises(ValueError, match=f"^'z' must have the shape {words}.$"):
+            check_sizes(value, "z", *sizes)
+
+
+def test_finite_numbers_pass():
+    check_finite(torch.zeros(3), "z")
+    check_finite(3, "z")
+    for value in (math.inf, math.nan, torch.tensor([0.0, -math.inf])):
+        with pytest.raises(ValueError, match="^'z' must be finite, got NaN or infinity.$"):
+            check_finite(value, "z")
