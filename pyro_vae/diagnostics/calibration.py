@@ -82,6 +82,8 @@ class Calibration(NamedTuple):
         """
         _check_sizes(len(ranks), num_draws, failure_rate)
         is_table = ranks.dim() == 2 and not ranks.is_floating_point()
+        if not ranks.numel():
+            raise ValueError(f"'ranks' must not be empty, got the shape {tuple(ranks.shape)}.")
         if not is_table or ranks.min() < 0 or ranks.max() > num_draws:
             raise ValueError(
                 f"'ranks' must be whole numbers from 0 to {num_draws} of the shape ({len(ranks)}, "
@@ -141,7 +143,7 @@ class Calibration(NamedTuple):
 
     def _coverage(self, level: float) -> Coverage:
         num_places = self.num_draws + 1
-        outside = round(num_places * (1 - level) / 2)
+        outside = round(num_places * (1 - level) / 2) if 0 < level < 1 else 0
         if not 1 <= outside <= self.num_draws // 2:
             raise ValueError(
                 "'levels' must leave a draw on either side of the interval and one inside, which "

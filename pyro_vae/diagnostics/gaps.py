@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vae.support.arguments import arguments_checked
-from pyro_vae.support.checks import positive, whole
+from pyro_vae.support.checks import check_finite, positive, whole
 from pyro_vae.support.modules import evaluating
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
@@ -90,6 +90,7 @@ def inference_gaps(
     whole(num_steps, "num_steps")
     whole(num_samples, "num_samples")
     positive(learning_rate, "learning_rate")
+    check_finite(learning_rate, "learning_rate")
     if log_marginal.shape != x.shape[:1]:
         raise ValueError(
             f"'log_marginal' must have the shape ({len(x)},), got {tuple(log_marginal.shape)}."

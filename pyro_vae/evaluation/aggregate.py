@@ -72,6 +72,7 @@ class AggregatedPosterior(TorchDistribution):
             with stream(0, block.start, device=device):
                 yield self.encode(block)
 
+    @arguments_checked
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         shape = torch.Size(sample_shape) + self.batch_shape
@@ -79,8 +80,13 @@ class AggregatedPosterior(TorchDistribution):
         draws = [self.encode(part).sample() for part in index.split(_CHUNK)]
         return torch.cat(draws).reshape(*shape, *self.event_shape)
 
+    @arguments_checked
     @torch.no_grad()
     def log_prob(self, value: Tensor) -> Tensor:
+        if value.shape[-1:] != self.event_shape:
+            raise ValueError(
+                f"'value' must have the shape (*, {self.vae.latent_dim}), got {tuple(value.shape)}."
+            )
         parts = [q_z.log_prob(value.unsqueeze(-2)) for q_z in self._components()]
         return torch.cat(parts, dim=-1).logsumexp(-1) - math.log(len(self.rows))
 

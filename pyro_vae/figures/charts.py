@@ -113,6 +113,8 @@ def kl_by_dimension(rates: Sequence[float], is_active: Sequence[bool], title: st
     Raises:
         ValueError: if rates and marks are not as many.
     """
+    if not len(rates):
+        raise ValueError("'rates' must have at least one dimension, got none.")
     if len(rates) != len(is_active):
         raise ValueError(
             f"'is_active' must have one mark for each of {len(rates)} rates, got {len(is_active)}."

@@ -166,9 +166,12 @@ def animation(
     Raises:
         ValueError: if pictures have several shapes, or another number of titles.
     """
-    if not pictures or len({picture.shape for picture in pictures}) > 1:
+    shapes = {picture.shape for picture in pictures}
+    if len(shapes) != 1 or len(pictures[0].shape) not in (2, 3):
         got = ", ".join(str(picture.shape) for picture in pictures) or "none"
-        raise ValueError(f"'pictures' must be pictures of one shape, got {got}.")
+        raise ValueError(
+            f"'pictures' must be pictures of one shape, (H, W) or (H, W, 3), got {got}."
+        )
     if len(titles) != len(pictures):
         raise ValueError(
             f"'titles' must have one title for each of {len(pictures)} pictures, got {len(titles)}."

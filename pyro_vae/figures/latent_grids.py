@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.support.arguments import arguments_checked
-from pyro_vae.support.checks import check_sizes, positive, whole
+from pyro_vae.support.checks import check_finite, check_sizes, positive, whole
 
 # Below this angle in radians the great circle is a straight line to single precision.
 _SMALL_ANGLE = 1e-4
@@ -46,6 +46,7 @@ def linear_grid(side: int = 20, extent: float = 4.0) -> Tensor:
     """
     whole(side, "side")
     positive(extent, "extent")
+    check_finite(extent, "extent")
     return _plane_grid(torch.linspace(-extent, extent, side))
 
 
@@ -107,6 +108,8 @@ def _check_ends(first: Tensor, last: Tensor, steps: int) -> None:
     check_sizes(first, "first", "D")
     check_sizes(last, "last", len(first))
     whole(steps, "steps")
+    if not first.is_floating_point():
+        raise ValueError(f"'first' must hold real numbers, got {first.dtype}.")
 
 
 def _plane_grid(points: Tensor) -> Tensor:

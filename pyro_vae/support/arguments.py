@@ -37,8 +37,8 @@ def arguments_checked(function: F) -> F:
     """Check the arguments of each call against the annotations of a function, before it runs.
 
     A class is checked when an object of it is made. Numpy's numbers are numbers, and True is none.
-    Elements of sequences are checked too; keys and values of mappings are not. Annotations with
-    numpy's array allow everything, since the reader of arrays has its own sentences.
+    Elements of sequences and values of mappings are checked too. Annotations with numpy's array
+    allow everything, since the reader of arrays has its own sentences.
 
     Raises:
         ValueError: if an argument is of another type, in a call of the returned function.
@@ -113,7 +113,8 @@ def _allows(hint: Any, value: Any) -> bool:
     if _is_function(hint):
         return callable(value) and not _unfit(value, hint)
     if get_origin(hint) in (Mapping, dict):
-        return isinstance(value, Mapping)
+        is_dict = isinstance(value, Mapping)
+        return is_dict and all(_allows(arguments[1], each) for each in value.values())
     if _is_collection(hint):
         return _is_collection_of_values(value) and _allows_each(arguments, value)
     if hint is float and isinstance(value, Tensor):
@@ -143,7 +144,7 @@ def _words(hint: Any) -> str:
     if _is_function(hint):
         return _words_of_function(hint)
     if get_origin(hint) in (Mapping, dict):
-        return "a dict"
+        return f"a dict with values, each {_words(arguments[1])}"
     if _is_collection(hint):
         size = len(arguments) if get_origin(hint) is tuple and Ellipsis not in arguments else ""
         return f"a sequence of {size}{' ' if size else ''}values, each {_words(arguments[0])}"
@@ -230,9 +231,10 @@ def _examples(hint: type) -> str:
     """Return `", such as …"` with two classes of an abstract kind, from the same package."""
     if not inspect.isabstract(hint):
         return ""
-    classes: list[type] = [each for each in hint.__subclasses__() if not inspect.isabstract(each)]
+    classes: list[type] = hint.__subclasses__()
+    final = [each for each in classes if not inspect.isabstract(each)]
     package = hint.__module__.partition(".")[0]
-    known = [each for each in classes if each.__module__.partition(".")[0] == package]
+    known = [each for each in final if each.__module__.partition(".")[0] == package]
     names = [each.__name__ for each in known if each.__name__[0] != "_"]
     names.sort(key=lambda name: (hint.__name__ not in name, len(name)))
     return f", such as {' or '.join(names[:2])}" if names else ""

@@ -14,10 +14,21 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from pyro_vae.support.arguments import shown, with_article
 from pyro_vae.support.checks import one_line
 
+# Errors of a function of the user, or of torch for its arguments.
+_FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 # Epochs of a rehearsal, which takes some milliseconds for as many.
 _MAX_REHEARSED = 1_000
-# A course of so many steps for each epoch is no course of epochs.
-_FEW_BATCHES = 100
+# A course is not one of epochs if it has as many steps for each epoch as there are batches, with
+# these bounds on that number.
+_MEANT_FOR_STEPS = 10, 100
 # Attributes with the number of steps in a scheduler's whole course.
 _COURSES = {"OneCycleLR": "total_steps", "CyclicLR": "total_size"}
 
@@ -93,7 +104,8 @@ def cut_short(scheduler: LRScheduler | None, num_epochs: int, num_batches: int) 
     """
     name = type(scheduler).__name__
     num_steps = getattr(scheduler, _COURSES.get(name, ""), 0)
-    if num_steps <= num_epochs or num_steps < num_epochs * min(num_batches, _FEW_BATCHES):
+    fewest, most = _MEANT_FOR_STEPS
+    if num_steps < num_epochs * max(fewest, min(num_batches, most)):
         return []
     return [
         f"'scheduler' is stepped once an epoch, so this run takes {num_epochs} of the "
@@ -104,7 +116,7 @@ def cut_short(scheduler: LRScheduler | None, num_epochs: int, num_batches: int) 
 def _made(name: str, what: str, make: Callable[[Any], Any], given: Any) -> Any:
     try:
         return make(given)
-    except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+    except _FAILURES as error:
         raise ValueError(
             f"'{name}' must make {with_article(what)}, but {_call(make)} fails: {one_line(error)}"
         ) from error
@@ -118,7 +130,7 @@ def _step_through(scheduler: LRScheduler, optimizer: Optimizer, num_epochs: int)
             _check_rates(optimizer, f"'scheduler' ({name} in epoch {epoch})")
             try:
                 _step(scheduler)
-            except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            except _FAILURES as error:
                 raise ValueError(
                     f"'scheduler' must take a step after each epoch, but {name} fails after epoch "
                     f"{epoch} of {num_epochs}: {one_line(error)}"

@@ -36,10 +36,13 @@ REFUSED = {
     "'grid' must have the shape (4, 4, 2), got (5, 5, 2).": lambda: figures.manifold(
         torch.rand(4, 4, 16), torch.rand(5, 5, 2)
     ),
-    "'pictures' must be pictures of one shape, got none.": lambda: figures.animation([], []),
-    "'pictures' must be pictures of one shape, got (3, 3), (4, 4).": lambda: figures.animation(
+    "'pictures' must be pictures of one shape, (H, W) or (H, W, 3), got none.": lambda: (
+        figures.animation([], [])
+    ),
+    "one shape, (H, W) or (H, W, 3), got (3, 3), (4, 4).": lambda: figures.animation(
         [np.zeros((3, 3)), np.zeros((4, 4))], ["a", "b"]
     ),
+    "one shape, (H, W) or (H, W, 3), got (3,).": lambda: figures.animation([np.zeros(3)], ["a"]),
     "'titles' must have one title for each of 2 pictures, got 1.": lambda: figures.animation(
         [np.zeros((3, 3))] * 2, ["a"]
     ),
@@ -67,7 +70,9 @@ REFUSED = {
     "'scores' must be finite, got NaN or infinity.": lambda: figures.score_histogram(
         torch.tensor([1.0, torch.nan]), {}, "title"
     ),
-    "'marked' must be a dict, got 0.5.": lambda: figures.score_histogram(Z[:, 0], 0.5, "title"),
+    "'marked' must be a dict with values, each a number, got 0.5.": lambda: figures.score_histogram(
+        Z[:, 0], 0.5, "title"
+    ),
     "'khat' must have the shape (3,), got (4,).": lambda: figures.worst_rows(
         PICTURES, PICTURES, torch.rand(4)
     ),
@@ -91,6 +96,13 @@ REFUSED = {
     ),
     "'last' must have the shape (2,), got (3,).": lambda: figures.straight_path(
         torch.zeros(2), torch.zeros(3), 4
+    ),
+    "'first' must hold real numbers, got torch.int64.": lambda: figures.spherical_path(
+        torch.tensor([1, 0]), torch.tensor([0, 1]), 3
+    ),
+    "'extent' must be finite, got NaN or infinity.": lambda: figures.linear_grid(3, torch.inf),
+    "'rates' must have at least one dimension, got none.": lambda: figures.kl_by_dimension(
+        [], [], "title"
     ),
     "'steps' must be a whole number of at least 1, got 0.": lambda: figures.spherical_path(
         torch.zeros(2), torch.zeros(2), 0
