@@ -9,7 +9,8 @@ from torch import Tensor
 from pyro_vae.data.batch import rows_of
 from pyro_vae.data.contexts import as_y
 from pyro_vae.evaluation.vae_rows import BLOCK_ROWS
-from pyro_vae.support.checks import instance, real, whole
+from pyro_vae.support.arguments import arguments_checked
+from pyro_vae.support.checks import described, real, whole
 from pyro_vae.support.chunks import chunk_size
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
@@ -73,6 +74,7 @@ class Calibration(NamedTuple):
     p_values: Tensor
 
     @classmethod
+    @arguments_checked
     def from_ranks(cls, ranks: Tensor, num_draws: int, failure_rate: float = 0.01) -> "Calibration":
         """Test ranks from elsewhere, `(N, D + 1)` whole numbers from 0 to `num_draws`.
 
@@ -81,6 +83,8 @@ class Calibration(NamedTuple):
         """
         _check_sizes(len(ranks), num_draws, failure_rate)
         is_table = ranks.dim() == 2 and not ranks.is_floating_point()
+        if not ranks.numel():
+            raise ValueError(f"'ranks' must not be empty, got the shape {tuple(ranks.shape)}.")
         if not is_table or ranks.min() < 0 or ranks.max() > num_draws:
             raise ValueError(
                 f"'ranks' must be whole numbers from 0 to {num_draws} of the shape ({len(ranks)}, "
@@ -111,6 +115,7 @@ class Calibration(NamedTuple):
         """Return the number of rows with ranks in each of equal bins of 0 to L, `(D + 1, bins)`."""
         return _histogram(self.ranks, self.num_draws)
 
+    @arguments_checked
     def coverage(self, levels: Sequence[float] = (0.5, 0.8, 0.9, 0.95)) -> list[Coverage]:
         """Return the coverage of z* by central intervals of these levels.
 
@@ -139,7 +144,7 @@ class Calibration(NamedTuple):
 
     def _coverage(self, level: float) -> Coverage:
         num_places = self.num_draws + 1
-        outside = round(num_places * (1 - level) / 2)
+        outside = round(num_places * (1 - level) / 2) if 0 < level < 1 else 0
         if not 1 <= outside <= self.num_draws // 2:
             raise ValueError(
                 "'levels' must leave a draw on either side of the interval and one inside, which "
@@ -158,6 +163,7 @@ class Calibration(NamedTuple):
         )
 
 
+@arguments_checked
 @torch.no_grad()
 def calibrate(
     vae: VAE,
@@ -204,7 +210,6 @@ def calibrate(
         >>> calibrate(vae, num_rows=400).ranks.shape
         torch.Size([400, 3])
     """
-    instance(vae, VAE, "vae")
     _check_sizes(num_rows, num_draws, failure_rate)
     reference = tensor_like(vae)
     device = reference.device
@@ -260,6 +265,8 @@ def _rank_block(vae: VAE, draw: Draw, num_rows: int, num_draws: int, y: Tensor |
     x = vae.decode(truth, y).sample()
     draws = draw(x, y, num_draws)
     expected = (num_draws, *truth.shape)
+    if not isinstance(draws, Tensor):
+        raise ValueError(f"'draw' must give a tensor of draws, got {described(draws)}.")
     if draws.shape != expected:
         raise ValueError(
             f"'draw' must give draws of the shape {expected}, got {tuple(draws.shape)}."

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from pyro_vae.evaluation.measures import ACTIVE_VARIANCE
 from pyro_vae.evaluation.results import Evaluation
+from pyro_vae.support.arguments import arguments_checked
 
 # A smaller KL, in nats per row, counts as zero. An active mean has a KL of at least half of this
 # under a standard normal prior.
@@ -52,6 +53,7 @@ class CollapseReport(NamedTuple):
         return f"{degree} collapse: " + "; ".join(parts)
 
 
+@arguments_checked
 def collapse_report(evaluation: Evaluation) -> CollapseReport:
     """Sort the latent dimensions of an evaluated VAE into active, mixed and collapsed ones.
 

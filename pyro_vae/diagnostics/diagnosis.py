@@ -21,6 +21,7 @@ from pyro_vae.evaluation.vae_rows import BLOCK_ROWS, rows_for
 from pyro_vae.inference.annealing import Sandwich, sandwich
 from pyro_vae.inference.importance import importance_sample
 from pyro_vae.inference.psis import GOOD_KHAT, LEAST_DRAWS, TRUSTED_KHAT
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
@@ -137,6 +138,7 @@ class Diagnosis(NamedTuple):
         return json.dumps(fields, indent=2)
 
 
+@arguments_checked
 def diagnose(
     vae: VAE,
     data: Data,

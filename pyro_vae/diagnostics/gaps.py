@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pyro_vae.data.arrays import as_tensor
 from pyro_vae.data.contexts import as_y
 from pyro_vae.data.rows import as_x
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import not_negative, whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
@@ -47,6 +48,7 @@ class _RowOutputs(nn.Module):
         return self.outputs
 
 
+@arguments_checked
 def inference_gaps(
     vae: VAE,
     x: Tensor,

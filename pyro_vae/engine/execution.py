@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
+from pyro_vae.support.arguments import arguments_checked
+
 Compile: TypeAlias = bool | Literal["auto"]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 
+@arguments_checked
 @dataclass(frozen=True)
 class Execution:
     """Settings for running a function of tensors: as written, replayed from a trace, or compiled.

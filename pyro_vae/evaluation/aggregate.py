@@ -15,6 +15,7 @@ from torch.distributions import constraints
 from pyro_vae.data.rows import Data
 from pyro_vae.distributions.means import distribution_mean
 from pyro_vae.evaluation.vae_rows import VAERows, rows_for
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream, stream_seed
@@ -24,6 +25,7 @@ from pyro_vae.vae import VAE
 _CHUNK = 1_000
 
 
+@arguments_checked
 class AggregatedPosterior(TorchDistribution):
     """q(z) = (1 / N) Σ_n q(z | x_n) over given rows: a mixture with a component for each row.
 
@@ -70,6 +72,7 @@ class AggregatedPosterior(TorchDistribution):
             with stream(0, block.start, device=device):
                 yield self.encode(block)
 
+    @arguments_checked
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         shape = torch.Size(sample_shape) + self.batch_shape
@@ -77,8 +80,13 @@ class AggregatedPosterior(TorchDistribution):
         draws = [self.encode(part).sample() for part in index.split(_CHUNK)]
         return torch.cat(draws).reshape(*shape, *self.event_shape)
 
+    @arguments_checked
     @torch.no_grad()
     def log_prob(self, value: Tensor) -> Tensor:
+        if value.shape[-1:] != self.event_shape:
+            raise ValueError(
+                f"'value' must have the shape (*, {self.vae.latent_dim}), got {tuple(value.shape)}."
+            )
         parts = [q_z.log_prob(value.unsqueeze(-2)) for q_z in self._components()]
         return torch.cat(parts, dim=-1).logsumexp(-1) - math.log(len(self.rows))
 
@@ -89,6 +97,7 @@ class AggregatedPosterior(TorchDistribution):
         return torch.cat(means).mean(0).expand(*self.batch_shape, *self.event_shape)
 
 
+@arguments_checked
 def gaussian_mixture(
     vae: VAE, data: Data, *, num_components: int = 10, seed: int = 0
 ) -> dist.MixtureSameFamily:

@@ -11,6 +11,7 @@ from pyro_vae.data.missing import filled
 from pyro_vae.data.rows import Data
 from pyro_vae.evaluation.measures import evaluate_rows
 from pyro_vae.evaluation.vae_rows import rows_for
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import real
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
@@ -34,6 +35,7 @@ class AnomalyScores(NamedTuple):
     squared_error: Tensor
 
 
+@arguments_checked
 @torch.no_grad()
 def anomaly_scores(
     vae: VAE,
@@ -84,6 +86,7 @@ def anomaly_scores(
     )
 
 
+@arguments_checked
 def auroc(normal: Array, anomalous: Array) -> float:
     """Return the probability that an anomalous row scores higher than a normal one.
 
@@ -105,6 +108,7 @@ def auroc(normal: Array, anomalous: Array) -> float:
     return float(roc_auc_score(is_anomalous.numpy(), scores.numpy()))
 
 
+@arguments_checked
 def threshold(normal: Array, false_positive_rate: float) -> float:
     """Return the score above which a row is called anomalous.
 
@@ -124,11 +128,12 @@ def threshold(normal: Array, false_positive_rate: float) -> float:
     """
     normal = _as_scores(normal, "normal")
     rate = real(false_positive_rate, "false_positive_rate")
+    least = 1 / (len(normal) + 1)
     rank = math.ceil((len(normal) + 1) * (1 - rate))
     if not 0 < rate < 1 or rank > len(normal):
         raise ValueError(
             f"'false_positive_rate' must lie in (0, 1), and {len(normal)} rows can calibrate no "
-            f"less than {1 / (len(normal) + 1):.4f}, got {false_positive_rate}."
+            f"less than {least:.4f}, got {false_positive_rate}."
         )
     return normal.sort().values[rank - 1].item()
 

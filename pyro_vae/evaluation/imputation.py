@@ -12,7 +12,8 @@ from pyro_vae.data.rows import Data
 from pyro_vae.distributions.means import distribution_mean
 from pyro_vae.evaluation.vae_rows import rows_for
 from pyro_vae.inference.importance import importance_sample
-from pyro_vae.support.checks import instance, whole
+from pyro_vae.support.arguments import arguments_checked
+from pyro_vae.support.checks import whole
 from pyro_vae.support.chunks import chunk_size
 from pyro_vae.vae import VAE
 
@@ -38,6 +39,7 @@ class Imputation(NamedTuple):
     khat: Tensor
 
 
+@arguments_checked
 @torch.no_grad()
 def impute(
     vae: VAE, data: Data, *, num_samples: int = 1000, num_draws: int = 0, seed: int = 0
@@ -70,7 +72,6 @@ def impute(
         >>> impute(vae, x, num_samples=100, num_draws=5).draws.shape
         torch.Size([5, 3, 1, 4, 4])
     """
-    instance(vae, VAE, "vae")
     if vae.missing is None:
         raise ValueError(
             "'vae' must be made with missing=\"nan\" to impute, got one that takes no NaN."

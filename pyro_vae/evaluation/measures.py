@@ -25,6 +25,7 @@ from pyro_vae.evaluation.vae_rows import BLOCK_ROWS, VAERows, rows_for
 from pyro_vae.evaluation.without_latent import NUM_ROWS, fit_without_latent
 from pyro_vae.inference.programs import Programs
 from pyro_vae.inference.psis import TRUSTED_KHAT
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
@@ -37,6 +38,7 @@ _TRACE_PAYS_FROM = 50
 ACTIVE_VARIANCE = 0.01
 
 
+@arguments_checked
 @torch.no_grad()
 def evaluate(
     vae: VAE,
@@ -100,6 +102,7 @@ class RowEvaluation(NamedTuple):
     log_marginal: Tensor
 
 
+@arguments_checked
 @torch.no_grad()
 def evaluate_rows(
     vae: VAE,
@@ -123,19 +126,30 @@ def evaluate_rows(
     )
 
 
+@arguments_checked
 @torch.no_grad()
 def negative_elbo(vae: VAE, data: Data | VAERows, *, num_samples: int = 1, seed: int = 0) -> float:
     """Return the mean −ELBO over all rows, in nats per row, without the other measures.
 
     It is the value of `evaluate`. It costs one pass for each draw of z.
     """
-
-    def of_block(batch: Batch) -> Tensor:
-        q_z = vae.encode(*batch)
-        return elbo_terms(vae, batch, q_z, num_samples).negative_elbo.mean(0)
-
-    blocks = rows_for(vae, data).by_block(seed, of_block)
+    whole(num_samples, "num_samples")
+    blocks = _negative_elbos(rows_for(vae, data), num_samples, seed)
     return torch.cat(blocks).mean().item()
+
+
+@torch.no_grad()
+def negative_elbo_by_row(rows: VAERows) -> Tensor:
+    """Return the terms of the mean of `negative_elbo`, `(N,)`, in the order of the rows."""
+    return rows.in_order(_negative_elbos(rows, num_samples=1, seed=0))
+
+
+def _negative_elbos(rows: VAERows, num_samples: int, seed: int) -> list[Tensor]:
+    def of_block(batch: Batch) -> Tensor:
+        q_z = rows.vae.encode(*batch)
+        return elbo_terms(rows.vae, batch, q_z, num_samples).negative_elbo.mean(0)
+
+    return rows.by_block(seed, of_block)
 
 
 def _blocks(

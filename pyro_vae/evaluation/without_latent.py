@@ -51,7 +51,8 @@ def fit_without_latent(vae: VAE, x: Tensor) -> Callable[[Tensor], Tensor] | None
             _maximise(constant.likelihood, lambda: log_prob(x).mean() / x[0].numel())
         constant.likelihood.requires_grad_(False)
         is_finite = bool(log_prob(x).isfinite().all())
-    except ValueError:  # raised by torch if a step made a distribution's parameters NaN
+    # Torch raises these if a step makes a distribution's parameters or the loss NaN.
+    except (IndexError, ValueError):
         return None
     return log_prob if is_finite else None
 

@@ -13,9 +13,12 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from pyro_vae.support.arguments import arguments_checked
+from pyro_vae.support.checks import check_finite, check_sizes
 from pyro_vae.training.history import Epoch
 
 
+@arguments_checked
 def elbo_history(
     history: Sequence[Epoch], title: str, published: Mapping[int, float] | None = None
 ) -> Figure:
@@ -43,6 +46,7 @@ def elbo_history(
     return figure
 
 
+@arguments_checked
 def latent_scatter(
     z: Tensor,
     labels: Tensor,
@@ -62,11 +66,20 @@ def latent_scatter(
         axis_labels: the names of the axes.
         names: the name of each class; its number when omitted.
         colour_bar: True explains the colours by a bar, False by a legend.
+
+    Raises:
+        ValueError: if points, labels or names do not fit together.
     """
+    check_sizes(z, "z", "N", 2)
+    check_sizes(labels, "labels", len(z))
     figure = Figure(figsize=(6.6, 5.4), layout="constrained")
     axis = figure.subplots()
     z = z.detach().cpu()
     classes = labels.unique().tolist()
+    if names and len(names) != len(classes):
+        raise ValueError(
+            f"'names' must have one name for each of {len(classes)} classes, got {len(names)}."
+        )
     names = list(names) or [str(label) for label in classes]
     colours = [f"C{number % 10}" for number in range(len(classes))]
     size = min(20.0, max(3.0, 8000 / len(z)))
@@ -88,6 +101,7 @@ def latent_scatter(
     return figure
 
 
+@arguments_checked
 def kl_by_dimension(rates: Sequence[float], is_active: Sequence[bool], title: str) -> Figure:
     """Draw the rate of each latent dimension in descending order, inactive ones hatched.
 
@@ -95,7 +109,16 @@ def kl_by_dimension(rates: Sequence[float], is_active: Sequence[bool], title: st
         rates: the KL of each dimension, in nats per row.
         is_active: True for the dimensions that vary with x.
         title: the title.
+
+    Raises:
+        ValueError: if rates and marks are not as many.
     """
+    if not len(rates):
+        raise ValueError("'rates' must have at least one dimension, got none.")
+    if len(rates) != len(is_active):
+        raise ValueError(
+            f"'is_active' must have one mark for each of {len(rates)} rates, got {len(is_active)}."
+        )
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axis = figure.subplots()
     order = sorted(range(len(rates)), key=lambda dim: -rates[dim])
@@ -112,6 +135,7 @@ def kl_by_dimension(rates: Sequence[float], is_active: Sequence[bool], title: st
     return figure
 
 
+@arguments_checked
 def score_histogram(
     scores: Tensor, marked: Mapping[str, float], title: str, label: str = "KL (nats)"
 ) -> Figure:
@@ -122,7 +146,12 @@ def score_histogram(
         marked: the scores to mark, by their names.
         title: the title.
         label: the name of the score, with its unit.
+
+    Raises:
+        ValueError: if scores have another shape, or are not finite.
     """
+    check_sizes(scores, "scores", "N")
+    check_finite(scores, "scores")
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axis = figure.subplots()
     axis.hist(scores.detach().cpu().numpy(), bins=80, color="0.75", label=f"{len(scores):,} rows")

@@ -15,6 +15,8 @@ from torch import Tensor
 from pyro_vae.diagnostics.calibration import Calibration
 from pyro_vae.figures.images import image_grid
 from pyro_vae.inference.psis import GOOD_KHAT, TRUSTED_KHAT
+from pyro_vae.support.arguments import arguments_checked
+from pyro_vae.support.checks import check_sizes
 
 # Width of a bin of k-hat; both thresholds are edges.
 _KHAT_STEP = 0.05
@@ -26,6 +28,7 @@ _MAX_LEVELS = 50
 _BAND = 0.99
 
 
+@arguments_checked
 def khat_histogram(khat: Tensor, title: str) -> Figure:
     """Draw a histogram of Pareto k-hat over rows: good (≤ 0.5), usable (≤ 0.7) and the others.
 
@@ -65,6 +68,7 @@ def khat_histogram(khat: Tensor, title: str) -> Figure:
     return figure
 
 
+@arguments_checked
 def worst_rows(
     images: Tensor,
     reconstructions: Tensor,
@@ -78,7 +82,12 @@ def worst_rows(
         reconstructions: E[x | z] of each row, `(B, *x_shape)`.
         khat: k-hat of each row, `(B,)`; infinity counts as largest.
         title: the title.
+
+    Raises:
+        ValueError: if there are not as many rows, reconstructions and k-hats.
     """
+    check_sizes(khat, "khat", len(images))
+    check_sizes(reconstructions, "reconstructions", *images.shape)
     khat = khat.detach().cpu()
     known = khat.nan_to_num(nan=math.inf, posinf=math.inf)
     worst = known.argsort(descending=True, stable=True)[:_MAX_PANELS]
@@ -91,6 +100,7 @@ def worst_rows(
     return figure
 
 
+@arguments_checked
 def rank_histograms(calibration: Calibration, title: str) -> Figure:
     """Draw the ranks of z* and of log p(x, z*) among draws from q(z | x), flat if q is exact.
 
@@ -127,6 +137,7 @@ def rank_histograms(calibration: Calibration, title: str) -> Figure:
     return figure
 
 
+@arguments_checked
 def coverage_curve(calibration: Calibration, title: str) -> Figure:
     """Draw the coverage of z* by central intervals against that of the exact posterior.
 
@@ -168,6 +179,7 @@ def coverage_curve(calibration: Calibration, title: str) -> Figure:
     return figure
 
 
+@arguments_checked
 def sandwich(lower: Tensor, upper: Tensor | None, guide_bound: Tensor, title: str) -> Figure:
     """Draw bounds on log p(x) of each row, in the order of the lower bound.
 
@@ -179,7 +191,14 @@ def sandwich(lower: Tensor, upper: Tensor | None, guide_bound: Tensor, title: st
             None.
         guide_bound: the bound by importance sampling from q(z | x), in nats, `(B,)`.
         title: the title.
+
+    Raises:
+        ValueError: if the bounds are not of the same rows.
     """
+    check_sizes(lower, "lower", "B")
+    check_sizes(guide_bound, "guide_bound", len(lower))
+    if upper is not None:
+        check_sizes(upper, "upper", len(lower))
     order = lower.detach().cpu().argsort()
     bounds = (
         ("upper bound, reverse annealing", upper, "^", "C1"),

@@ -14,18 +14,25 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.channels import has_channels_last
-from pyro_vae.support.checks import check_max_level
+from pyro_vae.support.checks import check_max_level, check_sizes, whole
 
 # Side of one picture of a grid, in inches.
 _SIDE = 0.5
 
 
+@arguments_checked
 def as_images(x: Tensor) -> Tensor:
     """Return rows as pictures, `(B, H, W)` or `(B, H, W, 3)`.
 
     A row that is no image becomes a strip of its numbers.
+
+    Raises:
+        ValueError: if the rows have no axis besides their number.
     """
+    if x.dim() < 2:
+        raise ValueError(f"'x' must have the shape (B, *x_shape), got {tuple(x.shape)}.")
     x = x.detach().cpu().float()
     if has_channels_last(x.shape[1:]):
         x = x.movedim(-1, 1)
@@ -36,11 +43,22 @@ def as_images(x: Tensor) -> Tensor:
     return x if x.dim() == 3 else x.flatten(1).unsqueeze(1)
 
 
+@arguments_checked
 def tiled(rows: Sequence[Tensor]) -> np.ndarray:
     """Return rows of pictures as one picture, with a margin of one pixel between neighbours.
 
     A short row ends in blanks. Margins and blanks are NaN, which is no level.
+
+    Raises:
+        ValueError: if there are no pictures, or pictures of several shapes.
     """
+    shapes = {tuple(row.shape[1:]) for row in rows}
+    if len(shapes) != 1 or not all(len(row) and row.dim() > 1 and row.numel() for row in rows):
+        got = ", ".join(str(tuple(row.shape)) for row in rows) or "none"
+        raise ValueError(
+            "'rows' must be batches of pictures of one shape, each (columns, *x_shape), got the "
+            f"shapes {got}."
+        )
     images = [as_images(row) for row in rows]
     height, width, *channels = images[0].shape[1:]
     num_columns = max(map(len, images))
@@ -54,6 +72,7 @@ def tiled(rows: Sequence[Tensor]) -> np.ndarray:
     return canvas.numpy()
 
 
+@arguments_checked
 def image_grid(
     rows: Sequence[Tensor],
     title: str,
@@ -75,11 +94,14 @@ def image_grid(
         max_level: the highest possible level; the highest one present when omitted.
 
     Raises:
-        ValueError: if `max_level` is not above 0.
+        ValueError: if pictures have several shapes, there are more labels than pictures, or
+            `max_level` is not above 0.
     """
     picture = tiled(rows)
     height, width = as_images(rows[0]).shape[1:3]
     num_columns = max(map(len, rows))
+    _check_labels("row_labels", row_labels, len(rows))
+    _check_labels("column_labels", column_labels, num_columns)
     label_width = 1.2 if row_labels else 0.2
     figure_width = num_columns * _SIDE * min(width / height, 2) + label_width
     figure_height = len(rows) * _SIDE + 0.6
@@ -94,6 +116,7 @@ def image_grid(
     return figure
 
 
+@arguments_checked
 def manifold(
     means: Tensor,
     grid: Tensor,
@@ -113,12 +136,13 @@ def manifold(
         max_level: the highest possible level; the highest one present when omitted.
 
     Raises:
-        ValueError: if `max_level` is not above 0.
+        ValueError: if `grid` does not fit `means`, or `max_level` is not above 0.
     """
+    check_sizes(grid, "grid", *means.shape[:2], 2)
+    picture = tiled(list(means))
     height, width = as_images(means[0]).shape[1:3]
     figure = Figure(figsize=(6, 6.2), layout="constrained")
     axis = figure.subplots()
-    picture = tiled(list(means))
     _draw(axis, picture, _Levels.of(picture, max_level))
     axis.set(title=title, xlabel=f"$z_{{{dims[0] + 1}}}$", ylabel=f"$z_{{{dims[1] + 1}}}$")
     _label_latent(axis.set_xticks, grid[0, :, 0], width)
@@ -126,6 +150,7 @@ def manifold(
     return figure
 
 
+@arguments_checked
 def animation(
     pictures: Sequence[np.ndarray], titles: Sequence[str], milliseconds: int = 120
 ) -> FuncAnimation:
@@ -137,7 +162,21 @@ def animation(
         pictures: one picture for each frame, as `tiled` returns it.
         titles: the title of each frame.
         milliseconds: the duration of a frame.
+
+    Raises:
+        ValueError: if pictures have several shapes, or another number of titles.
     """
+    shapes = {picture.shape for picture in pictures}
+    if len(shapes) != 1 or len(pictures[0].shape) not in (2, 3):
+        got = ", ".join(str(picture.shape) for picture in pictures) or "none"
+        raise ValueError(
+            f"'pictures' must be pictures of one shape, (H, W) or (H, W, 3), got {got}."
+        )
+    if len(titles) != len(pictures):
+        raise ValueError(
+            f"'titles' must have one title for each of {len(pictures)} pictures, got {len(titles)}."
+        )
+    whole(milliseconds, "milliseconds")
     height, width = pictures[0].shape[:2]
     figure = Figure(figsize=(4.5, 4.5 * height / width + 0.4), layout="constrained")
     axis = figure.subplots()
@@ -194,6 +233,11 @@ def _draw(axis: Axes, picture: np.ndarray, levels: _Levels) -> AxesImage:
     if low < 0:
         axis.figure.supxlabel(levels.name(picture), fontsize="small")
     return image
+
+
+def _check_labels(name: str, labels: Sequence[str], most: int) -> None:
+    if len(labels) > most:
+        raise ValueError(f"'{name}' must be at most {most} labels, got {len(labels)}.")
 
 
 def _label(set_ticks: Callable, size: int, labels: Sequence[str]) -> None:

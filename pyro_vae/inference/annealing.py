@@ -18,6 +18,7 @@ from pyro_vae.inference.programs import Programs
 from pyro_vae.inference.row_densities import RowDensities
 from pyro_vae.inference.sites import Site, is_auxiliary, refuse_points
 from pyro_vae.inference.weights import log_mean_exp, log_mean_exp_variance
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import nearest, whole
 
 # The pilot: its target share of accepted trajectories, the rate at which its step size adapts, and
@@ -63,6 +64,7 @@ class Sandwich(NamedTuple):
 
 
 @takes_programs
+@arguments_checked
 @torch.no_grad()
 def sandwich(
     model: Callable,

@@ -13,9 +13,11 @@ from pyro_vae.inference.draws import Draws
 from pyro_vae.inference.programs import Programs
 from pyro_vae.inference.weights import log_mean_exp
 from pyro_vae.objectives.masks import by_element, kept_elements
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import whole
 
 
+@arguments_checked
 class RowELBO(ELBO, ABC):
     """A Pyro objective that is computed row by row, from one vectorised pass for all draws.
 
@@ -34,6 +36,7 @@ class RowELBO(ELBO, ABC):
 
     def __init__(self, num_particles: int = 1, max_plate_nesting: int = 1) -> None:
         whole(num_particles, "num_particles")
+        whole(max_plate_nesting, "max_plate_nesting", least=0)
         super().__init__(num_particles, max_plate_nesting)
 
     @abstractmethod

@@ -15,9 +15,11 @@ from pyro_vae.inference.draws import Draws
 from pyro_vae.inference.sites import Site, log_prob, weighed
 from pyro_vae.objectives.bounds import RowELBO
 from pyro_vae.objectives.masks import by_element, kept_elements, without_masks
-from pyro_vae.support.checks import not_negative, positive
+from pyro_vae.support.arguments import arguments_checked
+from pyro_vae.support.checks import check_finite, not_negative, positive
 
 
+@arguments_checked
 class FreeBitsELBO(RowELBO):
     """Negative ELBO in which a rate below λ in a dimension costs nothing.
 
@@ -50,6 +52,7 @@ class FreeBitsELBO(RowELBO):
     ) -> None:
         super().__init__(num_particles, max_plate_nesting)
         self.free_nats = not_negative(free_nats, "free_nats")
+        check_finite(free_nats, "free_nats")
 
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
@@ -79,6 +82,7 @@ class FreeBitsELBO(RowELBO):
         return _weighed_elements(site, terms).flatten(0, -2).sum(0) / self.num_particles
 
 
+@arguments_checked
 class CapacityELBO(RowELBO):
     """Objective that holds the rate at a capacity C, which grows during training.
 
@@ -111,6 +115,7 @@ class CapacityELBO(RowELBO):
     ) -> None:
         super().__init__(num_particles, max_plate_nesting)
         self.gamma = positive(gamma, "gamma")
+        check_finite(gamma, "gamma")
 
     def differentiable_loss(
         self,
@@ -148,6 +153,7 @@ class RateTerms(NamedTuple):
     dimension_kl: Tensor
 
 
+@arguments_checked
 class TotalCorrelationELBO(RowELBO):
     """Objective of the β-TCVAE, which rewards independent dimensions.
 
@@ -179,6 +185,7 @@ class TotalCorrelationELBO(RowELBO):
     def __init__(self, beta: float = 4.0, num_particles: int = 1) -> None:
         super().__init__(num_particles)
         self.beta = positive(beta, "beta")
+        check_finite(beta, "beta")
 
     @torch.no_grad()
     def terms(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> RateTerms:

@@ -1,10 +1,13 @@
 """Schedules: a number that an objective takes, as a function of the time in epochs."""
 
+import math
 from abc import ABC, abstractmethod
+from numbers import Real
 
 from pyro.infer import ELBO
 
-from pyro_vae.support.checks import positive, share
+from pyro_vae.support.arguments import arguments_checked
+from pyro_vae.support.checks import check_finite, positive, share
 
 
 class Schedule(ABC):
@@ -36,6 +39,23 @@ def scheduled_by(objective: ELBO) -> str:
     return getattr(objective, "scheduled", "kl_weight")
 
 
+def checked_number(schedule: Schedule, number: float) -> float:
+    """Return the number of a schedule.
+
+    Raises:
+        ValueError: if it is no finite weight above 0, and no finite number of nats from 0 either.
+    """
+    is_number = isinstance(number, Real) and not isinstance(number, bool)
+    least = "0 or more" if schedule.unit == "nats" else "greater than 0"
+    if not is_number or not 0 <= number < math.inf or (number == 0 and least != "0 or more"):
+        raise ValueError(
+            f"'kl_schedule' must give finite numbers {least}, got {number!r} from a "
+            f"{type(schedule).__name__}."
+        )
+    return number
+
+
+@arguments_checked
 class ConstantKL(Schedule):
     """Constant weight: 1 gives the ELBO, another β gives the objective of the β-VAE.
 
@@ -53,11 +73,13 @@ class ConstantKL(Schedule):
 
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = positive(weight, "weight", of=self)
+        check_finite(weight, "weight")
 
     def __call__(self, epoch: float) -> float:
         return self.weight
 
 
+@arguments_checked
 class LinearWarmup(Schedule):
     """Weight that rises linearly to 1, so that the latent is used before it is regularised.
 
@@ -81,6 +103,7 @@ class LinearWarmup(Schedule):
         return self.start + (1 - self.start) * min(1.0, epoch / self.epochs)
 
 
+@arguments_checked
 class CyclicalKL(Schedule):
     """Weight that rises linearly to 1 in each cycle, so that collapsed codes can recover.
 
@@ -107,6 +130,7 @@ class CyclicalKL(Schedule):
         return self.warmup(epoch % self.epochs)
 
 
+@arguments_checked
 class LinearCapacity(Schedule):
     """Target for the KL of `CapacityELBO`, which rises linearly from 0 to a last value.
 
@@ -126,6 +150,7 @@ class LinearCapacity(Schedule):
 
     def __init__(self, last: float, epochs: float) -> None:
         self.last = positive(last, "last", of=self)
+        check_finite(last, "last")
         self.epochs = positive(epochs, "epochs", of=self)
 
     def __call__(self, epoch: float) -> float:

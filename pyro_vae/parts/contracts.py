@@ -22,6 +22,7 @@ from pyro_vae.data.arrays import as_tensor
 from pyro_vae.data.missing import filled
 from pyro_vae.parts.finite import HIGHEST_OUTPUT, held
 from pyro_vae.support.checks import Shape, as_shape, exactly, made_by, whole
+from pyro_vae.support.invalid_parameters import InvalidParameterError, sentence_on_parameters
 from pyro_vae.support.store import make_picklable
 
 Network: TypeAlias = nn.Module | Callable[[torch.Size], nn.Module]
@@ -48,6 +49,24 @@ class _Part(nn.Module):
     """Base of all parts: it has a context size, and can be pickled after Pyro has trained it."""
 
     context_dim: int = 0
+    # The name of the part in a VAE, and that of its first argument.
+    _role: str
+    _given: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the distribution of `forward`.
+
+        Raises:
+            InvalidParameterError: if it refuses its parameters, as those of NaN.
+        """
+        try:
+            return super().__call__(*args, **kwargs)
+        except ValueError as error:
+            inputs = next(iter([*args, *kwargs.values()]), None)
+            sentence = sentence_on_parameters(self, self._role, self._given, inputs, error)
+            if sentence is None:
+                raise
+            raise InvalidParameterError(sentence) from error
 
     def __getstate__(self) -> dict[str, Any]:
         make_picklable(self.parameters())
@@ -66,6 +85,8 @@ class Prior(_Part, ABC):
         latent_dim: the number D of latent dimensions.
     """
 
+    _role = "prior"
+    _given = "y"
     num_initial_rows: int = 1
 
     def __init__(self, latent_dim: int) -> None:
@@ -167,6 +188,9 @@ class Likelihood(_Amortised, ABC):
         out_shape: the shape of the numbers that the network gives for one row; `x_shape` when
             omitted.
     """
+
+    _role = "likelihood"
+    _given = "z"
 
     def __init__(self, network: Network, x_shape: Shape, out_shape: Shape | None = None) -> None:
         row_shape = as_shape(x_shape, "x_shape", least_axes=1)
@@ -434,6 +458,8 @@ class Posterior(_Amortised, ABC):
         ValueError: if an `EncoderInput` stands inside another network.
     """
 
+    _role = "posterior"
+    _given = "x"
     takes_nan: bool = False
 
     def __init__(

@@ -38,13 +38,11 @@ def described(value: object) -> str:
     """Return a few words that show a value in an error: itself if it is short, or its kind."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    if isinstance(value, nn.Module):
-        return type(value).__name__
     if isinstance(value, Tensor | np.ndarray) and math.prod(value.shape) > _MOST_ENTRIES:
         kind = "a tensor" if isinstance(value, Tensor) else "an array"
         return f"{kind} of the shape {tuple(value.shape)}"
-    shown = repr(value)
-    if len(shown) <= _MOST_SHOWN and "\n" not in shown and " at 0x" not in shown:
+    shown = repr(value.item() if isinstance(value, np.generic) else value)
+    if len(shown) <= _MOST_SHOWN and "\n" not in shown and not shown.startswith("<"):
         return shown
     name = getattr(value, "__name__", None)
     if isinstance(name, str) and callable(value):
@@ -52,7 +50,13 @@ def described(value: object) -> str:
     if isinstance(value, str | bytes):
         return f"{shown[:_MOST_SHOWN]}…"
     size = f" of {len(value)}" if isinstance(value, list | tuple | dict | set) else ""
-    return f"{_with_article(type(value).__name__)}{size}"
+    return f"{with_article(type(value).__name__)}{size}"
+
+
+def with_article(name: str) -> str:
+    """Return the name of a class after "a" or "an"; two capitals are read as letters."""
+    vowels = "AEFHILMNORSX" if name[:2].isupper() else "AEIOUaeiou"
+    return f"{'an' if name[0] in vowels else 'a'} {name}"
 
 
 def exactly(value: float) -> str:
@@ -81,7 +85,7 @@ def as_shape(shape: Shape, name: str, least_axes: int = 0) -> torch.Size:
     Raises:
         ValueError: if a size is no positive whole number, or there are too few.
     """
-    sizes = [_as_int(size) for size in _sizes(shape)]
+    sizes = [as_int(size) for size in _sizes(shape)]
     known = [size for size in sizes if size is not None and size > 0]
     if len(known) < max(len(sizes), least_axes):
         raise ValueError(f"'{name}' must hold positive whole numbers, got {described(shape)}.")
@@ -94,7 +98,7 @@ def whole(value: int, name: str, least: int = 1) -> int:
     Raises:
         ValueError: if it is no whole number of at least `least`.
     """
-    number = _as_int(value)
+    number = as_int(value)
     if number is None or number < least:
         raise ValueError(
             f"'{name}' must be a whole number of at least {least}, got {described(value)}."
@@ -122,7 +126,7 @@ def real(
     Raises:
         ValueError: if it is another number or none; True is none.
     """
-    number = _as_real(value)
+    number = as_real(value)
     if number is None or not holds(number):
         raise ValueError(f"'{name}'{_owner(of)} must {accepted}, got {described(value)}.")
     return number
@@ -186,7 +190,7 @@ def instance(value: T, base: type, name: str, such_as: str = "") -> T:
     example = f", such as {such_as}" if such_as else ""
     is_class = isinstance(value, type) and issubclass(value, base)
     advice = ": make an object of it" if is_class else ""
-    accepted = f"{_with_article(base.__name__)}{example}"
+    accepted = f"{with_article(base.__name__)}{example}"
     raise ValueError(f"'{name}' must be {accepted}, got {described(value)}{advice}.")
 
 
@@ -227,6 +231,29 @@ def check_max_level(max_level: float) -> None:
     )
 
 
+def check_sizes(value: Tensor, name: str, *sizes: int | str) -> None:
+    """Refuse a tensor of another shape; a letter stands for any size from 1.
+
+    Raises:
+        ValueError: if an axis is missing, too many, or has another size.
+    """
+    pairs = zip(value.shape, sizes, strict=False)
+    fits = all(size == wanted or (isinstance(wanted, str) and size > 0) for size, wanted in pairs)
+    if value.dim() != len(sizes) or not fits:
+        wanted = ", ".join(map(str, sizes)) + ("," if len(sizes) == 1 else "")
+        raise ValueError(f"'{name}' must have the shape ({wanted}), got {tuple(value.shape)}.")
+
+
+def check_finite(value: Tensor | float, name: str) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        ValueError: if the number is one of these, or the tensor holds one.
+    """
+    if not torch.as_tensor(value).isfinite().all():
+        raise ValueError(f"'{name}' must be finite, got NaN or infinity.")
+
+
 def _sizes(shape: Any) -> Sequence[Any]:
     """Return the sizes of a shape that is given in any form."""
     if isinstance(shape, Tensor | np.ndarray):
@@ -235,7 +262,7 @@ def _sizes(shape: Any) -> Sequence[Any]:
     return shape if is_sequence else [shape]
 
 
-def _as_int(value: Any) -> int | None:
+def as_int(value: Any) -> int | None:
     """Return a whole number as Python's own, or None if it is none; True is none."""
     if isinstance(value, Tensor | np.ndarray):
         value = None if value.ndim else value.item()
@@ -247,7 +274,7 @@ def _as_int(value: Any) -> int | None:
         return None
 
 
-def _as_real(value: Any) -> float | None:
+def as_real(value: Any) -> float | None:
     """Return a real number as Python's own, or None if it is none; True is none."""
     if isinstance(value, Tensor | np.ndarray | np.generic):
         value = None if value.ndim else value.item()
@@ -272,7 +299,3 @@ def _cannot_make(factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 def _owner(of: object | None) -> str:
     return "" if of is None else f" of {type(of).__name__}"
-
-
-def _with_article(name: str) -> str:
-    return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"

@@ -14,16 +14,20 @@ from tqdm import tqdm
 
 from pyro_vae.data.batch import Batch
 from pyro_vae.data.rows import Data, Rows
-from pyro_vae.evaluation.measures import negative_elbo
+from pyro_vae.evaluation.measures import negative_elbo, negative_elbo_by_row
 from pyro_vae.evaluation.vae_rows import VAERows, rows_for
 from pyro_vae.inference.soundness import UnsoundStepError
 from pyro_vae.inference.svi import SVI
 from pyro_vae.objectives import RowELBO, scheduled_by
+from pyro_vae.objectives.schedules import checked_number
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import one_line
+from pyro_vae.support.invalid_parameters import InvalidParameterError
 from pyro_vae.support.modules import evaluating, modes_restored, tensor_like
 from pyro_vae.support.store import store_as_found
 from pyro_vae.support.streams import stream
 from pyro_vae.training.early_warnings import warnings_for
+from pyro_vae.training.factories import cut_short, made_optimizer, made_scheduler, rehearse
 from pyro_vae.training.history import Epoch, Fit
 from pyro_vae.training.per_row import PerRow
 from pyro_vae.training.resuming import asked_for, changes, go_on, step_scheduler
@@ -32,12 +36,15 @@ from pyro_vae.vae import VAE
 
 # Steps between two reads of losses from the device; a read waits for all work in progress.
 _READ_EVERY = 50
+# A row with a −ELBO of so many medians is the cause of a loss that overflows.
+_ODD = 1e6
 
 
 class NonFiniteLossError(ValueError):
     """Raised if the loss becomes NaN or infinite; the VAE gets the weights of the epoch before."""
 
 
+@arguments_checked
 def fit(
     vae: VAE,
     data: Data,
@@ -52,10 +59,12 @@ def fit(
 ) -> Fit:
     """Train a VAE in place.
 
-    At the end the VAE has its last weights, and the result also holds the best ones. After Ctrl-C,
-    `fit` returns the state at the end of the last whole epoch. The same seed gives the same losses,
-    and a resumed run has the losses of an uninterrupted one. The caller's random state, Pyro's
-    param store and its validation flags stay as they are.
+    At the end the VAE has its last weights, and the result also holds the best ones. After an error
+    it has those of the end of the last whole epoch. After Ctrl-C, `fit` returns the state at the
+    end of that epoch.
+
+    The same seed gives the same losses, and a resumed run has the losses of an uninterrupted one.
+    The caller's random state, Pyro's param store and its validation flags stay as they are.
 
     Arguments:
         vae: the VAE; it is trained on the device of its parameters.
@@ -103,6 +112,9 @@ def fit(
             while run.goes_on():
                 run.epoch(bar)
                 report()
+    except Exception:
+        run.put_back()
+        raise
     except KeyboardInterrupt:
         return run.reached.copy()._replace(outcome="interrupted")
     return run.reached.copy()._replace(outcome="finished" if run.is_complete() else "stopped early")
@@ -128,9 +140,11 @@ class _Run:
         self.test = test
         self._check()
         parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
-        self.optimizer = training.optimizer(parameters)
+        self.optimizer = made_optimizer(training.optimizer, parameters)
+        num_left = training.epochs - (0 if resume is None else len(resume.history))
+        rehearse(training.scheduler, self.optimizer, num_left)
         self.asked = asked_for(training, self.optimizer)
-        self.scheduler = None if training.scheduler is None else training.scheduler(self.optimizer)
+        self.scheduler = made_scheduler(training.scheduler, self.optimizer)
         self.scheduled_value = 1.0
         self.scheduled_tensor = self.like.new_tensor(1.0)
         self.svi = self._svi()
@@ -155,16 +169,20 @@ class _Run:
         with stream(0, device=self.like.device), evaluating(self.vae):
             batch = self.train.batch(slice(1))
             sentences = warnings_for(self.train, batch, self.training.objective)
+            num_batches = self.training.batches.num_batches(len(self.train))
+            sentences += cut_short(self.scheduler, self.training.epochs, num_batches)
             self._try_objective(batch)
         for sentence in sentences:
-            warnings.warn(sentence, stacklevel=4)
+            warnings.warn(sentence, stacklevel=5)
 
     @torch.no_grad()
     def _try_objective(self, batch: Batch) -> None:
         """Refuse data that an objective of this package cannot score, before a file is written."""
         objective = self.training.objective
+        schedule = self.training.kl_schedule
+        first = checked_number(schedule, schedule(0.0))
         if isinstance(objective, RowELBO):
-            value = max(self.training.kl_schedule(0.0), 1e-6)
+            value = max(first, 1e-6)
             scheduled = {scheduled_by(objective): value}
             with store_as_found():
                 objective.loss(self.vae.model, self.vae.guide, *batch, **scheduled)
@@ -204,8 +222,8 @@ class _Run:
             # Pyro only warns of NaN; here NaN is an error.
             warnings.filterwarnings("ignore", message="Encountered ")
             train_loss, value = self._train(number, bar)
-        validation_loss = self._loss(self.validation, number)
-        test_loss = self._loss(self.test, number)
+        validation_loss = self._loss("validation", self.validation, number)
+        test_loss = self._loss("test", self.test, number)
         seconds = time.perf_counter() - started
         row = Epoch(number, learning_rate, value, train_loss, validation_loss, test_loss, seconds)
         step_scheduler(self.scheduler, row)
@@ -255,7 +273,7 @@ class _Run:
         It is a tensor, since each value of a Python number would be traced anew.
         """
         if value != self.scheduled_value:
-            self.scheduled_value = value
+            self.scheduled_value = checked_number(self.training.kl_schedule, value)
             self.scheduled_tensor = self.like.new_tensor(value)
         return {scheduled_by(self.training.objective): self.scheduled_tensor}
 
@@ -272,6 +290,9 @@ class _Run:
                 loss = self.svi.backward(levels, *y, **scheduled)
         except UnsoundStepError as error:
             raise self._unsound(error) from None
+        except InvalidParameterError as error:  # seen by the validation of the first step
+            number = len(self.reached.history) + 1
+            raise self._non_finite(number, "at step 1", advice=str(error)) from None
         self.is_validated = True
         if self.training.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.vae.parameters(), self.training.clip_norm)
@@ -300,9 +321,11 @@ class _Run:
         The epoch is the present one: all steps of an epoch are read before the next one begins.
         """
         step = (error.step - 1) % self.training.batches.num_batches(len(self.train)) + 1
-        return self._non_finite(len(self.reached.history) + 1, f"at step {step}", error)
+        advice = "look at what 'data' hold there." if error.is_outside else ""
+        number = len(self.reached.history) + 1
+        return self._non_finite(number, f"at step {step}", error.what, advice=advice)
 
-    def _loss(self, rows: VAERows | None, number: int) -> float | None:
+    def _loss(self, name: str, rows: VAERows | None, number: int) -> float | None:
         """Return −ELBO of validation or test rows in nats per row, or None without rows.
 
         Raises:
@@ -310,27 +333,49 @@ class _Run:
         """
         if rows is None:
             return None
-        loss = negative_elbo(self.vae, rows)
+        place = f"on the rows of '{name}'"
+        try:
+            loss = negative_elbo(self.vae, rows)
+        except InvalidParameterError as error:
+            raise self._non_finite(number, place, advice=str(error)) from None
         if not math.isfinite(loss):
-            raise self._non_finite(number, "on validation or test rows")
+            raise self._non_finite(number, place, rows=rows, name=name)
         return loss
 
     def _non_finite(
-        self, number: int, place: str, error: UnsoundStepError | None = None
+        self,
+        number: int,
+        place: str,
+        what: str = "The loss became NaN or infinite",
+        *,
+        rows: VAERows | None = None,
+        name: str = "data",
+        advice: str = "",
     ) -> NonFiniteLossError:
-        """Return to the last weights that were reached, and return the error to raise."""
-        self.vae.load_state_dict(self.reached.weights)
-        what = "The loss became NaN or infinite" if error is None else error.what
-        is_outside = error is not None and error.is_outside
+        """Return to the last weights that were reached, and return the error to raise.
+
+        Arguments:
+            number: the number of the epoch.
+            place: the place in the epoch, in words.
+            what: the fault, as the beginning of the sentence.
+            rows: the rows in which it may lie; those of training when omitted.
+            name: the name of these rows.
+            advice: the end of the sentence; from the rows and weights when omitted.
+        """
+        self.put_back()
         advice = (
-            "look at what 'data' hold there"
-            if is_outside
-            else "try a lower learning rate, 'clip_norm', or a larger 'min_scale'"
+            advice
+            or _odd_row(rows or self.train, name)
+            or ("try a lower learning rate, 'clip_norm', or a larger 'min_scale'.")
         )
         return NonFiniteLossError(
             f"{what} in epoch {number} {place}, and the VAE has the weights of the end of epoch "
-            f"{number - 1} again: {advice}."
+            f"{number - 1} again: {advice}"
         )
+
+    def put_back(self) -> None:
+        """Give the VAE the weights of the end of the last whole epoch."""
+        self.vae.load_state_dict(self.reached.weights)
 
     def _snapshot(self, history: list[Epoch], best_weights: dict[str, Tensor] | None) -> Fit:
         """Return a copy of the present state, given the best weights until now."""
@@ -396,6 +441,20 @@ def _placed(rows: Rows, device: torch.device) -> Rows:
     if device.type == "cuda" and rows.levels.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
         return rows
     return rows.to(device)
+
+
+def _odd_row(rows: VAERows, name: str) -> str:
+    """Return a sentence on the row with the highest −ELBO, if it is far from all others."""
+    try:
+        losses = negative_elbo_by_row(rows).nan_to_num(math.inf, math.inf, math.inf)
+    except InvalidParameterError as error:
+        return str(error)
+    number = int(losses.argmax())
+    if losses[number] <= _ODD * losses.abs().median():
+        return ""
+    x = rows.batch(slice(number, number + 1)).x
+    highest = x[x.isfinite()].abs().max()
+    return f"look at row {number} of '{name}', counted from 0, whose x reaches {highest:g}."
 
 
 def _best_epoch(history: list[Epoch]) -> int:

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from pyro_vae.data.rows import Data, Rows, as_rows
-from pyro_vae.support.checks import instance
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.modules import tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
 
 
+@arguments_checked
 @torch.no_grad()
 def initialize(vae: VAE, data: Data) -> None:
     """Initialise the numbers that depend on the units of x, before a VAE is trained.
@@ -35,7 +36,6 @@ def initialize(vae: VAE, data: Data) -> None:
         >>> vae = VAE(StandardNormalPrior(2), likelihood, DiagNormalPosterior(encoder, 64, 2))
         >>> initialize(vae, x)
     """
-    instance(vae, VAE, "vae")
     rows = as_rows(data, vae.context_dim, vae.missing)
     if rows.x_shape != vae.x_shape:
         raise ValueError(

@@ -8,8 +8,10 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from pyro_vae.inference.surrogates import WrappedELBO, loss_and_surrogate
+from pyro_vae.support.arguments import arguments_checked
 
 
+@arguments_checked
 class PerRow(WrappedELBO):
     """Mean over rows of a Pyro objective, for rows whose x is made inside the step.
 

@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 import torch
 from pyro.infer import ELBO, TraceMeanField_ELBO
+from pyro.optim import PyroOptim
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -13,12 +14,14 @@ from torch.optim.lr_scheduler import LRScheduler
 from pyro_vae.data.batches import Batches, Shuffled
 from pyro_vae.engine.execution import Execution
 from pyro_vae.objectives import ConstantKL, Schedule, scheduled_by
-from pyro_vae.support.checks import positive, whole
+from pyro_vae.support.arguments import arguments_checked
+from pyro_vae.support.checks import positive, whole, with_article
 
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory: TypeAlias = Callable[[Optimizer], LRScheduler]
 
 
+@arguments_checked
 @dataclass(frozen=True)
 class Training:
     """Settings of training.
@@ -28,7 +31,8 @@ class Training:
         batches: how the rows are divided into batches.
         optimizer: makes a torch optimiser from parameters; the loss is the mean over the rows of a
             batch.
-        scheduler: makes a learning-rate scheduler, stepped once an epoch; none by default.
+        scheduler: makes a learning-rate scheduler, stepped once an epoch, so its steps are
+            epochs; none by default.
         objective: the Pyro ELBO, whose loss is minimised.
         kl_schedule: the weight of the KL term as a function of time, or what the objective takes in
             its place, such as the capacity of `CapacityELBO`.
@@ -65,11 +69,12 @@ class Training:
             )
         if self.clip_norm is not None:
             positive(self.clip_norm, "clip_norm")
-        if not callable(self.optimizer) or isinstance(self.optimizer, Optimizer):
+        if isinstance(self.optimizer, PyroOptim):
             raise ValueError(
-                "'optimizer' must be a function from parameters to a torch optimiser, "
-                "got an optimiser."
+                "'optimizer' must make a torch optimiser, such as partial(torch.optim.Adam, "
+                f"lr=1e-3), got {with_article(type(self.optimizer).__name__)} of pyro.optim."
             )
+        whole(self.objective.num_particles, "num_particles")
 
 
 class Change(NamedTuple):

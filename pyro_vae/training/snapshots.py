@@ -5,10 +5,13 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor
 
+from pyro_vae.support.arguments import arguments_checked
+from pyro_vae.support.checks import described
 from pyro_vae.support.modules import evaluating
 from pyro_vae.vae import VAE
 
 
+@arguments_checked
 class Snapshots:
     """Snapshots of a VAE at chosen steps of its training, for `on_step` of `fit`.
 
@@ -37,5 +40,8 @@ class Snapshots:
         """Take a snapshot if this is one of the steps."""
         if step in self.steps:
             with evaluating(self.vae):
-                self.frames.append(self.look(self.vae).cpu().clone())
+                seen = self.look(self.vae)
+                if not isinstance(seen, Tensor):
+                    raise ValueError(f"'look' must return a tensor, got {described(seen)}.")
+                self.frames.append(seen.cpu().clone())
             self.taken.append(step)

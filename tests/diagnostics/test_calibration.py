@@ -255,7 +255,7 @@ def test_the_rank_of_the_joint_density_does_not_count_as_a_dimension():
     assert (result.mean, result.by_dim) == (1, [1])
 
 
-@pytest.mark.parametrize("level", [0.99, 0.0, 1.0, 0.01])
+@pytest.mark.parametrize("level", [0.99, 0.0, 1.0, 0.01, math.nan, 90])
 def test_a_level_for_which_there_are_too_few_draws_is_refused(level):
     result = Calibration.from_ranks(torch.zeros(200, 2).long(), 19)
     with pytest.raises(
@@ -465,8 +465,13 @@ def test_what_are_no_ranks_is_refused(ranks):
         Calibration.from_ranks(ranks, 19)
 
 
+def test_no_ranks_are_refused():
+    with pytest.raises(ValueError, match=r"'ranks' must not be empty, got the shape \(300, 0\)\."):
+        Calibration.from_ranks(torch.zeros(300, 0).long(), 19)
+
+
 def test_what_is_no_vae_is_refused():
-    with pytest.raises(ValueError, match="'vae' must be a VAE, got Linear."):
+    with pytest.raises(ValueError, match="'vae' must be a VAE, got a Linear."):
         calibrate(nn.Linear(2, 2))
 
 

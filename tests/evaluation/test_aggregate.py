@@ -296,3 +296,12 @@ def test_the_density_is_the_same_each_time_where_x_is_drawn():
     assert torch.equal(aggregated.log_prob(z), aggregated.log_prob(z))
     assert torch.equal(aggregated.mean, aggregated.mean)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_values_of_another_size_are_refused(clusters):
+    aggregated = AggregatedPosterior(*clusters)
+    dim = aggregated.event_shape[0]
+    with pytest.raises(ValueError, match=rf"'value' must have the shape \(\*, {dim}\), got \(7,\)"):
+        aggregated.log_prob(torch.zeros(7))
+    with pytest.raises(ValueError, match="'sample_shape' must be a sequence of values, .*, got 3"):
+        aggregated.sample(3)

@@ -1,4 +1,5 @@
 import csv
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -62,6 +63,42 @@ def test_a_threshold_keeps_its_false_positive_rate():
 def test_a_rate_that_cannot_be_calibrated_is_refused(rate):
     with pytest.raises(ValueError, match="99 rows can calibrate no less than 0.0100, got"):
         threshold(torch.randn(99), rate)
+
+
+BAD_SCORES = [
+    (
+        lambda: auroc(torch.rand(3, 2), torch.rand(3)),
+        "'normal' must have the shape (N,), got (3, 2).",
+    ),
+    (
+        lambda: auroc(torch.rand(3), torch.rand(0)),
+        "'anomalous' must have the shape (N,), got (0,).",
+    ),
+    (lambda: auroc(torch.tensor([torch.nan]), torch.rand(3)), "'normal' must be finite, got NaN"),
+    (lambda: auroc([1.0], torch.rand(3)), "'normal' must be a tensor, got a list."),
+    (lambda: threshold(torch.rand(9, 2), 0.1), "'normal' must have the shape (N,), got (9, 2)."),
+    (lambda: threshold(torch.full((9,), torch.nan), 0.1), "'normal' must hold numbers, got NaN."),
+    (
+        lambda: threshold(torch.rand(99), torch.nan),
+        "'false_positive_rate' must lie in (0, 1), and 99",
+    ),
+    (lambda: threshold(torch.rand(99), "5%"), "'false_positive_rate' must be a number, got '5%'."),
+    (
+        lambda: Snapshots(binary_vae(), [0], lambda _: None),
+        "'look' must return a tensor, got None.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "sentence"), BAD_SCORES, ids=lambda each: str(each)[:40])
+def test_unusable_scores_are_refused(call, sentence):
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
+        call()
+
+
+def test_an_infinite_score_is_above_every_threshold():
+    scores = torch.cat([torch.rand(98), torch.tensor([torch.inf])])
+    assert threshold(scores, 0.1) < 1
 
 
 def test_snapshots_are_taken_at_their_steps_and_change_nothing():

@@ -559,9 +559,7 @@ def test_two_latent_sites_are_weighed_together():
 @pytest.mark.parametrize("num_particles", [0, -1, 2.5])
 def test_the_number_of_particles_must_be_a_positive_whole_number(num_particles):
     for bound in BOUNDS:
-        with pytest.raises(
-            ValueError, match="'num_particles' must be a whole number of at least 1, got"
-        ):
+        with pytest.raises(ValueError, match="'num_particles' .*must be a whole number.*, got"):
             bound(num_particles)
 
 

@@ -10,6 +10,8 @@ from torch import nn
 
 from pyro_vae.support.checks import (
     as_shape,
+    check_finite,
+    check_sizes,
     described,
     exactly,
     flag,
@@ -129,3 +131,23 @@ def test_a_factory_must_make_what_is_asked(factory, words):
 def test_a_class_in_place_of_its_object_is_told_so():
     with pytest.raises(ValueError, match="must be a Module, got the class ReLU: make an object"):
         instance(nn.ReLU, nn.Module, "network")
+
+
+def test_sizes_are_numbers_or_letters():
+    check_sizes(torch.zeros(3, 2), "z", "N", 2)
+    for value, sizes, words in [
+        (torch.zeros(3, 4), ("N", 2), r"\(N, 2\), got \(3, 4\)"),
+        (torch.zeros(0, 2), ("N", 2), r"\(N, 2\), got \(0, 2\)"),
+        (torch.zeros(3), ("N", 2), r"\(N, 2\), got \(3,\)"),
+        (torch.zeros(3, 2), ("N",), r"\(N,\), got \(3, 2\)"),
+    ]:
+        with pytest.raises(ValueError, match=f"^'z' must have the shape {words}.$"):
+            check_sizes(value, "z", *sizes)
+
+
+def test_finite_numbers_pass():
+    check_finite(torch.zeros(3), "z")
+    check_finite(3, "z")
+    for value in (math.inf, math.nan, torch.tensor([0.0, -math.inf])):
+        with pytest.raises(ValueError, match="^'z' must be finite, got NaN or infinity.$"):
+            check_finite(value, "z")
