@@ -106,7 +106,7 @@ CALLS = {
     "'resume' must be a Fit or None, got an OrderedDict": lambda v: fit(
         v, X, resume=v.state_dict()
     ),
-    "'on_epoch' must be a function of 1 argument or None, got [": lambda v: fit(
+    "'on_epoch' must be a function of 1 argument or None, got .<built-in": lambda v: fit(
         v, X, on_epoch=[print]
     ),
     r"'on_step' .* got the function <lambda> \(missing a required argument: 'b'": lambda v: fit(
