@@ -9,8 +9,8 @@ from types import FrameType, TracebackType
 
 from pyro_vae.engine.containers import is_users
 
-# Pyro appends a table of the shapes of all sites to the errors of a program, and torch a list of all
-# that a function takes.
+# Pyro appends a table of the shapes of all sites to the errors of a program, and torch a list of
+# all that a function takes.
 _ENDS = ("Trace Shapes:", ", but expected one of:")
 # The most characters of a message that are repeated.
 _LONGEST = 250
