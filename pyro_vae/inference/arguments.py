@@ -48,7 +48,7 @@ def takes_programs(function: Callable[P, R]) -> Callable[P, R]:
             if len(given) < 2:
                 raise
             passed = {name: value for name, value in kwargs.items() if name not in own}
-            raise_plainly(error, Programs(*given[:2], given[2:], passed), own)
+            raise_plainly(error, Programs(given[0], given[1], given[2:], passed), own)
 
     return run
 

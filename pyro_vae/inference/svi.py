@@ -65,6 +65,9 @@ class SVI:
     is checked against it, at least every 1,000 replays. All other steps watch the loss, the
     gradients, and the supports that validation has checked before.
 
+    It can be pickled and copied if its parts can, and goes on as before. Pyro's param store is no
+    part of it.
+
     Arguments:
         model: the Pyro model.
         guide: the Pyro guide.
@@ -116,7 +119,7 @@ class SVI:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the trace and the compiled code, which a copy makes anew."""
-        make_picklable(self._trainable())
+        make_picklable(self._trainable())  # type: ignore[arg-type]
         return {name: value for name, value in vars(self).items() if name != "_program"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
