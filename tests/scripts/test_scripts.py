@@ -119,7 +119,7 @@ def test_training_writes_a_run_folder_and_reports_the_test_rows(trained):
     folder, ended = trained
     assert ended.code == 0
     assert sorted(file.name for file in (folder / "run").iterdir() if file.is_file()) == RUN_FILES
-    assert f"Finished after {EPOCHS} epochs, run plain; the run is in run." in ended.out
+    assert f"Finished after {EPOCHS} epochs. The steps were plain. The run is in run." in ended.out
     assert "-ELBO (nats)" in ended.out
     assert load(folder / "run").x_shape == (1, 8, 8)
     assert [row.epoch for row in RunFolder(folder / "run").fit().history] == [1, 2, 3, 4]
@@ -136,7 +136,7 @@ def test_the_run_folder_is_named_after_the_preset_when_no_other_name_is_given(tm
         )
         == 1
     )
-    assert ", run traced; the run is in " in ended.out
+    assert "The steps were traced. The run is in " in ended.out
     assert (tmp_path / "runs" / "onehot" / "metrics.json").is_file()
 
 
@@ -226,7 +226,7 @@ def test_ctrl_c_leaves_a_run_that_loads_and_is_finished_by_resuming(tmp_path):
     assert reached == epochs_on_disk(run) >= 1
     assert (
         tmp_path / "out"
-    ).read_text() == f"Interrupted after {reached} epochs, run plain; the run is in run.\n"
+    ).read_text() == f"Interrupted after {reached} epochs. The steps were plain. The run is in run.\n"
     for weights in ("best", "last"):
         assert load(run, weights).sample(2).shape == (2, 1, 8, 8)
     finish = ("train", *SMALL, "--training.epochs", reached + 1)
