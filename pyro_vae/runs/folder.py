@@ -79,9 +79,14 @@ class RunFolder:
 
     Arguments:
         path: the folder.
+
+    Raises:
+        ValueError: if the path is an empty string, which would be the current folder.
     """
 
     def __init__(self, path: str | Path) -> None:
+        if not str(path).strip():
+            raise ValueError("'run' must be the name of a folder, got an empty string.")
         self.path = Path(path)
 
     def check_free(self, overwrite: bool) -> None:
