@@ -249,9 +249,18 @@ MISTAKES = [
         "--data.transform Treshold",
         r"'data.transform' accepts a subclass of Transform .* nearest is 'Threshold'",
     ),
-    ("--training.batches.size 0", r"'training.batches.size' must be a whole number of at least 1, got 0"),
-    ("--training.kl_schedule.weight -1", r"'training.kl_schedule.weight' of ConstantKL must be greater than 0, got -1"),
-    ("--config no.yaml", r"'config' accepts a YAML file or YAML itself, got no.yaml, which is no file"),
+    (
+        "--training.batches.size 0",
+        r"'training.batches.size' must be a whole number of at least 1, got 0",
+    ),
+    (
+        "--training.kl_schedule.weight -1",
+        r"'training.kl_schedule.weight' of ConstantKL must be greater than 0, got -1",
+    ),
+    (
+        "--config no.yaml",
+        r"'config' accepts a YAML file or YAML itself, got no.yaml, which is no file",
+    ),
     ("--config {vae:{latent_dim:q}}", r"'config' must be valid: .*found unexpected ':'"),
     ("--training.epochs", r"'--training.epochs' needs a value, got none"),
     ("digits", r"'digits' is no setting"),
@@ -274,7 +283,9 @@ def test_a_wrong_value_in_yaml_is_explained_like_one_on_the_command_line(read, v
 
 
 def test_a_class_that_is_no_network_lacks_the_shapes_that_the_settings_give(read):
-    with pytest.raises(ValueError, match="'vae.decoder.in_features' and 'vae.decoder.out_features' must be given"):
+    with pytest.raises(
+        ValueError, match="'vae.decoder.in_features' and 'vae.decoder.out_features' must be given"
+    ):
         read("--vae.decoder", "torch.nn.Linear")
 
 

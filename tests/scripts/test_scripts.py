@@ -430,7 +430,10 @@ def test_a_conditional_run_is_sampled_for_a_label_or_for_all_of_them(conditional
 def test_a_conditional_run_refuses_a_label_that_it_does_not_know(conditional):
     ended = call(conditional, "sample", "run", "--y", 10)
     assert (ended.code, ended.err.count("\n")) == (2, 1)
-    assert "'y' must be a label from 0 to 9, or a list of 10 numbers, for this VAE, got 10." in ended.err
+    assert (
+        "'y' must be a label from 0 to 9, or a list of 10 numbers, for this VAE, got 10."
+        in ended.err
+    )
     assert call(conditional, "evaluate", "run", "--num_rows", 50).code == 0
 
 
