@@ -4,15 +4,19 @@ Every row is a run folder under FOLDER. After an interruption the same command c
 rows are not trained again.
 """
 
+import shlex
 import sys
 from pathlib import Path
 
+import door
 import torch
 from comparison.measure import Counts, Measured, command, mean_and_error, measure
 from comparison.rows import ROWS
+from jsonargparse.typing import PositiveInt
 from page import Page
 
-from pyro_vae.runs import SentenceParser, run
+from pyro_vae.runs import SentenceParser, output_folder
+from pyro_vae.support.checks import one_line
 
 HEADER = (
     "row",
@@ -36,10 +40,13 @@ def main() -> int:
         "--out", type=str, default="runs/compare", help="where the run folders and results.md go"
     )
     parser.add_argument(
-        "--num_rows", type=int, default=2000, help="the first test rows, for −log p(x)"
+        "--num_rows", type=PositiveInt, default=2000, help="the first test rows, for −log p(x)"
     )
     parser.add_argument(
-        "--num_importance_samples", type=int, default=500, help="draws of z a row, for −log p(x)"
+        "--num_importance_samples",
+        type=PositiveInt,
+        default=500,
+        help="draws of z a row, for −log p(x)",
     )
     parser.add_argument(
         "--settings",
@@ -51,7 +58,11 @@ def main() -> int:
     for name in options.rows:
         if name not in ROWS:
             raise ValueError(f"'rows' must be of {', '.join(ROWS)}, got {name}.")
-    out = Path(options.out)
+    out = output_folder(options.out, "out")
+    try:
+        shlex.split(options.settings)
+    except ValueError as error:
+        raise ValueError(f"'settings' must be words as in a shell: {one_line(error)}.") from error
     counts = Counts(options.num_rows, options.num_importance_samples)
     measured: dict[str, Measured] = {}
     for name, row in ROWS.items():
@@ -99,4 +110,4 @@ def _cells(name: str, measured: dict[str, Measured]) -> list[str]:
 
 
 if __name__ == "__main__":
-    run(main)
+    door.run(main)

@@ -6,16 +6,18 @@ The score is log p(x) of held-out rows, in nats. The score of the true model is 
 import math
 import sys
 
+import door
 from comparison.counts import compare_counts
+from jsonargparse.typing import PositiveInt
 
-from pyro_vae.runs import SentenceParser, run
+from pyro_vae.runs import SentenceParser
 
 
 def main() -> int:
     parser = SentenceParser(description=__doc__)
-    parser.add_argument("--num_rows", type=int, default=20_000, help="the rows to train on")
-    parser.add_argument("--num_held_out", type=int, default=2_000, help="the rows to score")
-    parser.add_argument("--epochs", type=int, default=60, help="how long to train")
+    parser.add_argument("--num_rows", type=PositiveInt, default=20_000, help="the rows to train on")
+    parser.add_argument("--num_held_out", type=PositiveInt, default=2_000, help="the rows to score")
+    parser.add_argument("--epochs", type=PositiveInt, default=60, help="how long to train")
     options = parser.parse_args(sys.argv[1:])
     scores = compare_counts(options.num_rows, options.num_held_out, options.epochs)
     for name, score in scores._asdict().items():
@@ -26,4 +28,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    door.run(main)

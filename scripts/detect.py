@@ -4,13 +4,15 @@ The scores are written as CSV.
 """
 
 import csv
-import sys
 from pathlib import Path
 from typing import Literal
 
+import door
+from jsonargparse.typing import OpenUnitInterval
+
 from pyro_vae import load, load_data, rows_like
 from pyro_vae.evaluation import AnomalyScores, anomaly_scores, threshold
-from pyro_vae.runs import run, run_parser
+from pyro_vae.runs import output_file, run_options, run_parser
 
 
 def main() -> int:
@@ -27,23 +29,22 @@ def main() -> int:
     )
     parser.add_argument(
         "--false_positive_rate",
-        type=float,
+        type=OpenUnitInterval,
         default=0.05,
         help="the share of the run's test rows above the threshold",
     )
-    options = parser.parse_args(sys.argv[1:])
-    if options.allow:
-        sys.path.append("")  # the packages that are allowed may be in the current folder
+    options = run_options(parser)
+    out = output_file(options.out, "out")
     vae = load(options.run, options.weights, options.allow)
     rows = rows_like(options.run, options.data, options.allow)
     held_out = anomaly_scores(vae, load_data(options.run, options.allow).test, seed=options.seed)
     line = threshold(getattr(held_out, options.score), options.false_positive_rate)
     scores = anomaly_scores(vae, rows, seed=options.seed)
     is_anomalous = [value > line for value in getattr(scores, options.score).tolist()]
-    write(scores, is_anomalous, Path(options.out))
+    write(scores, is_anomalous, out)
     print(
         f"{sum(is_anomalous)} of {len(rows)} rows have {options.score} above {line:.3f}; "
-        f"scores are in {options.out}."
+        f"scores are in {out}."
     )
     return 0
 
@@ -51,6 +52,7 @@ def main() -> int:
 def write(scores: AnomalyScores, is_anomalous: list[bool], path: Path) -> None:
     """Write a CSV line for each row: its number, its scores, and True if it is anomalous."""
     columns = [column.tolist() for column in scores]
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["row", *AnomalyScores._fields, "is_anomalous"])
@@ -59,4 +61,4 @@ def write(scores: AnomalyScores, is_anomalous: list[bool], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    door.run(main)

@@ -3,17 +3,18 @@
 The result is written as JSON, and as a page with figures.
 """
 
-import sys
 from pathlib import Path
 
+import door
 import torch
 from jsonargparse import Namespace
+from jsonargparse.typing import PositiveInt
 from matplotlib.figure import Figure
 from page import Page
 
 from pyro_vae import VAE, figures, load, load_data
 from pyro_vae.diagnostics import Diagnosis, diagnose
-from pyro_vae.runs import run, run_parser, write_atomically
+from pyro_vae.runs import output_folder, run_options, run_parser, write_atomically
 from pyro_vae.support import evaluating
 
 # Number of rows in the figure of the rows with the highest k-hat.
@@ -22,6 +23,8 @@ NUM_WORST = 12
 
 def main() -> int:
     options = read_options()
+    run = Path(options.run)
+    folder = output_folder(run / "diagnosis" if options.out is None else options.out, "out")
     vae = load(options.run, options.weights, options.allow)
     rows = load_data(options.run, options.allow).test
     found = diagnose(
@@ -33,7 +36,6 @@ def main() -> int:
         num_temperatures=options.num_temperatures,
         seed=options.seed,
     )
-    folder = Path(options.out or Path(options.run) / "diagnosis")
     page = write_page(found, vae, folder, options.run)
     write_atomically(folder / "diagnosis.json", lambda file: file.write(found.to_json().encode()))
     print("\n".join([*found.verdict(), found.advice(), f"The figures are in {page}."]))
@@ -44,25 +46,30 @@ def read_options() -> Namespace:
     """Return the options of the command line."""
     parser = run_parser(__doc__)
     parser.add_argument(
-        "--num_rows", type=int, default=1000, help="the number of test rows, and of simulated rows"
+        "--num_rows",
+        type=PositiveInt,
+        default=1000,
+        help="the number of test rows, and of simulated rows",
     )
     parser.add_argument(
-        "--num_samples", type=int, default=1000, help="draws of z a row behind its k-hat"
+        "--num_samples", type=PositiveInt, default=1000, help="draws of z a row behind its k-hat"
     )
     parser.add_argument(
-        "--num_annealed", type=int, default=100, help="rows whose log p(x) is bounded by annealing"
+        "--num_annealed",
+        type=PositiveInt,
+        default=100,
+        help="rows whose log p(x) is bounded by annealing",
     )
-    parser.add_argument("--num_temperatures", type=int, default=200, help="steps of annealing")
+    parser.add_argument(
+        "--num_temperatures", type=PositiveInt, default=200, help="steps of annealing"
+    )
     parser.add_argument(
         "--out",
         type=str | None,
         default=None,
         help="the folder to write; RUN/diagnosis when omitted",
     )
-    options = parser.parse_args(sys.argv[1:])
-    if options.allow:
-        sys.path.append("")  # the packages that are allowed may be in the current folder
-    return options
+    return run_options(parser)
 
 
 def write_page(found: Diagnosis, vae: VAE, folder: Path, run: str) -> Path:
@@ -99,4 +106,4 @@ def worst_rows(found: Diagnosis, vae: VAE) -> Figure:
 
 
 if __name__ == "__main__":
-    run(main)
+    door.run(main)

@@ -3,11 +3,12 @@
 The first four are in nats per row, with their errors.
 """
 
-import sys
 from typing import Literal
 
+import door
 import torch
 from jsonargparse import Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from pyro_vae import (
     VAE,
@@ -21,8 +22,8 @@ from pyro_vae import (
 )
 from pyro_vae.evaluation import ACTIVE_VARIANCE
 from pyro_vae.figures import kl_by_dimension
-from pyro_vae.runs import RunFolder, load_settings, run, run_parser
-from pyro_vae.support import as_shape, stream
+from pyro_vae.runs import RunFolder, load_settings, run_options, run_parser
+from pyro_vae.support import stream
 
 # Rows for the parts of the rate: the work grows with the square of their number.
 RATE_ROWS = 1_000
@@ -30,8 +31,11 @@ RATE_ROWS = 1_000
 
 def main() -> int:
     options = read_options()
-    if options.num_rows is not None:
-        as_shape(options.num_rows, "num_rows")
+    if options.data is not None and options.split != "test":
+        raise ValueError(
+            f"'split' chooses rows of the run and 'data' names others: leave out one, "
+            f"got {options.split} and {options.data}."
+        )
     vae = load(options.run, options.weights, options.allow)
     rows = read_rows(options).take(slice(options.num_rows))
     evaluation = evaluate(
@@ -66,24 +70,24 @@ def read_options() -> Namespace:
         help="a .npy or .npz file of other rows, prepared as the run's data are",
     )
     parser.add_argument(
-        "--num_rows", type=int | None, default=None, help="only the first rows; all when omitted"
+        "--num_rows",
+        type=PositiveInt | None,
+        default=None,
+        help="only the first rows; all when omitted",
     )
     parser.add_argument(
         "--num_samples",
-        type=int,
+        type=PositiveInt,
         default=10,
         help="draws of z a row for -ELBO, rate and distortion",
     )
     parser.add_argument(
         "--num_importance_samples",
-        type=int,
+        type=NonNegativeInt,
         default=100,
         help="draws of z a row for log p(x), or 0",
     )
-    options = parser.parse_args(sys.argv[1:])
-    if options.allow:
-        sys.path.append("")  # the packages that are allowed may be in the current folder
-    return options
+    return run_options(parser)
 
 
 @torch.no_grad()
@@ -123,4 +127,4 @@ def read_rows(options: Namespace) -> Rows:
 
 
 if __name__ == "__main__":
-    run(main)
+    door.run(main)

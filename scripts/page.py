@@ -11,13 +11,12 @@ class Page:
     """A Markdown file, with its figures in the same folder.
 
     Arguments:
-        folder: where to write.
+        folder: where to write; it comes into being with the first file.
         title: the title of the page.
         name: the name of the file.
     """
 
     def __init__(self, folder: Path, title: str, name: str = "results.md") -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.name = name
         self.lines = [f"# {title}", ""]
@@ -33,6 +32,7 @@ class Page:
 
     def figure(self, name: str, figure: Figure | FuncAnimation, caption: str) -> None:
         """Save a figure as PNG, or an animation as GIF, and show it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         if isinstance(figure, Figure):
             file = f"{name}.png"
             figure.savefig(self.folder / file, dpi=110)
@@ -43,6 +43,7 @@ class Page:
 
     def write(self) -> Path:
         """Write the page, and return its path."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / self.name
         path.write_text("\n".join(self.lines), encoding="utf-8")
         return path

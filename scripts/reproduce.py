@@ -6,11 +6,11 @@ of anomaly detection, which train twelve times.
 
 import importlib
 import sys
-from pathlib import Path
 
+import door
 from page import Page
 
-from pyro_vae.runs import SentenceParser, run
+from pyro_vae.runs import SentenceParser, output_folder
 
 ALL = ("R0", "R1", "R2", "R3", "R4", "anomaly")
 SYSTEMS = (*ALL, "remedies")
@@ -32,7 +32,9 @@ def main() -> int:
     for system in chosen:
         if system not in SYSTEMS:
             raise ValueError(f"'systems' must be of {', '.join(SYSTEMS)}, or all, got {system}.")
-    page = Page(Path(options.out), "The reference systems, published beside reached")
+    page = Page(
+        output_folder(options.out, "out"), "The reference systems, published beside reached"
+    )
     for system in chosen:
         importlib.import_module(f"reproductions.{system.lower()}").reproduce(page)
         print(f"Wrote {page.write()}.")
@@ -40,4 +42,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    door.run(main)

@@ -11,17 +11,18 @@ import os
 import sys
 from pathlib import Path
 
+import door
 from benchmark.machinery.contest import Machine
 from benchmark.machinery.machine import machine_facts
 from benchmark.machinery.options import Options
 from benchmark.machinery.setting import Setting
 from jsonargparse import Namespace
+from jsonargparse.typing import PositiveInt
 from page import Page
 
 from pyro_vae import MNIST
 from pyro_vae.data import data_folder
-from pyro_vae.runs import SentenceParser, run
-from pyro_vae.support import as_shape
+from pyro_vae.runs import SentenceParser, output_folder
 
 PARTS = ("epochs", "particles", "likelihood", "weights", "race", "scaling")
 
@@ -33,14 +34,13 @@ def main() -> int:
     for part in chosen:
         if part not in PARTS:
             raise ValueError(f"'parts' must be of {', '.join(PARTS)}, page, or all, got {part}.")
-    for name in ("rounds", "races", "rows", "threads"):
-        as_shape(options[name], name)
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
+    out = output_folder(options.out, "out")
     for part in chosen:
         measure(part, out, options)
         print(f"Wrote {write_page(out)}.")
     if not chosen:
+        if not any((out / f"{part}.json").is_file() for part in PARTS):
+            raise ValueError(f"'out' must hold the JSON of a part to draw, got {out} without any.")
         print(f"Wrote {write_page(out)}.")
     return 0
 
@@ -59,18 +59,21 @@ def read_options() -> Namespace:
     )
     parser.add_argument(
         "--rounds",
-        type=int,
+        type=PositiveInt,
         default=10,
         help="measured rounds, in which the contestants take turns",
     )
     parser.add_argument(
-        "--races", type=int, default=3, help="how often each runner of the race starts"
+        "--races", type=PositiveInt, default=3, help="how often each runner of the race starts"
     )
     parser.add_argument(
-        "--rows", type=int, default=60_000, help="the training rows; fewer for a quick try"
+        "--rows", type=PositiveInt, default=60_000, help="the training rows; fewer for a quick try"
     )
     parser.add_argument(
-        "--threads", type=int, default=os.cpu_count() or 1, help="the threads of each contestant"
+        "--threads",
+        type=PositiveInt,
+        default=os.cpu_count() or 1,
+        help="the threads of each contestant",
     )
     return parser.parse_args(sys.argv[1:])
 
@@ -78,6 +81,7 @@ def read_options() -> Namespace:
 def measure(part: str, out: Path, options: Namespace) -> None:
     """Measure a part, and write the result as JSON, with the facts of the machine."""
     MNIST().read()  # any download happens before anything is timed
+    out.mkdir(parents=True, exist_ok=True)
     setting = Setting(folder=str(data_folder().absolute()), num_rows=options.rows)
     machine = Machine(options.threads, out / f"{part}.log")
     machine.log.unlink(missing_ok=True)
@@ -113,4 +117,4 @@ def describe(machine: dict[str, object]) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    door.run(main)

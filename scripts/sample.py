@@ -3,20 +3,21 @@
 Each is written as PNG and as .npy.
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import door
 import torch
 from jsonargparse import Namespace
+from jsonargparse.typing import PositiveInt
 from pyro.distributions import TorchDistribution
 from sampling import pictures
 
 from pyro_vae import VAE, AggregatedPosterior, Rows, gaussian_mixture, load, load_data
-from pyro_vae.figures import spherical_path, straight_path
-from pyro_vae.runs import run, run_parser
-from pyro_vae.support import as_shape, stream
+from pyro_vae.figures import in_plane, quantile_grid, spherical_path, straight_path
+from pyro_vae.runs import output_folder, run_options, run_parser
+from pyro_vae.support import stream
 
 # Distributions of z, given the VAE and the training rows. It is None for the prior, whose draws may
 # need a context.
@@ -26,9 +27,14 @@ LATENTS: dict[str, Callable[[VAE, Rows], TorchDistribution | None]] = {
     "mixture": gaussian_mixture,
 }
 
+# The most images on a side of a picture; a square of so many takes some seconds and 1 GB.
+MOST_ON_A_SIDE = 200
+
 
 def main() -> int:
     options = read_options()
+    run = Path(options.run)
+    folder = output_folder(run / "samples" if options.out is None else options.out, "out")
     vae = load(options.run, options.weights, options.allow)
     splits = load_data(options.run, options.allow)
     rows = splits.test
@@ -38,10 +44,15 @@ def main() -> int:
                 f"'{name}' must be a test row from 0 to {len(rows) - 1}, got {options[name]}."
             )
     for name in ("num_rows", "steps"):
-        as_shape(options[name], name)
+        if options[name] > MOST_ON_A_SIDE:
+            raise ValueError(
+                f"'{name}' must be at most {MOST_ON_A_SIDE}, since so many images fit on a side of "
+                f"a picture, got {options[name]}."
+            )
     y = pictures.contexts(vae, rows, options.y)
-    folder = Path(options.out or Path(options.run) / "samples")
-    folder.mkdir(parents=True, exist_ok=True)
+    dims = tuple(options.dims)
+    if vae.latent_dim > 1:
+        in_plane(quantile_grid(), vae.latent_dim, dims)  # refuses wrong dimensions
     path = spherical_path if options.spherical else straight_path
     ends = rows.take(torch.tensor([options.start, options.end]))
     with stream(options.seed), torch.no_grad():
@@ -51,7 +62,7 @@ def main() -> int:
         pictures.draw_interpolation(vae, ends, path, options.steps, folder)
         if vae.latent_dim > 1:
             first_y = None if y is None else y[0]
-            pictures.draw_manifold(vae, first_y, tuple(options.dims), folder)
+            pictures.draw_manifold(vae, first_y, dims, folder)
     written = sorted(file.name for file in folder.iterdir())
     print(f"Wrote {', '.join(written)} to {folder}.")
     return 0
@@ -68,7 +79,7 @@ def read_options() -> Namespace:
     )
     parser.add_argument(
         "--num_rows",
-        type=int,
+        type=PositiveInt,
         default=10,
         help="the number of rows to reconstruct, and the side of the square of draws",
     )
@@ -90,17 +101,17 @@ def read_options() -> Namespace:
     )
     parser.add_argument("--end", type=int, default=1, help="the test row that it ends at")
     parser.add_argument(
-        "--steps", type=int, default=9, help="the points of the interpolation, both ends included"
+        "--steps",
+        type=PositiveInt,
+        default=9,
+        help="the points of the interpolation, both ends included",
     )
     parser.add_argument("--spherical", action="store_true", help="interpolate along a great circle")
     parser.add_argument(
         "--dims", type=list[int], default=[0, 1], help="the two latent dimensions of the manifold"
     )
-    options = parser.parse_args(sys.argv[1:])
-    if options.allow:
-        sys.path.append("")  # the packages that are allowed may be in the current folder
-    return options
+    return run_options(parser)
 
 
 if __name__ == "__main__":
-    run(main)
+    door.run(main)

@@ -6,17 +6,20 @@ mnist-interpolate, mnist-gated, mnist-iwae, mnist-conv.
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import door
 import torch
 import yaml
 from jsonargparse import Namespace
 
-from pyro_vae import VAE, Fit, Rows, evaluate, fit
+from pyro_vae import VAE, Fit, NonFiniteLossError, Rows, evaluate, fit
 from pyro_vae.distributions import distribution_mean
 from pyro_vae.figures import elbo_history, manifold, quantile_grid
 from pyro_vae.runs import (
+    INTERRUPTED,
     RunFolder,
     Settings,
     check_settings,
@@ -24,8 +27,8 @@ from pyro_vae.runs import (
     initialized,
     instantiate,
     read_preset,
-    run,
     settings_parser,
+    whole_names,
 )
 
 # Settings that a resumed run must share with the stored one: its data, its VAE, its objective, and
@@ -39,8 +42,6 @@ FIXED = (
     "training.seed",
     "training.optimizer.class_path",
 )
-# Exit code of a process that Ctrl-C ended, by convention 128 + SIGINT.
-INTERRUPTED = 130
 
 
 class Request(NamedTuple):
@@ -64,15 +65,18 @@ def main() -> int:
     if arguments and not arguments[0].startswith("-"):
         preset = arguments.pop(0)
     request = read_settings(preset, arguments)
-    folder = RunFolder(request.options.run or f"runs/{Path(preset).stem}")
+    run = request.options.run
+    folder = RunFolder(f"runs/{Path(preset).stem}" if run is None else run)
+    folder.check_free(request.options.overwrite or request.options.resume)
     if request.options.resume:
+        if request.options.overwrite:
+            raise ValueError("'resume' continues a run and 'overwrite' replaces it: name one.")
         stored = folder.settings(request.options.allow)
         request = read_settings(preset, arguments, stored)
         before = read_settings(preset, [], stored)
         check_resumable(yaml.safe_load(before.text), yaml.safe_load(request.text))
-    else:
-        folder.check_free(request.options.overwrite)
-    return train(request, folder)
+    with whole_names(request.options):
+        return train(request, folder)
 
 
 def read_settings(
@@ -175,53 +179,92 @@ def train(request: Request, folder: RunFolder) -> int:
     begun = len(earlier.history) if earlier else 0
     vae = initialized(settings, splits).to(device(settings.device))
 
-    def save(reached: Fit) -> None:
-        if len(reached.history) == begun:
-            begin(reached)
-        folder.save(reached, vae.state_dict())
-
-    def begin(reached: Fit) -> None:
-        """Write the settings and print the changes, once `fit` has accepted both."""
+    def begin() -> None:
         if resume:
             folder.save_settings(request.text, splits.train.x_shape, folder.info().data)
         else:
             folder.begin(request.text, splits.train.x_shape, record)
-        changes = [change for change in reached.changes if change.epoch == begun + 1]
-        for sentence in (*request.options.swaps, *changes):
-            print(sentence, file=sys.stderr)
 
-    result = fit(
-        vae,
-        splits.train,
-        settings.training,
-        validation=splits.validation,
-        test=splits.test,
-        resume=earlier,
-        on_epoch=save,
-        progress=True,
-    )
-    folder.save(result, vae.state_dict())
-    print(
-        f"{result.outcome.capitalize()} after {len(result.history)} epochs, run {result.how}; "
-        f"the run is in {folder.path}."
-    )
+    run = Writer(folder, begin)
+
+    def on_epoch(reached: Fit) -> None:
+        if len(reached.history) == begun:
+            announce(request, reached)
+        else:
+            run.save(reached, vae)
+
+    try:
+        result = fit(
+            vae,
+            splits.train,
+            settings.training,
+            validation=splits.validation,
+            test=splits.test,
+            resume=earlier,
+            on_epoch=on_epoch,
+            progress=True,
+        )
+    except NonFiniteLossError as error:
+        run.save_failure(error)
+        raise
+    if result.outcome == "interrupted" and not run.is_begun:
+        print(f"Interrupted in epoch {begun + 1}, before anything was written.")
+        return INTERRUPTED
+    run.save(result, vae)
+    epochs = "1 epoch" if len(result.history) == 1 else f"{len(result.history)} epochs"
+    ended = f"{result.outcome.capitalize()} after {epochs}. The steps were {result.how}."
+    print(f"{ended} The run is in {folder.path}.")
     if result.outcome == "interrupted":
         return INTERRUPTED
     report(vae, result, splits.test, folder)
     return 0
 
 
+class Writer:
+    """Writer of a run. The run comes into being when its first epoch is done, and not before.
+
+    Arguments:
+        folder: the run folder.
+        begin: writes the settings, and removes the files of a run that is replaced.
+    """
+
+    def __init__(self, folder: RunFolder, begin: Callable[[], None]) -> None:
+        self.folder = folder
+        self.begin = begin
+        self.is_begun = False
+
+    def save(self, reached: Fit, vae: VAE) -> None:
+        """Write what training has reached."""
+        if not self.is_begun:
+            self.begin()
+            self.is_begun = True
+        self.folder.save(reached, vae.state_dict())
+
+    def save_failure(self, error: Exception) -> None:
+        """Write the error that ended training, unless nothing is written."""
+        if self.is_begun:
+            self.folder.save_failure(str(error))
+
+
+def announce(request: Request, reached: Fit) -> None:
+    """Print the changes of the settings, once `fit` has accepted them."""
+    epoch = len(reached.history) + 1
+    changes = [change for change in reached.changes if change.epoch == epoch]
+    for sentence in (*request.options.swaps, *changes):
+        print(sentence, file=sys.stderr)
+
+
 def report(vae: VAE, result: Fit, test: Rows, folder: RunFolder) -> None:
     """Evaluate the best weights on the test rows, and draw the history and the manifold."""
     vae.load_state_dict(result.best_weights)
     evaluation = evaluate(vae, test)
-    print(evaluation.table())
     folder.save_metrics(evaluation)
     history = elbo_history(result.history, "−ELBO by epoch")
     history.savefig(folder.path / "history.png", dpi=120)
     # With a context there would be one manifold for each context.
     if vae.latent_dim == 2 and len(vae.x_shape) == 3 and not vae.context_dim:
         draw_manifold(vae, folder)
+    print(evaluation.table())
 
 
 def draw_manifold(vae: VAE, folder: RunFolder) -> None:
@@ -233,4 +276,4 @@ def draw_manifold(vae: VAE, folder: RunFolder) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    door.run(main)

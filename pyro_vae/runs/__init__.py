@@ -1,15 +1,19 @@
 """Runs: a VAE built from settings, and saved to and loaded from a run folder."""
 
-from pyro_vae.runs.folder import FORMAT, GROUPS, RunFolder, write_atomically
-from pyro_vae.runs.parser import SentenceParser, run, run_parser
+from pyro_vae.runs.devices import device
+from pyro_vae.runs.errors import whole_names
+from pyro_vae.runs.folder import FORMAT, RunFolder, write_atomically
+from pyro_vae.runs.outputs import output_file, output_folder
+from pyro_vae.runs.parser import Seed, SentenceParser, run_options, run_parser
+from pyro_vae.runs.reading import GROUPS
 from pyro_vae.runs.record import DataRecord, data_record
+from pyro_vae.runs.script import INTERRUPTED, run
 from pyro_vae.runs.settings import (
     DataSettings,
     ModelSettings,
     Settings,
     build_vae,
     check_settings,
-    device,
     initialized,
     instantiate,
     load,
@@ -25,10 +29,12 @@ from pyro_vae.runs.swaps import Swap
 __all__ = [
     "FORMAT",
     "GROUPS",
+    "INTERRUPTED",
     "DataRecord",
     "DataSettings",
     "ModelSettings",
     "RunFolder",
+    "Seed",
     "SentenceParser",
     "Settings",
     "Swap",
@@ -41,11 +47,15 @@ __all__ = [
     "load",
     "load_data",
     "load_settings",
+    "output_file",
+    "output_folder",
     "prepare",
     "read_preset",
     "rows_like",
     "run",
+    "run_options",
     "run_parser",
     "settings_parser",
+    "whole_names",
     "write_atomically",
 ]

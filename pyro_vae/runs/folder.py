@@ -18,16 +18,15 @@ from torch import Tensor
 
 from pyro_vae.evaluation.results import Evaluation
 from pyro_vae.runs.formats import asked_with_public_paths, upgraded, with_public_paths
+from pyro_vae.runs.outputs import output_folder
+from pyro_vae.runs.reading import GROUPS, read_text, read_yaml
 from pyro_vae.runs.record import DataRecord
 from pyro_vae.runs.trust import check_trusted, trusted_packages
-from pyro_vae.support.checks import one_line
 from pyro_vae.training.history import Epoch, Fit
 from pyro_vae.training.settings import Change
 
 # Increase it if a change makes older code misread a folder.
 FORMAT = 3
-# The groups of settings. The device is the only setting outside them.
-GROUPS = ("vae", "data", "training")
 # The weights that a run keeps.
 WEIGHTS = ("best", "last")
 # The warning for a run whose data were not recorded; the path of the folder comes before it.
@@ -35,7 +34,20 @@ UNRECORDED = (
     "keeps no record of its data, as runs of format 1 do not: it cannot be checked that they are "
     "still the same rows with the same highest level"
 )
-_FIGURES = ("history.png", "manifold.png", "kl_by_dimension.png")
+# The files that describe a run, and those that come after.
+_DESCRIPTION = ("settings.yaml", "run.json")
+_RESULTS = (
+    "state.pt",
+    "best.pt",
+    "last.pt",
+    "history.csv",
+    "changes.csv",
+    "failure.txt",
+    "metrics.json",
+    "history.png",
+    "manifold.png",
+    "kl_by_dimension.png",
+)
 _PACKAGES = ("pyro_vae", "pyro-ppl", "torch", "numpy")
 
 
@@ -63,13 +75,18 @@ class RunFolder:
     The files are `settings.yaml`, `run.json`, `best.pt`, `last.pt`, `state.pt`, `history.csv` and
     `metrics.json`. `best.pt` and `last.pt` are state dicts of the VAE. `state.pt` holds the state
     that a resumed run starts from. A run that was resumed with other settings also has
-    `changes.csv`.
+    `changes.csv`, and one that ended in NaN has `failure.txt`.
 
     Arguments:
         path: the folder.
+
+    Raises:
+        ValueError: if the path is an empty string, which would be the current folder.
     """
 
     def __init__(self, path: str | Path) -> None:
+        if not str(path).strip():
+            raise ValueError("'run' must be the name of a folder, got an empty string.")
         self.path = Path(path)
 
     def check_free(self, overwrite: bool) -> None:
@@ -78,16 +95,21 @@ class RunFolder:
         Raises:
             ValueError: if it holds files and may not be overwritten, or cannot be written.
         """
-        if not overwrite and self.path.is_dir() and any(self.path.iterdir()):
+        output_folder(self.path, "run")
+        if not overwrite and self._holds_something():
             raise ValueError(
                 f"'run' must be a new or empty folder, got {self.path}, which holds files: "
                 "name another, or pass --overwrite."
             )
-        existing = next(
-            folder for folder in (self.path, *self.path.absolute().parents) if folder.exists()
-        )
-        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-            raise ValueError(f"'run' must be a folder that can be written, got {self.path}.")
+
+    def _holds_something(self) -> bool:
+        """Return True if the folder has any file, except those of a run before its first epoch."""
+        files = {file.name for file in self.path.iterdir()} if self.path.is_dir() else set()
+        if not files <= {*_DESCRIPTION, *_RESULTS}:
+            return True
+        if "history.csv" in files:
+            return len(self._read_text("history.csv").splitlines()) > 1
+        return bool(files & {"best.pt", "last.pt", "state.pt"})
 
     def begin(
         self,
@@ -97,15 +119,7 @@ class RunFolder:
     ) -> None:
         """Write the settings and the record of the data, and remove files of an earlier run."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in (
-            "state.pt",
-            "best.pt",
-            "last.pt",
-            "history.csv",
-            "changes.csv",
-            "metrics.json",
-            *_FIGURES,
-        ):
+        for name in _RESULTS:
             (self.path / name).unlink(missing_ok=True)
         self.save_settings(settings, x_shape, data)
 
@@ -115,7 +129,10 @@ class RunFolder:
         x_shape: tuple[int, ...],
         data: DataRecord | None = None,
     ) -> None:
-        """Write the settings, given as YAML, and the record of the data, in format `FORMAT`."""
+        """Write the settings, given as YAML, and the record of the data, in format `FORMAT`.
+
+        The run goes on from here, so that an earlier failure of it is forgotten.
+        """
         versions = {package: version(package) for package in _PACKAGES}
         versions = {"python": platform.python_version()} | versions
         path = data_path(yaml.safe_load(settings))
@@ -125,6 +142,7 @@ class RunFolder:
         fields = info._asdict() | {"data": None if data is None else data._asdict()}
         self._write_text("settings.yaml", with_public_paths(settings))
         self._write_text("run.json", json.dumps(fields, indent=2) + "\n")
+        (self.path / "failure.txt").unlink(missing_ok=True)
 
     def save(self, fit: Fit, weights: dict[str, Tensor]) -> None:
         """Write the state of training.
@@ -145,6 +163,17 @@ class RunFolder:
     def save_metrics(self, evaluation: Evaluation, name: str = "metrics.json") -> None:
         """Write an evaluation as JSON."""
         self._write_text(name, evaluation.to_json() + "\n")
+
+    def save_failure(self, sentence: str) -> None:
+        """Write the error that ended training."""
+        self._write_text("failure.txt", sentence + "\n")
+
+    def failure(self) -> str | None:
+        """Return the error that ended training, as plain text, or None."""
+        if not (self.path / "failure.txt").is_file():
+            return None
+        text = self._read_text("failure.txt").strip()
+        return "".join(filter(str.isprintable, text))
 
     def info(self) -> RunInfo:
         """Read `run.json`.
@@ -265,12 +294,7 @@ class RunFolder:
 
     def _read_text(self, name: str) -> str:
         self._require(self.path / name)
-        try:
-            return (self.path / name).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{self.path / name} must be text, but is damaged: {error}."
-            ) from error
+        return read_text(self.path / name)
 
     def _find_data(self, tree: dict[str, Any], info: RunInfo) -> None:
         """Set the path of the data file anew, since it may have moved together with the run."""
@@ -290,7 +314,8 @@ class RunFolder:
             )
 
     def _write_text(self, name: str, text: str) -> None:
-        write_atomically(self.path / name, lambda file: file.write(text.encode()))
+        encoded = text.encode(errors="surrogateescape")  # a path may be no text in the locale
+        write_atomically(self.path / name, lambda file: file.write(encoded))
 
     def _write_table(self, name: str, rows: Iterable[tuple[Any, ...]]) -> None:
         table = io.StringIO()
@@ -323,25 +348,6 @@ def data_path(tree: dict[str, Any]) -> str | None:
     for name in ("data", "source", "init_args", "path"):
         found = found.get(name) if isinstance(found, dict) else None
     return found if isinstance(found, str) else None
-
-
-def read_yaml(text: str, name: str) -> dict[str, Any]:
-    """Return the tree of settings in a string of YAML.
-
-    Arguments:
-        text: the YAML.
-        name: its name in errors.
-
-    Raises:
-        ValueError: if it is damaged, or holds something else.
-    """
-    try:
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"{name} must be YAML, but is damaged: {one_line(error)}") from error
-    if not isinstance(tree, dict):
-        raise ValueError(f"{name} must hold a tree of settings, got {type(tree).__name__}.")
-    return tree
 
 
 def _run_info(fields: dict[str, Any]) -> RunInfo:

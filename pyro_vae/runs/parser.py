@@ -4,18 +4,50 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import (
+    NonNegativeInt,
+    OpenUnitInterval,
+    PositiveInt,
+    restricted_number_type,
+)
 from torch import nn
 
 from pyro_vae.runs import swaps
 from pyro_vae.runs.folder import settings_of_run
 from pyro_vae.runs.formats import with_public_paths
+from pyro_vae.runs.reading import settings_text
+from pyro_vae.runs.suggestions import suggestion
 from pyro_vae.support.checks import nearest, one_line
+
+# Modules of classes whose objects are values, not parts with settings of their own.
+_VALUES = ("builtins", "collections.abc", "torch")
+# Number that torch takes as a seed.
+Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**63)])
+_NUMBERS = {
+    PositiveInt: "a whole number of at least 1",
+    NonNegativeInt: "a whole number of at least 0",
+    OpenUnitInterval: "a number between 0 and 1",
+    Seed: "a whole number of at least 0 and below 2^63",
+}
+# Messages of an import that fails.
+_UNIMPORTABLE = re.compile(r"No module named '[\w.]+'|\w+ '[\w.]+' has no attribute '\w+'")
+# Words for types of Python.
+_IN_WORDS = {
+    "NoneType": "null",
+    "bool": "true or false",
+    "collections.abc.Sequence": "a list",
+    "list": "a list",
+    "tuple": "a list",
+}
+# More classes than this are no help.
+_MOST_OWNERS = 3
 
 
 class SentenceParser(ArgumentParser):
@@ -59,9 +91,9 @@ class SentenceParser(ArgumentParser):
 
     def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Any:
         stored = settings_of_run(str(cfg_path), self.allow)
-        if stored is None:
-            return super().parse_path(cfg_path, *args, **kwargs)
-        return self.parse_string(yaml.safe_dump(stored), *args, **kwargs)
+        is_stored = stored is not None
+        text = yaml.safe_dump(stored) if is_stored else settings_text(str(cfg_path), "config")
+        return self.parse_string(text, *args, **kwargs)
 
     def _parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
         self._said.clear()
@@ -103,14 +135,22 @@ class SentenceParser(ArgumentParser):
 
     def _explain(self, message: str) -> str:
         """Return one sentence for a message of jsonargparse."""
-        if match := re.search(r"unrecognized arguments: ([^\s=]+)", message):
-            return f"'{match[1]}' is no setting{nearest(match[1], self._options())}."
+        if match := re.search(r"unrecognized arguments: ?([^\s=]*)", message):
+            return f"'{match[1]}' is no setting{suggestion(match[1], self._options())}."
         if match := re.search(
             r"^(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", message
         ):
             name = ".".join(filter(None, match.groups()))
-            options = [option.removeprefix("--") for option in self._options()]
-            return f"'{name}' is no setting{nearest(name, options)}."
+            near = suggestion(name, self._options()).replace("'--", "'")
+            return f"'{name}' is no setting{near}."
+        if match := re.search(r"^argument (-[\w.-]+): expected one argument$", message):
+            return f"'{match[1]}' needs a value, got none."
+        if match := re.search(r"^argument (-[\w.-]+): ignored explicit argument (.*)$", message):
+            return f"'{match[1]}' takes no value, got {match[2]}."
+        if match := re.search(r"^the following arguments are required: (.*)$", message):
+            return f"{_quoted(match[1])} must be given, got none."
+        if match := re.search(r"^--([\w.]+)\.help: .*[:'] ?([^:']+)'?$", message):
+            return f"'{match[1]}' has no class {match[2]} to explain."
         if match := re.search(
             r"^argument (?:--)?([\w.]+): invalid choice: '?(.*?)'? \(choose from (.*)\)$", message
         ):
@@ -123,32 +163,54 @@ class SentenceParser(ArgumentParser):
 
     def _explain_value(self, key: str, reason: str) -> str:
         """Return one sentence for a value that a setting does not accept."""
+        if match := re.search(r"((?:'\w+' and )*'\w+') must be given", reason):
+            names = match[1].replace("'", "").replace(" and ", ", ")
+            return f"{_quoted(names, f'{key}.')} must be given, got none."
         if match := re.search(
-            r"'([\w.]+)' ((?:accepts|is no setting|must be)\b.*?)(?: Got value: Namespace.*)?$",
+            r"'([\w.]+)' ((?:accepts|is no setting|must be|names)\b.*?)"
+            r"(?: - Expected .*| Got value: Namespace.*)?$",
             reason,
         ):
-            return f"'{key}.{match[1]}' {match[2]}"  # an argument of the class, already explained
+            # an argument of the class, already explained
+            return f"'{key}.{match[1]}' {match[2]}" + self._owners(key, match[1], match[2])
+        if match := re.search(r"arguments are required: ([\w, ]+?)(?: must be| - |$)", reason):
+            return f"{_quoted(match[1], f'{key}.')} must be given, got none."
         hint = self._hint(key)
-        known: dict[str, type] = {}
-        for base in _class_types(hint):
-            known |= {cls.__name__: cls for cls in _known_subclasses(base)}
-        if match := re.search(r"Option '(\w+)' is not accepted", reason):
-            parameters: list[str] = []
-            for cls in known.values():
-                parameters += inspect.signature(cls).parameters
-            return f"'{key}.{match[1]}' is no setting{nearest(match[1], parameters)}."
-        received = re.split(r"[Vv]alue: |string: ", reason)[-1]
+        known = _known_classes(hint)
+        received = _received(reason)
+        if known and received and Path(received).is_file():
+            accepted = _accepted(hint, sorted(known))
+            return f"'{key}' accepts {accepted}, got the file {received}."
+        if match := _UNIMPORTABLE.search(reason):
+            name = "" if "Namespace(" in reason else f", got {received}"
+            return f"'{key}' must name a class that can be imported{name}: {match[0]}."
         if known and (" class" in reason or "import path" in reason):
             accepted = _accepted(hint, sorted(known))
             return f"'{key}' accepts {accepted}, got {received}{nearest(received, known)}."
-        types = re.findall(r"Expected .*?<class '([\w.]+)'>", reason)
+        for number in (hint, *get_args(hint)):
+            if number in _NUMBERS:
+                return f"'{key}' must be {_NUMBERS[number]}, got {received}."
+        types = re.findall(r"Expected an? <class '([\w.]+)'>", reason)
         literals = _literals(hint)
         if literals:  # jsonargparse also names their type
             types = [name for name in types if name != "str"]
-        accepted = " or ".join(dict.fromkeys([*literals, *types])).replace("NoneType", "null")
+        names = [_IN_WORDS.get(name, name) for name in types]
+        accepted = " or ".join(dict.fromkeys([*literals, *names]))
         if not accepted:
             return f"'{key}' must be valid: {reason}"
         return f"'{key}' accepts {accepted}, got {received}{nearest(received, literals)}."
+
+    def _owners(self, key: str, name: str, words: str) -> str:
+        """Return the classes of a setting that have an argument which the chosen class lacks."""
+        if words != "is no setting.":
+            return ""
+        owners: list[str] = []
+        for cls in _known_classes(self._hint(key)).values():
+            if name in inspect.signature(cls).parameters:
+                owners.append(cls.__name__)
+        if not owners or len(owners) > _MOST_OWNERS:
+            return ""
+        return f" It belongs to {' and '.join(sorted(owners))}."
 
     def _hint(self, key: str) -> Any:
         """Return the type of a setting, or None if it has none."""
@@ -158,9 +220,14 @@ class SentenceParser(ArgumentParser):
         return None
 
     def _options(self) -> list[str]:
+        """Return the options, and the arguments of the default classes."""
         options: list[str] = []
         for action in self._actions:
             options += action.option_strings
+        for name in vars(self.get_defaults(skip_validation=True).as_flat()):
+            option = "--" + ".".join(part for part in name.split(".") if part != "init_args")
+            if option not in options and not option.endswith("class_path"):
+                options.append(option)
         return options
 
 
@@ -174,11 +241,22 @@ def run_parser(description: str | None) -> SentenceParser:
     parser.add_argument(
         "--weights", type=Literal["best", "last"], default="best", help="the weights of the run"
     )
-    parser.add_argument("--seed", type=int, default=0, help="the seed of the random draws")
+    parser.add_argument("--seed", type=Seed, default=0, help="the seed of the random draws")
     parser.add_argument(
         "--allow", nargs="*", default=[], help="packages of your own whose classes the run may name"
     )
     return parser
+
+
+def run_options(parser: SentenceParser) -> Namespace:
+    """Return the options of a command line whose parser is from `run_parser`.
+
+    The packages that are allowed may be in the current folder.
+    """
+    options = parser.parse_args(sys.argv[1:])
+    if options.allow:
+        sys.path.append("")
+    return options
 
 
 @contextmanager
@@ -189,22 +267,29 @@ def _own_words() -> Iterator[None]:
         yield
 
 
-def run(main: Callable[[], int | None]) -> NoReturn:
-    """Run a script, and exit with its code; 2 after a user's mistake, and 130 after Ctrl-C.
+def _received(reason: str) -> str:
+    """Return the value in a message of jsonargparse, in words."""
+    if match := re.search(r"given class_path '(.*?)'", reason):
+        return match[1]
+    if match := re.search(r"Not of type \w+: (?:invalid .*: '(.*)'$|(\S+) does not)", reason):
+        return match[1] or match[2] or "an empty string"
+    received = re.split(r"[Vv]alue: ?|string: ?|format: ?", reason)[-1]
+    received = received.split(" Subclass types expect")[0]
+    if named := re.match(r"Namespace\(class_path='([\w.]+)'", received):
+        return named[1]
+    return {"": "an empty string", "None": "null"}.get(received, received)
 
-    Standard error shows a mistake, and each warning, as one sentence.
-    """
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: print(
-            f"warning: {one_line(message)}", file=sys.stderr
-        )
-        try:
-            sys.exit(main() or 0)
-        except (ValueError, OSError) as error:
-            print(f"error: {one_line(error)}", file=sys.stderr)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            sys.exit(130)
+
+def _quoted(names: str, prefix: str = "") -> str:
+    return " and ".join(f"'{prefix}{name.strip()}'" for name in names.split(","))
+
+
+def _known_classes(hint: Any) -> dict[str, type]:
+    """Return the classes that a setting of this type accepts by their names."""
+    known: dict[str, type] = {}
+    for base in _class_types(hint):
+        known |= {cls.__name__: cls for cls in _known_subclasses(base)}
+    return known
 
 
 def _class_types(annotation: Any) -> Iterator[type]:
@@ -217,7 +302,7 @@ def _class_types(annotation: Any) -> Iterator[type]:
     for argument in arguments or (annotation,):
         if argument is not annotation and getattr(argument, "_is_protocol", False):  # or null
             yield from _class_types(argument)
-        elif inspect.isclass(argument) and argument.__module__ != "builtins":
+        elif inspect.isclass(argument) and argument.__module__ not in _VALUES:
             yield argument
         elif get_args(argument):
             yield from _class_types(argument)

@@ -1,5 +1,6 @@
 """Settings: a typed tree that YAML and command lines fill in, and the VAE that it describes."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -24,7 +25,10 @@ from pyro_vae.parts.contracts import (
     Prior,
 )
 from pyro_vae.parts.encoder_inputs import AsIs, Standardized, WithMask
-from pyro_vae.runs.folder import RunFolder, read_yaml, settings_of_run
+from pyro_vae.runs.devices import device
+from pyro_vae.runs.errors import made_from, whole_names
+from pyro_vae.runs.folder import RunFolder, settings_of_run
+from pyro_vae.runs.reading import settings_text
 from pyro_vae.runs.record import DataRecord, data_record
 from pyro_vae.runs.trust import check_parsed, trusted_packages
 from pyro_vae.support.checks import Shape, check_max_level, nearest, one_line, whole
@@ -202,7 +206,7 @@ def initialized(settings: Settings, splits: sources.Splits) -> VAE:
 
     Parts of it are initialised from the training rows, as the settings say.
     """
-    with stream(settings.training.seed, 0):
+    with stream(settings.training.seed, 0), made_from("vae"):
         vae = build_vae(settings.vae, splits.train.x_shape)
         sources.warn_of_unused_labels(settings.data.source, splits.train, vae.context_dim)
         initialize(vae, splits.train)
@@ -222,22 +226,13 @@ def check_settings(settings: Settings) -> None:
     """
     device(settings.device)
     with stream(0):
-        settings.vae.prior(latent_dim=settings.vae.latent_dim)
-        optimizer = settings.training.optimizer([nn.Parameter(torch.zeros(1))])
+        with made_from("vae.prior"):
+            settings.vae.prior(latent_dim=settings.vae.latent_dim)
+        with made_from("training.optimizer"):
+            optimizer = settings.training.optimizer([nn.Parameter(torch.zeros(1))])
         if settings.training.scheduler is not None:
-            settings.training.scheduler(optimizer)
-
-
-def device(name: str) -> torch.device:
-    """Return the device of this name; auto is cuda if there is one, and else cpu."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(
-            f"'device' must be auto, or a device of torch's such as cpu or cuda, got {name}."
-        ) from error
+            with made_from("training.scheduler"):
+                settings.training.scheduler(optimizer)
 
 
 def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> VAE:
@@ -252,11 +247,14 @@ def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> V
 
     Raises:
         ValueError: if a file is missing, damaged, of a newer format, or names a class that is not
-            allowed.
+            allowed; or if weights are NaN or infinite.
     """
     folder = RunFolder(run)
     settings = load_settings(run, allow)
     x_shape = folder.info().x_shape
+    failure = folder.failure()
+    if failure is not None:
+        warnings.warn(f"{folder.path} holds a run that failed: {failure}", stacklevel=2)
     with stream(0):  # the draw of weights that are replaced below spares the caller's random state
         vae = build_vae(settings.vae, x_shape)
     try:
@@ -266,7 +264,17 @@ def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> V
             f"{folder.path / weights}.pt must hold the weights of this VAE, but does not: "
             f"{one_line(error)}"
         ) from error
+    _check_finite(vae, folder.path / f"{weights}.pt")
     return vae.eval()
+
+
+def _check_finite(vae: VAE, file: Path) -> None:
+    """Refuse weights of a run that ended in NaN or infinity."""
+    for name, parameter in vae.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ValueError(
+                f"{file} must hold finite weights, got NaN or infinity in {name}: the run failed."
+            )
 
 
 def load_settings(run: str | Path, allow: Sequence[str] = ()) -> Settings:
@@ -362,13 +370,20 @@ def read_preset(preset: str, allow: Sequence[str] = ()) -> tuple[dict[str, Any],
         known = ", ".join(names)
         raise ValueError(
             f"'preset' must be one of {known}, or a YAML file, "
-            f"got {preset}{nearest(preset, names)}."
+            f"got {_received(preset)}{nearest(preset, names)}."
         )
     stored = settings_of_run(preset, allow)
     if stored is not None:
         return stored, []
-    read_yaml(Path(preset).read_text(encoding="utf-8"), preset)
+    settings_text(preset, "config")
     return _read_own(_DEFAULT_PRESET), ["--config", preset]
+
+
+def _received(preset: str) -> str:
+    """Return what was given in place of a preset, in words."""
+    if not preset:
+        return "an empty string"
+    return f"the folder {preset}" if Path(preset).is_dir() else preset
 
 
 def _read_own(preset: str) -> dict[str, Any]:
@@ -417,5 +432,6 @@ def instantiate(
     """
     read = {name: namespace[name] for name in Settings.__dataclass_fields__}
     check_parsed(read, packages)
-    fields = parser.instantiate(namespace)
-    return Settings(**{name: fields[name] for name in read})
+    with whole_names(read):
+        fields = parser.instantiate(namespace)
+        return Settings(**{name: fields[name] for name in read})

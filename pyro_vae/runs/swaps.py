@@ -4,7 +4,6 @@ Command lines and files of settings may both swap a class.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from pydoc import locate
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,6 +13,7 @@ from jsonargparse._actions import ActionConfigFile, _ActionConfigLoad
 from jsonargparse._typehints import ActionTypeHint
 
 from pyro_vae.runs.formats import with_public_paths
+from pyro_vae.runs.reading import settings_text
 
 # The place of a setting in the tree, without the levels between a class and its arguments.
 Place: TypeAlias = tuple[str, ...]
@@ -111,10 +111,11 @@ def _recorded(kind: Any) -> Any:
 
         def __call__(self, parser: Any, namespace: Namespace, value: Any, option: str) -> None:
             call = super().__call__
+            name = option.lstrip("-").rstrip("+")
+            tree = _loaded(value, name, kind)
             if kind is _ActionConfigLoad:  # the parser reads the file of a group without our words
-                value = with_public_paths(_contents(value))
-            tree = _loaded(value, kind)
-            place = _place(option.lstrip("-").rstrip("+"))
+                value = with_public_paths(settings_text(value, name))
+            place = _place(name)
             places = dict(_places(tree, () if issubclass(kind, ActionConfigFile) else place))
             classes = frozenset(place for place, is_name in places.items() if is_name)
 
@@ -131,20 +132,17 @@ _RECORDED: dict[type, Any] = {
 }
 
 
-def _loaded(value: str, kind: type) -> Any:
-    """Return the tree in an option's value; None if it is no YAML, which the parser will report."""
+def _loaded(value: str, name: str, kind: type) -> Any:
+    """Return the tree in the value of an option.
+
+    It is None if a value is no YAML, which the parser will report.
+    """
+    if not issubclass(kind, ActionTypeHint):
+        return yaml.safe_load(settings_text(value, name))
     try:
-        return yaml.safe_load(value if issubclass(kind, ActionTypeHint) else _contents(value))
+        return yaml.safe_load(value)
     except yaml.YAMLError:
         return None
-
-
-def _contents(value: str) -> str:
-    """Return the content of a file of settings, or the value itself if it is no file."""
-    try:
-        return Path(value).read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return value
 
 
 def _place(name: str) -> Place:

@@ -24,11 +24,12 @@ from typing import Literal
 
 import torch
 from jsonargparse import Namespace
+from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
 import pyro_vae as pv
 from pyro_vae import figures
-from pyro_vae.runs import SentenceParser, run
+from pyro_vae.runs import Seed, SentenceParser, output_folder, run
 
 LATENT_DIM = 20
 # Widths of the hidden layers of the decoder and of each encoder.
@@ -194,21 +195,25 @@ def read_options() -> Namespace:
     )
     parser.add_argument(
         "--epochs",
-        type=int,
+        type=PositiveInt,
         default=6,
         help="how long to train the VAE, and then the other encoder",
     )
-    parser.add_argument("--rows", type=int, default=100, help="how many test rows to complete")
     parser.add_argument(
-        "--draws", type=int, default=400, help="how many draws of z to hand on for each row"
+        "--rows", type=PositiveInt, default=100, help="how many test rows to complete"
     )
-    parser.add_argument("--seed", type=int, default=0, help="the seed of the random draws")
+    parser.add_argument(
+        "--draws", type=PositiveInt, default=400, help="how many draws of z to hand on for each row"
+    )
+    parser.add_argument("--seed", type=Seed, default=0, help="the seed of the random draws")
     parser.add_argument("--out", type=str, help="a folder for a picture of completions")
     return parser.parse_args(sys.argv[1:])
 
 
 def main() -> int:
     options = read_options()
+    if options.out is not None:
+        output_folder(options.out, "out")
     torch.manual_seed(options.seed)
     source = getattr(pv, options.source)()
     train_rows, _, test = pv.load_splits(source, pv.DynamicDraw())
@@ -232,7 +237,7 @@ def main() -> int:
             columns = (few, gain_of_few, many, gain_of_many)
             print(f"{trained_on:<8}{name:<12}", *map(mean_and_error, columns))
             picture.add(f"{trained_on}: {name}", vae, z)
-    if options.out:
+    if options.out is not None:
         picture.save(Path(options.out))
     return 0
 

@@ -19,6 +19,7 @@ from typing import Literal
 import pyro
 import pyro.distributions as dist
 import torch
+from jsonargparse.typing import PositiveInt
 from matplotlib.figure import Figure
 from pyro import poutine
 from pyro.infer import TraceEnum_ELBO, infer_discrete
@@ -29,7 +30,7 @@ from torch import Tensor
 
 import pyro_vae as pv
 from pyro_vae import figures
-from pyro_vae.runs import SentenceParser, run
+from pyro_vae.runs import Seed, SentenceParser, output_folder, run
 
 NUM_CLUSTERS = 10
 LATENT_DIM = 10
@@ -148,11 +149,15 @@ def main() -> int:
     parser.add_argument(
         "--source", type=Literal["MNIST", "Digits"], default="MNIST", help="the data"
     )
-    parser.add_argument("--epochs", type=int, default=20, help="how long to train the VAE")
-    parser.add_argument("--steps", type=int, default=2_000, help="how long to train the mixture")
-    parser.add_argument("--seed", type=int, default=0, help="the seed of the random draws")
+    parser.add_argument("--epochs", type=PositiveInt, default=20, help="how long to train the VAE")
+    parser.add_argument(
+        "--steps", type=PositiveInt, default=2_000, help="how long to train the mixture"
+    )
+    parser.add_argument("--seed", type=Seed, default=0, help="the seed of the random draws")
     parser.add_argument("--out", type=str, help="a folder for a picture of draws from each cluster")
     options = parser.parse_args(sys.argv[1:])
+    if options.out is not None:
+        output_folder(options.out, "out")
     torch.manual_seed(options.seed)
     train, _, test = pv.load_splits(getattr(pv, options.source)(), pv.Threshold())
     vae = train_vae(train, options.epochs)
@@ -168,7 +173,7 @@ def main() -> int:
     of_mixture = most_probable_clusters(theta, test_codes)
     show("k-means", torch.from_numpy(k_means.predict(test_codes.numpy())), labels)
     show("mixture", of_mixture, labels)
-    if options.out:
+    if options.out is not None:
         Path(options.out).mkdir(parents=True, exist_ok=True)
         picture(vae, theta).savefig(Path(options.out) / "clusters.png", dpi=120)
     return 0

@@ -24,13 +24,14 @@ from typing import NamedTuple
 import pyro
 import pyro.distributions as dist
 import torch
+from jsonargparse.typing import PositiveInt
 from pyro import poutine
 from pyro.infer import Trace_ELBO, autoguide
 from sklearn.datasets import load_breast_cancer
 from torch import Tensor
 
 import pyro_vae as pv
-from pyro_vae.runs import SentenceParser, run
+from pyro_vae.runs import Seed, SentenceParser, run
 
 LATENT_DIM = 3
 # Importance resampling chooses among this many times as many draws of z.
@@ -210,18 +211,23 @@ def show(name: str, log_p: Tensor, gain: Tensor, squared_error: Tensor) -> None:
 
 def main() -> int:
     parser = SentenceParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=100, help="how long to train the VAE")
-    parser.add_argument("--steps", type=int, default=1_000, help="how long to train the autoguides")
+    parser.add_argument("--epochs", type=PositiveInt, default=100, help="how long to train the VAE")
     parser.add_argument(
-        "--draws", type=int, default=200, help="how many draws of the latents and of the weights"
+        "--steps", type=PositiveInt, default=1_000, help="how long to train the autoguides"
+    )
+    parser.add_argument(
+        "--draws",
+        type=PositiveInt,
+        default=200,
+        help="how many draws of the latents and of the weights",
     )
     parser.add_argument(
         "--folds",
-        type=int,
+        type=PositiveInt,
         default=5,
         help="the number of parts of the rows, each of which is tested once",
     )
-    parser.add_argument("--seed", type=int, default=0, help="the seed of the random draws")
+    parser.add_argument("--seed", type=Seed, default=0, help="the seed of the random draws")
     options = parser.parse_args(sys.argv[1:])
     torch.manual_seed(options.seed)
 

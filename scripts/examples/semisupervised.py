@@ -21,12 +21,13 @@ import pyro
 import pyro.distributions as dist
 import torch
 from jsonargparse import Namespace
+from jsonargparse.typing import PositiveInt
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 import pyro_vae as pv
-from pyro_vae.runs import SentenceParser, run
+from pyro_vae.runs import Seed, SentenceParser, run
 
 NUM_CLASSES = 10
 # Labelled rows of each class.
@@ -160,17 +161,17 @@ def read_options() -> Namespace:
         "--source", type=Literal["MNIST", "Digits"], default="MNIST", help="the data"
     )
     parser.add_argument(
-        "--epochs", type=int, default=20, help="how long to train a VAE without labels"
+        "--epochs", type=PositiveInt, default=20, help="how long to train a VAE without labels"
     )
     parser.add_argument(
         "--joint_epochs",
-        type=int,
+        type=PositiveInt,
         default=6,
         help="how long to train on all rows, with and without labels",
     )
     parser.add_argument(
         "--seed",
-        type=int,
+        type=Seed,
         default=0,
         help="the seed of the random draws, labelled rows included",
     )

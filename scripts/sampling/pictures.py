@@ -30,9 +30,18 @@ def contexts(vae: VAE, rows: Rows, wanted: float | list[float] | None) -> Tensor
     is_label = not isinstance(wanted, list) and size > 1 and wanted in range(size)
     if is_label:
         y = torch.eye(size)[y.long()].squeeze(0)
+    if not size:
+        raise ValueError(f"'y' is for a VAE with a context, got {_text(wanted)} for one without.")
     if len(y) != size:
-        raise ValueError(f"'y' must be a label or a vector for a context of {size}, got {wanted}.")
+        raise ValueError(
+            f"'y' must be a label from 0 to {size - 1}, or a list of {size} numbers, for this VAE, "
+            f"got {_text(wanted)}."
+        )
     return y.unsqueeze(0)
+
+
+def _text(wanted: float | list[float]) -> str:
+    return str(wanted) if isinstance(wanted, list) else f"{wanted:g}"
 
 
 def draw_samples(
@@ -101,6 +110,7 @@ def draw_manifold(vae: VAE, y: Tensor | None, dims: tuple[int, int], folder: Pat
 
 
 def save(folder: Path, name: str, values: Tensor, figure: Figure) -> None:
-    """Write the numbers as .npy and the figure as PNG."""
+    """Write the numbers as .npy and the figure as PNG, in a folder that need not exist."""
+    folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / f"{name}.npy", values.numpy())
     figure.savefig(folder / f"{name}.png", dpi=120)

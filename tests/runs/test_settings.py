@@ -216,7 +216,7 @@ MISTAKES = [
     ("--vae.prior torch.zeros", r"'vae.prior' accepts a subclass of Prior \(.*\), got torch.zeros"),
     (
         "--vae.prior no.such.Prior",
-        r"'vae.prior' accepts a subclass of Prior \(.*\), got no.such.Prior",
+        "'vae.prior' must name a class that can be imported, got no.such.Prior: No module named 'no'",
     ),
     (
         "--vae.likelihood BernouliLikelihood",
@@ -249,11 +249,20 @@ MISTAKES = [
         "--data.transform Treshold",
         r"'data.transform' accepts a subclass of Transform .* nearest is 'Threshold'",
     ),
-    ("--training.batches.size 0", r"'size' must be a whole number of at least 1, got 0"),
-    ("--training.kl_schedule.weight -1", r"'weight' of ConstantKL must be greater than 0, got -1"),
-    ("--config no.yaml", r"'config' must be valid: File does not exist"),
+    (
+        "--training.batches.size 0",
+        r"'training.batches.size' must be a whole number of at least 1, got 0",
+    ),
+    (
+        "--training.kl_schedule.weight -1",
+        r"'training.kl_schedule.weight' of ConstantKL must be greater than 0, got -1",
+    ),
+    (
+        "--config no.yaml",
+        r"'config' accepts a YAML file or YAML itself, got no.yaml, which is no file",
+    ),
     ("--config {vae:{latent_dim:q}}", r"'config' must be valid: .*found unexpected ':'"),
-    ("--training.epochs", r"--training.epochs.* expected one argument"),
+    ("--training.epochs", r"'--training.epochs' needs a value, got none"),
     ("digits", r"'digits' is no setting"),
 ]
 
@@ -274,7 +283,9 @@ def test_a_wrong_value_in_yaml_is_explained_like_one_on_the_command_line(read, v
 
 
 def test_a_class_that_is_no_network_lacks_the_shapes_that_the_settings_give(read):
-    with pytest.raises(ValueError, match=r"'vae.decoder' .*(in_features|in_shape)"):
+    with pytest.raises(
+        ValueError, match="'vae.decoder.in_features' and 'vae.decoder.out_features' must be given"
+    ):
         read("--vae.decoder", "torch.nn.Linear")
 
 
@@ -335,7 +346,7 @@ def test_the_command_line_wins_over_the_file(tmp_path, read):
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("[1, 2]", "a tree of settings, got list"), ("a: [", "YAML"), ("", "got NoneType")],
+    [("[1, 2]", "a tree of settings, got list"), ("a: [", "YAML"), ("", "got nothing")],
 )
 def test_a_file_that_is_no_tree_of_settings_is_refused(tmp_path, read, text, sentence):
     file = tmp_path / "mine.yaml"

@@ -288,7 +288,7 @@ def test_one_function_reads_the_settings_of_a_run_and_one_writes_them():
     # The door and the user's own file; a preset of the package; texts that were written just before; the places, and no
     # values, of what a command line says.
     written = {"folder.save_settings", "train.main"}
-    parsers = {"folder.read_yaml", "settings._read_own", "swaps._loaded"} | written
+    parsers = {"reading.read_yaml", "settings._read_own", "swaps._loaded"} | written
     assert set(functions_with(r"yaml\.\w*load")) == parsers
 
 
@@ -301,6 +301,8 @@ def test_a_run_folder_shows_no_text_unchecked():
         "save_settings",
         "save",
         "save_metrics",
+        "save_failure",
+        "failure",
         "check_data",
     }
 

@@ -119,7 +119,7 @@ def test_training_writes_a_run_folder_and_reports_the_test_rows(trained):
     folder, ended = trained
     assert ended.code == 0
     assert sorted(file.name for file in (folder / "run").iterdir() if file.is_file()) == RUN_FILES
-    assert f"Finished after {EPOCHS} epochs, run plain; the run is in run." in ended.out
+    assert f"Finished after {EPOCHS} epochs. The steps were plain. The run is in run." in ended.out
     assert "-ELBO (nats)" in ended.out
     assert load(folder / "run").x_shape == (1, 8, 8)
     assert [row.epoch for row in RunFolder(folder / "run").fit().history] == [1, 2, 3, 4]
@@ -136,7 +136,7 @@ def test_the_run_folder_is_named_after_the_preset_when_no_other_name_is_given(tm
         )
         == 1
     )
-    assert ", run traced; the run is in " in ended.out
+    assert "The steps were traced. The run is in " in ended.out
     assert (tmp_path / "runs" / "onehot" / "metrics.json").is_file()
 
 
@@ -224,15 +224,116 @@ def test_ctrl_c_leaves_a_run_that_loads_and_is_finished_by_resuming(tmp_path):
     assert "Traceback" not in (tmp_path / "err").read_text()
     reached = len(RunFolder(run).fit().history)
     assert reached == epochs_on_disk(run) >= 1
-    assert (
-        tmp_path / "out"
-    ).read_text() == f"Interrupted after {reached} epochs, run plain; the run is in run.\n"
+    assert (tmp_path / "out").read_text() == (
+        f"Interrupted after {reached} epoch{'s' * (reached > 1)}. "
+        "The steps were plain. The run is in run.\n"
+    )
     for weights in ("best", "last"):
         assert load(run, weights).sample(2).shape == (2, 1, 8, 8)
     finish = ("train", *SMALL, "--training.epochs", reached + 1)
     assert call(tmp_path, *finish, "--run", "run", "--resume").code == 0
     assert call(tmp_path, *finish, "--run", "uninterrupted").code == 0
     assert_same_run(run, tmp_path / "uninterrupted")
+
+
+# Nothing is written or removed before the first epoch is done
+
+
+FAILING = (
+    "train",
+    *SMALL,
+    "--training.epochs",
+    1,
+    "--run",
+    "run",
+    "--training.optimizer.lr",
+    "1e30",
+)
+
+
+def test_a_run_that_fails_leaves_no_folder_and_an_old_run_as_it_was(trained, tmp_path):
+    ended = call(tmp_path, *FAILING)
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1].startswith(
+        "error: The loss became NaN or infinite in epoch 1"
+    )
+    assert list(tmp_path.iterdir()) == []
+    before = contents(trained[0] / "run")
+    assert call(trained[0], *FAILING, "--overwrite").code == 2
+    assert contents(trained[0] / "run") == before
+
+
+def test_a_folder_of_a_run_without_an_epoch_is_replaced_and_any_other_is_not(trained, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(trained[0] / "run", folder.path)
+    with pytest.raises(ValueError, match="'run' must be a new or empty folder"):
+        folder.check_free(overwrite=False)
+    for name in ("history.png", "manifold.png", "metrics.json"):
+        (folder.path / name).unlink()
+    head, *_ = (folder.path / "history.csv").read_text().splitlines()
+    (folder.path / "history.csv").write_text(head + "\n")
+    folder.check_free(overwrite=False)
+    (folder.path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="'run' must be a new or empty folder"):
+        folder.check_free(overwrite=False)
+
+
+def test_a_run_that_ended_in_nan_says_so_when_it_is_loaded(trained, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(trained[0] / "run", folder.path)
+    folder.save_failure("The loss became NaN in epoch 5.\x1b[2J")
+    with pytest.warns(
+        UserWarning, match="run holds a run that failed: The loss became NaN in epoch 5"
+    ):
+        load(folder.path)
+    folder.save_settings((folder.path / "settings.yaml").read_text(), (1, 8, 8))
+    load(folder.path)
+    weights = {
+        name: torch.full_like(value, torch.nan) for name, value in folder.weights("best").items()
+    }
+    torch.save(weights, folder.path / "best.pt")
+    with pytest.raises(
+        ValueError, match="best.pt must hold finite weights, got NaN or infinity in"
+    ):
+        load(folder.path)
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "sentence"),
+    [
+        ("train", ["--run", ""], "'run' must be the name of a folder, got an empty string"),
+        ("train", ["--resume", "--overwrite"], "'resume' continues a run and 'overwrite' replaces"),
+        ("train", ["--device", "meta"], "'device' must be auto or a device of this machine"),
+        (
+            "train",
+            ["--data.seed", "-1"],
+            "'data.seed' must be a whole number of at least 0, got -1",
+        ),
+        ("compare", ["elbo", "--out", ""], "'out' must be the name of a folder"),
+        ("compare", ["elbo", "--settings", "'a"], "'settings' must be words as in a shell"),
+        ("compare", ["elbo", "--num_rows", "0"], "'num_rows' must be a whole number of at least 1"),
+        (
+            "compare_counts",
+            ["--epochs", "x"],
+            "'epochs' must be a whole number of at least 1, got x",
+        ),
+        ("reproduce", ["R0", "--out", "/proc/none"], "'out' must be a folder that can be written"),
+        ("run_benchmark", ["page", "--out", "none"], "'out' must hold the JSON of a part"),
+        (
+            "run_benchmark",
+            ["epochs", "--rounds", "0"],
+            "'rounds' must be a whole number of at least 1",
+        ),
+        ("examples/mixture", ["--out", "/proc/none"], "'out' must be a folder that can be written"),
+        ("examples/regression", ["--seed", "-1"], "'seed' must be a whole number of at least 0"),
+    ],
+    ids=str,
+)
+def test_a_mistake_that_needs_no_run_ends_every_script_in_one_sentence(
+    tmp_path, script, arguments, sentence
+):
+    assert_one_error(call(tmp_path, script, *arguments), sentence)
+    assert list(tmp_path.iterdir()) == []
 
 
 # Evaluation and samples
@@ -329,7 +430,10 @@ def test_a_conditional_run_is_sampled_for_a_label_or_for_all_of_them(conditional
 def test_a_conditional_run_refuses_a_label_that_it_does_not_know(conditional):
     ended = call(conditional, "sample", "run", "--y", 10)
     assert (ended.code, ended.err.count("\n")) == (2, 1)
-    assert "'y' must be a label or a vector for a context of 10, got 10.0" in ended.err
+    assert (
+        "'y' must be a label from 0 to 9, or a list of 10 numbers, for this VAE, got 10."
+        in ended.err
+    )
     assert call(conditional, "evaluate", "run", "--num_rows", 50).code == 0
 
 
@@ -397,11 +501,11 @@ MISTAKES = [
         "'--vae.latent_dims' is no setting; the nearest is '--vae.latent_dim'",
     ),
     (["--training.epochs", "many"], "'training.epochs' accepts int, got many"),
-    (["--training.epochs", "0"], "'epochs' must be a whole number of at least 1, got 0"),
-    (["--vae.latent_dim", "0"], "'latent_dim' must be a whole number of at least 1, got 0"),
+    (["--training.epochs", "0"], "'training.epochs' must be a whole number of at least 1, got 0"),
+    (["--vae.latent_dim", "0"], "'vae.latent_dim' must be a whole number of at least 1, got 0"),
     (["--vae.prior", "NormalLikelihood"], "'vae.prior' accepts a subclass of Prior"),
     (["--vae.likelihood", "BernouliLikelihood"], "the nearest is 'BernoulliLikelihood'"),
-    (["--vae.decoder", "torch.nn.Linear"], "'vae.decoder'"),
+    (["--vae.decoder", "torch.nn.Linear"], "'vae.decoder.in_features' and"),
     (
         ["--training.batches.size", "1501", "--training.batches.drop_last", "true"],
         "'data' must have at least one batch of 1501 rows, got 1500 rows",
@@ -414,11 +518,14 @@ MISTAKES = [
         ["--vae.likelihood.total_count", "15"],
         "'x' must hold whole levels from 0 to total_count = 15",
     ),
-    (["--training.patience", "3"], "'patience' needs validation rows, got 3 without any"),
-    (["--data.validation_fraction", "1"], "'validation_fraction' must lie in \\[0, 1\\), got 1.0"),
+    (["--training.patience", "3"], "'training.patience' needs validation rows, got 3 without any"),
+    (
+        ["--data.validation_fraction", "1"],
+        "'data.validation_fraction' must lie in \\[0, 1\\), got 1.0",
+    ),
     (
         ["--data.max_level", "15"],
-        "'max_level' must be at least the highest level of the data, 16, got 15",
+        "'data.max_level' must be at least the highest level of the data, 16, got 15",
     ),
     (
         ["--data.source", "ArrayFile", "--data.source.path", "nan.npy"],
@@ -426,11 +533,11 @@ MISTAKES = [
     ),
     (
         ["--data.source", "ArrayFile", "--data.source.path", "none.npy"],
-        "'path' must be a .npy or .npz file of numbers",
+        "'data.source.path' must be a .npy or .npz file of numbers",
     ),
     (["--training.optimizer.lr", "-1"], "lr|learning rate"),
     (["--device", "gpu"], "'device'"),
-    (["--config", "none.yaml"], "'config' must be valid"),
+    (["--config", "none.yaml"], "'config' accepts a YAML file or YAML itself, got none.yaml"),
     (["--run", "nan.npy"], "'run' must be a folder that can be written, got nan.npy"),
     (
         ["--run", "nan.npy/run", "--overwrite"],
@@ -496,6 +603,14 @@ def test_a_mistake_ends_training_with_one_sentence_and_nothing_is_written(
         ("sample", ["run", "--start", "297"], "'start' must be a test row from 0 to 296, got 297"),
         ("sample", ["run", "--end", "-1"], "'end' must be a test row from 0 to 296, got -1"),
         ("sample", ["run", "--num_rows", "0"], "'num_rows' must"),
+        ("sample", ["run", "--num_rows", "1000000"], "'num_rows' must be at most 200"),
+        ("sample", ["run", "--dims", "[0,5]"], "'dims' must be two dimensions from 0 to 1"),
+        ("sample", ["run", "--y", "3"], "'y' is for a VAE with a context, got 3"),
+        ("sample", ["run", "--out", ""], "'out' must be the name of a folder"),
+        ("detect", ["run", "flat.npy", "--out", "run"], "'out' must be a file, got the folder run"),
+        ("detect", ["run", "flat.npy", "--false_positive_rate", "2"], "a number between 0 and 1"),
+        ("diagnose", ["run", "--out", "flat.npy"], "'out' must be a folder that can be written"),
+        ("diagnose", ["run", "--seed", "-1"], "'seed' must be a whole number of at least 0"),
         ("sample", ["run", "--steps", "0"], "'steps' must"),
         ("sample", ["run", "--out", "flat.npy"], "flat.npy"),
     ],
@@ -597,9 +712,9 @@ def test_diagnosing_writes_the_verdict_as_json_and_as_a_page_with_figures(traine
 
 def test_a_diagnosis_that_is_too_small_is_refused_in_a_sentence(trained):
     folder, _ = trained
-    ended = call(folder, "diagnose", "run", "--num_rows", 0)
+    ended = call(folder, "diagnose", "run", "--num_rows", 3)
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == "error: 'num_rows' must be 200 or more, to calibrate, got 0.\n"
+    assert ended.err == "error: 'num_rows' must be 200 or more, to calibrate, got 3.\n"
 
 
 def test_a_choice_that_there_is_not_is_explained_with_the_nearest_one(trained):

@@ -1,0 +1,118 @@
+"""Errors of settings: the whole name of a setting, and the reason why a part cannot be made."""
+
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+
+from pyro_vae.runs.trust import TRUSTED
+from pyro_vae.support.checks import one_line
+
+# Levels of a tree of settings that do not belong to the name of a setting.
+_UNNAMED = ("class_path", "init_args", "dict_kwargs")
+# Packages whose errors about a setting are the user's mistakes, and no faults of the user's code.
+_LIBRARIES = {*TRUSTED, "jsonargparse", "numpy", *sys.stdlib_module_names}
+
+# Errors of libraries about arguments that do not suit a class.
+_FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    IndexError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+@contextmanager
+def whole_names(tree: Any) -> Iterator[None]:
+    """Name settings by their whole path in errors inside the block, as `'training.seed'`.
+
+    An error names an argument, such as `'seed'`. The setting is the one of that name, and of the
+    value that the error shows, if several have the name.
+
+    Arguments:
+        tree: the settings.
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        message = str(error)
+        match = re.match(r"'(\w+)'", message)
+        place = _place(match[1], message, tree) if match else None
+        if match is None or place is None or type(error) not in (TypeError, ValueError):
+            raise
+        raise type(error)(f"'{place}'{message[match.end() :]}") from error
+
+
+def _place(name: str, message: str, tree: Any) -> str | None:
+    """Return the only setting of a name that an error can mean, or None."""
+    values = {place: value for place, value in _settings(tree) if _last(place) == name}
+    shown = [place for place, value in values.items() if _shows(message, value)]
+    found = shown if shown else list(values)
+    return found[0] if len(found) == 1 else None
+
+
+def _shows(message: str, value: Any) -> bool:
+    after = message.rpartition("got ")[2]
+    return any(after.startswith(text) for text in (str(value), repr(value)))
+
+
+def _settings(tree: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the place and the value of every setting, groups and classes included."""
+    branches = vars(tree) if isinstance(tree, Namespace) else tree
+    if not isinstance(branches, Mapping):
+        return
+    for name, value in branches.items():
+        if name == "class_path":
+            continue
+        inner = place if name in _UNNAMED else f"{place}.{name}".lstrip(".")
+        if name not in _UNNAMED:
+            yield inner, value
+        yield from _settings(value, inner)
+
+
+def _last(place: str) -> str:
+    return place.rpartition(".")[2]
+
+
+@contextmanager
+def made_from(setting: str) -> Iterator[None]:
+    """Name the setting in an error of a library, whose class inside the block cannot be made.
+
+    Errors of the user's own code stay as they are, with their traceback.
+
+    Arguments:
+        setting: the setting that names the class.
+
+    Raises:
+        ValueError: in place of the library's error.
+    """
+    try:
+        yield
+    except _FAILURES as error:
+        is_sentence = str(error).startswith("'")
+        if is_sentence or is_out_of_memory(error) or _is_of_user(error):
+            raise
+        raise ValueError(f"'{setting}' cannot be made: {one_line(error).rstrip('.')}.") from error
+
+
+def _is_of_user(error: Exception) -> bool:
+    """Return True if code of the user's own ran when the error was raised."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARIES:
+            return True
+    return False
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return True if memory ran out; on the CPU, torch tells it by the message alone."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

@@ -1,0 +1,110 @@
+"""Read files of settings: YAML in UTF-8, on every machine."""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pyro_vae.support.checks import one_line
+
+# The groups of settings. The device is the only setting outside them.
+GROUPS = ("vae", "data", "training")
+
+
+def read_text(path: str | Path) -> str:
+    """Return the text of a file.
+
+    Raises:
+        ValueError: if there is no such file, it cannot be read, or is not in UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} must be text in UTF-8, got other bytes.") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ValueError(f"{path} must be a file that can be read: {reason}.") from error
+
+
+def read_yaml(text: str, name: str) -> dict[str, Any]:
+    """Return the tree of settings in a string of YAML.
+
+    Arguments:
+        text: the YAML.
+        name: its name in errors.
+
+    Raises:
+        ValueError: if it is damaged, names a setting twice, or holds something else.
+    """
+    try:
+        tree = yaml.load(text, _OnceLoader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ValueError(f"{name} must be YAML, but is damaged: {_problem(error)}.") from error
+    if not isinstance(tree, dict):
+        received = "nothing" if tree is None else type(tree).__name__
+        raise ValueError(f"{name} must hold a tree of settings, got {received}.")
+    return tree
+
+
+def settings_text(value: str, option: str) -> str:
+    """Return the settings in a file as YAML, or the value itself if that is YAML.
+
+    Arguments:
+        value: the name of a file, or YAML.
+        option: the option that the value was given for: `config`, or a group of settings.
+
+    Raises:
+        ValueError: if it is neither, or the YAML is no tree of settings.
+    """
+    is_file = _exists(value)
+    text = read_text(value) if is_file else value
+    name = value if is_file else f"'{option}'"
+    is_yaml = any(sign in value for sign in ":{[\n")
+    if not is_file and not is_yaml:
+        received = f"{value}, which is no file" if value else "an empty string"
+        raise ValueError(f"'{option}' accepts a YAML file or YAML itself, got {received}.")
+    tree = read_yaml(text, name)
+    if option == "config":
+        check_groups(tree, name)
+    return text
+
+
+def check_groups(tree: dict[str, Any], name: str) -> None:
+    """Refuse a tree in which something else stands in place of a group of settings.
+
+    Arguments:
+        tree: all settings.
+        name: its name in errors.
+    """
+    for group in GROUPS:
+        if group in tree and not isinstance(tree[group], dict):
+            received = type(tree[group]).__name__
+            raise ValueError(f"'{group}' in {name} must be a group of settings, got {received}.")
+
+
+def _exists(value: str) -> bool:
+    try:
+        return Path(value).exists() and bool(value)
+    except (OSError, ValueError):  # YAML itself may be too long for the name of a file
+        return False
+
+
+def _problem(error: Exception) -> str:
+    """Return the problem that a parser of YAML found, with its line."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return one_line(error).rstrip(".")
+    mark = error.problem_mark
+    return f"{error.problem} in line {mark.line + 1}, column {mark.column + 1}"
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """Loader that refuses a name which stands twice in one mapping."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for number, (key, _) in enumerate(node.value):
+            if isinstance(key, yaml.ScalarNode) and key.value in names[:number]:
+                problem = f"'{key.value}' stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+        return super().construct_mapping(node, deep)
