@@ -85,9 +85,7 @@ REFUSED = {
     "'guide_bound' must have the shape (3,), got (2,).": lambda: figures.sandwich(
         torch.rand(3), None, torch.rand(2), "title"
     ),
-    "'calibration' must be a Calibration, got {}.": lambda: figures.rank_histograms(
-        {}, "title"
-    ),
+    "'calibration' must be a Calibration, got {}.": lambda: figures.rank_histograms({}, "title"),
     "'side' must be a whole number of at least 1, got 0.": lambda: figures.quantile_grid(0),
     "'margin' must lie between 0 and 0.5, got 2.0.": lambda: figures.quantile_grid(5, margin=2.0),
     "'extent' must be greater than 0, got -1.0.": lambda: figures.linear_grid(5, extent=-1.0),
