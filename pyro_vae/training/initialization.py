@@ -7,7 +7,12 @@ import torch
 from torch import Tensor
 
 from pyro_vae.data.rows import Data, Rows, as_rows
+<<<<<<< HEAD
 from pyro_vae.support.arguments import arguments_checked
+=======
+from pyro_vae.evaluation.vae_rows import VAERows
+from pyro_vae.support.checks import instance
+>>>>>>> i14-data
 from pyro_vae.support.modules import tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
@@ -27,7 +32,7 @@ def initialize(vae: VAE, data: Data) -> None:
         data: the rows to train on, `(N, *x_shape)`, as for `fit`.
 
     Raises:
-        ValueError: if the rows do not have the shape of the VAE's x.
+        ValueError: if the rows do not have the shape of the VAE's x, or it cannot score them.
 
     Example:
         >>> x = 1e5 * torch.rand(100, 64)
@@ -41,6 +46,7 @@ def initialize(vae: VAE, data: Data) -> None:
         raise ValueError(
             f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}."
         )
+    VAERows(vae, rows, None).checked()  # before a start from data that it cannot score
     like = tensor_like(vae)
     vae.likelihood.initialize(rows.mean().to(like), rows.std().to(like))
     vae.posterior.initialize(_Blocks(rows, like.dtype, like.device))
