@@ -7,12 +7,8 @@ import torch
 from torch import Tensor
 
 from pyro_vae.data.rows import Data, Rows, as_rows
-<<<<<<< HEAD
-from pyro_vae.support.arguments import arguments_checked
-=======
 from pyro_vae.evaluation.vae_rows import VAERows
-from pyro_vae.support.checks import instance
->>>>>>> i14-data
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.modules import tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
