@@ -12,7 +12,7 @@ from pyro_vae.data.rows import Data
 from pyro_vae.evaluation.measures import evaluate_rows
 from pyro_vae.evaluation.vae_rows import rows_for
 from pyro_vae.support.arguments import arguments_checked
-from pyro_vae.support.checks import real
+from pyro_vae.support.checks import check_finite, check_sizes, real
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
@@ -97,12 +97,14 @@ def auroc(normal: Array, anomalous: Array) -> float:
         anomalous: the scores of anomalous rows, `(M,)`.
 
     Raises:
-        ValueError: if there are no scores of one kind, or one is NaN.
+        ValueError: if there are no scores of one kind, or one is not finite.
     """
     from sklearn.metrics import roc_auc_score
 
     normal = _as_scores(normal, "normal")
     anomalous = _as_scores(anomalous, "anomalous")
+    check_finite(normal, "normal")
+    check_finite(anomalous, "anomalous")
     is_anomalous = torch.cat([torch.zeros(len(normal)), torch.ones(len(anomalous))])
     scores = torch.cat([normal, anomalous]).cpu()
     return float(roc_auc_score(is_anomalous.numpy(), scores.numpy()))
@@ -145,9 +147,7 @@ def _as_scores(scores: Array, name: str) -> Tensor:
         ValueError: if there are none, one is NaN, or they have another shape.
     """
     tensor = as_tensor(scores, name).cpu()
-    if tensor.dim() != 1 or len(tensor) == 0 or tensor.isnan().any():
-        received = "NaN" if tensor.dim() == 1 and len(tensor) else tuple(tensor.shape)
-        raise ValueError(
-            f"'{name}' must hold one score for each of one or more rows, got {received}."
-        )
+    check_sizes(tensor, name, "N")
+    if tensor.isnan().any():
+        raise ValueError(f"'{name}' must hold numbers, got NaN.")
     return tensor

@@ -74,13 +74,16 @@ BAD_SCORES = [
         lambda: auroc(torch.rand(3), torch.rand(0)),
         "'anomalous' must have the shape (N,), got (0,).",
     ),
-    (lambda: auroc(torch.tensor([torch.nan]), torch.rand(3)), "'normal' must be finite, got NaN"),
-    (lambda: auroc([1.0], torch.rand(3)), "'normal' must be a tensor, got a list."),
+    (
+        lambda: auroc(torch.tensor([torch.nan]), torch.rand(3)),
+        "'normal' must hold numbers, got NaN",
+    ),
+    (lambda: auroc([1.0], [torch.inf]), "'anomalous' must be finite, got NaN or infinity."),
     (lambda: threshold(torch.rand(9, 2), 0.1), "'normal' must have the shape (N,), got (9, 2)."),
     (lambda: threshold(torch.full((9,), torch.nan), 0.1), "'normal' must hold numbers, got NaN."),
     (
         lambda: threshold(torch.rand(99), torch.nan),
-        "'false_positive_rate' must lie in (0, 1), and 99",
+        "'false_positive_rate' must be a finite number, got nan.",
     ),
     (lambda: threshold(torch.rand(99), "5%"), "'false_positive_rate' must be a number, got '5%'."),
     (
@@ -90,7 +93,7 @@ BAD_SCORES = [
 ]
 
 
-@pytest.mark.parametrize(("call", "sentence"), BAD_SCORES, ids=lambda each: str(each)[:40])
+@pytest.mark.parametrize(("call", "sentence"), BAD_SCORES)
 def test_unusable_scores_are_refused(call, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
         call()

@@ -84,7 +84,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("settings", "sentence"), REFUSED, ids=lambda each: str(each)[:60])
+@pytest.mark.parametrize(("settings", "sentence"), REFUSED)
 def test_unusable_settings_are_refused_before_any_work(settings, sentence):
     vae = binary_vae()
     before = {name: value.clone() for name, value in vae.state_dict().items()}
