@@ -73,7 +73,7 @@ def sandwich(
     exact: dict[str, Tensor] | None = None,
     num_temperatures: int = 200,
     num_chains: int = 8,
-    num_steps: int = 5,
+    num_steps: int = 6,
     **kwargs: Any,
 ) -> Sandwich:
     """Bound log p(x) of each row by annealed importance sampling.

@@ -30,7 +30,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     Upper and lower case count as equal.
     """
     by_lower = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return f"; the nearest is '{by_lower[close[0]]}'" if close else ""
 
 

@@ -211,6 +211,7 @@ class _Run:
             unit_scale=True,
             disable=not is_shown,
             mininterval=seconds,
+            delay=1e-6,  # no bar before the first step has succeeded
         )
 
     def epoch(self, bar: tqdm) -> None:
