@@ -18,7 +18,7 @@ from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyro_vae import SVI
+from pyro_vae import SVI, Execution
 
 # Adam's learning rate at the start, and the number of steps over which it falls to 0.
 LR, NUM_STEPS = 0.1, 400
@@ -129,11 +129,10 @@ def fit(model, guide, loss):
         schedule.step()
 
 
-def losses_at(problem, guide, objective, num):
+def losses_at(problem, guide, objective, num, execution=Execution()):
     """The loss of steps that move nothing, and without a step."""
-    svi = SVI(
-        problem.model, guide, lambda parameters: torch.optim.SGD(parameters, lr=0.0), objective
-    )
+    still = partial(torch.optim.SGD, lr=0.0)
+    svi = SVI(problem.model, guide, still, objective, execution=execution)
     return torch.stack(
         [*(svi.step() for _ in range(num)), *(svi.evaluate_loss() for _ in range(num))]
     )
@@ -200,7 +199,6 @@ def test_an_autoguide_reaches_the_exact_posterior_of_linear_regression_or_its_me
 @pytest.mark.parametrize(
     ("objective", "num"),
     [
-        (Trace_ELBO, 1),
         (Trace_ELBO, 5),
         (TraceGraph_ELBO, 5),
         (RenyiELBO, 5),
@@ -243,6 +241,7 @@ def test_elsewhere_the_elbo_falls_short_of_the_log_evidence_by_the_divergence(
 ):
     exact, start = problem(), family(*torch.tensor(elsewhere))
     with pyro.get_param_store().scope():
-        losses = losses_at(exact, guide_of(family, start), particles(objective, 20_000), 5)
+        many = particles(objective, 20_000)
+        losses = losses_at(exact, guide_of(family, start), many, 5, Execution(trace=False))
     gap = losses.mean() + exact.log_evidence
     torch.testing.assert_close(gap, kl_divergence(start, exact.posterior), atol=LOSS, rtol=0.0)
