@@ -106,7 +106,7 @@ def test_hmc_goes_from_a_wrong_guide_to_the_posterior_of_each_row(reference):
         linear_gaussian_vae(reference).model,
         off_guide(reference),
         x,
-        num_warmup=100,
+        num_warmup=120,
         num_samples=60,
         num_chains=8,
         num_steps=6,
@@ -126,7 +126,8 @@ def test_hmc_goes_from_a_wrong_guide_to_the_posterior_of_each_row(reference):
 def test_as_many_trajectories_are_accepted_as_asked(reference, target):
     x = torch.randn(NUM_ROWS, 4)
     model = linear_gaussian_vae(reference).model
-    chains = hmc(model, off_guide(reference), x, num_samples=50, target_accept=target, num_steps=4)
+    counts = {"num_warmup": 100, "num_samples": 50, "num_steps": 4}
+    chains = hmc(model, off_guide(reference), x, target_accept=target, **counts)
     assert chains.acceptance.shape == chains.step_size.shape == (NUM_ROWS,)
     assert abs(chains.acceptance.mean() - target) < 0.05
 
@@ -135,7 +136,8 @@ def test_each_row_has_a_step_of_its_own():
     """Posteriors that are up to 500 times narrower than the guide, beside one that is as wide as it."""
     noise = torch.tensor([3.0, 0.3, 0.03, 0.003]).reshape(-1, 1)
     x = torch.randn(4, 1) + noise * torch.randn(4, 2)
-    chains = hmc(uneven, uneven_guide, x, noise, num_chains=16, num_steps=5)
+    counts = {"num_warmup": 120, "num_samples": 100, "num_chains": 16, "num_steps": 5}
+    chains = hmc(uneven, uneven_guide, x, noise, **counts)
     precision = 1 + 2 * noise[:, 0] ** -2
     mean = x.sum(1) * noise[:, 0] ** -2 / precision
     assert errors_of_the_mean(chains, "z", mean.reshape(4, 1)).abs().max() < NUM_ERRORS
@@ -158,7 +160,7 @@ def test_each_row_has_a_step_of_its_own():
 )
 def test_latents_outside_the_real_numbers(model, guide, x, mean):
     chains = hmc(
-        model, guide, torch.tensor(x), num_warmup=60, num_samples=80, num_chains=16, num_steps=4
+        model, guide, torch.tensor(x), num_warmup=40, num_samples=40, num_chains=16, num_steps=4
     )
     assert errors_of_the_mean(chains, "p", torch.tensor(mean)).abs().max() < NUM_ERRORS
 
@@ -211,7 +213,7 @@ def test_trajectories_that_leave_the_numbers_are_rejected():
             pyro.sample("z", dist.Normal(0.0, 0.7))
 
     x = torch.tensor([30.0, 1000.0])
-    chains = hmc(model, guide, x, num_samples=50, num_steps=5)
+    chains = hmc(model, guide, x, num_warmup=100, num_samples=50, num_steps=5)
     mode = x.log().log()
     deviation = 1 / (x.sqrt() * x.log())
     assert ((chains.merged()["z"].mean(0) - mode).abs() < deviation).all()
