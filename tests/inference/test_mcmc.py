@@ -229,7 +229,6 @@ def test_one_chain_and_a_short_warm_up(reference, num_warmup):
         num_chains=1,
         num_warmup=num_warmup,
         num_samples=5,
-        num_steps=2,
     )
     assert ((chains.step_size > 1e-3) & (chains.step_size < 1e3)).all()
 
