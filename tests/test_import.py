@@ -77,6 +77,7 @@ print(json.dumps({
 """
 
 
+@lru_cache
 def modules():
     found = pkgutil.walk_packages([str(PACKAGE)], "pyro_vae.")
     return [module.name.removeprefix("pyro_vae.") for module in found]

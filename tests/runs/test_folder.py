@@ -103,6 +103,7 @@ def test_load_gives_the_best_weights_unless_told_otherwise(trained):
     assert_same(load(str(path)).state_dict(), result.best_weights)
 
 
+@pytest.mark.slow
 def test_load_in_another_process_gives_the_same_log_weights_bit_for_bit(trained, tmp_path):
     path, _ = trained
     code = """
