@@ -313,7 +313,7 @@ class IndependentlessPrior(StandardNormalPrior):
 
 
 BAD_VAES = {
-    "'prior' must be a Prior, got MLP": lambda prior, likelihood, posterior: VAE(
+    "'prior' must be a Prior, got an MLP": lambda prior, likelihood, posterior: VAE(
         MLP(2, [], 2), likelihood, posterior
     ),
     "'posterior' must have the likelihood's x_shape": lambda prior, likelihood, posterior: VAE(
