@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from pyro_vae.engine.containers import is_object
 from pyro_vae.engine.failures import is_raised_by, walk_tracebacks
 from pyro_vae.inference.programs import Programs
-from pyro_vae.inference.refusals import failing_site, what_fails
+from pyro_vae.inference.refusals import failing_site, site_without_distribution, what_fails
 from pyro_vae.support.checks import as_int, nearest
 
 # The errors that wrong arguments can cause.
@@ -123,6 +123,7 @@ def raise_plainly(error: Exception, programs: Programs, own: list[str] | None = 
     else:
         plain = (
             _of_signature(root, programs, own or [])
+            or _of_site(root)
             or _of_type(root, programs)
             or _of_kind(root, programs)
             or _of_shape(root, programs)
@@ -158,9 +159,19 @@ def _of_signature(error: BaseException, programs: Programs, own: list[str]) -> E
             unknown = [key for key in programs.kwargs if key not in signature.parameters]
             close = nearest(unknown[0], [*signature.parameters, *own]) if unknown else ""
             if own and "too many positional" in str(reason) and as_int(programs.args[-1]):
-                close = f" ({', '.join(own)} are given by name, as {own[0]}=...)"
+                close = f": give {' or '.join(own)} by name"
             return TypeError(f"'{name}' cannot take the arguments that it gets: {reason}{close}.")
     return None
+
+
+def _of_site(error: BaseException) -> Exception | None:
+    """Return the sentence for a site with another object in place of a distribution."""
+    site = site_without_distribution(error) if isinstance(error, AttributeError) else None
+    if site is None:
+        return None
+    return TypeError(
+        f"The site '{site['name']}' must have a distribution, got {described(site['fn'])}."
+    )
 
 
 def _of_type(error: BaseException, programs: Programs) -> Exception | None:
@@ -172,9 +183,9 @@ def _of_type(error: BaseException, programs: Programs) -> Exception | None:
         return None
     asked = getattr(error, "obj", None)
     words = set(re.findall(r"\w+", str(error)))
-    expected = (Tensor, *_kinds_of_defaults(programs))
+    defaults = _kinds_of_defaults(programs)
     for name, value in _named(programs):
-        if isinstance(value, expected) or _is_own(value):
+        if isinstance(value, Tensor | defaults.get(name, Tensor)) or _is_own(value):
             continue
         is_named = asked is None and type(value).__name__ in words
         if is_named or (asked is not None and value is asked):
@@ -275,14 +286,18 @@ def _named(programs: Programs) -> Iterator[tuple[str, Any]]:
         return
 
 
-def _kinds_of_defaults(programs: Programs) -> Iterator[type]:
-    """Yield the types of the defaults that the parameters of guide and model have."""
+def _kinds_of_defaults(programs: Programs) -> dict[str, type]:
+    """Return the types of the defaults that the parameters of guide and model have, by name."""
+    kinds = {}
     for program in (programs.guide, programs.model):
         try:
             parameters = inspect.signature(program).parameters.values()
         except (TypeError, ValueError):
             continue
-        yield from (type(each.default) for each in parameters if each.default is not each.empty)
+        for each in parameters:
+            if each.default is not each.empty:
+                kinds[each.name] = type(each.default)
+    return kinds
 
 
 def _is_own(value: Any) -> bool:

@@ -1,5 +1,6 @@
 """Numbers that a distribution refuses: the site, and the first such number with its place."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pyro import poutine
@@ -11,7 +12,7 @@ from pyro_vae.inference.sites import Site, sample_sites
 from pyro_vae.inference.soundness import scored
 
 # The names under which Pyro and this package hold the site whose density they compute.
-_SITES = ("site", "model_site", "guide_site")
+_SITES = ("site", "model_site", "guide_site", "msg")
 # The beginnings of the names of plates that Pyro and this package add.
 _PLATES = ("_", "pyro_vae.")
 # The longest support that is repeated; its bounds may be tensors.
@@ -35,12 +36,22 @@ def check_observed(trace: poutine.Trace) -> None:
 
 def failing_site(error: BaseException) -> Site | None:
     """Return the site whose density an error came through, or None."""
+    return next((site for site, of in _sites(error) if "log_prob" in of or of == _CHECK), None)
+
+
+def site_without_distribution(error: BaseException) -> Site | None:
+    """Return a site with another object in place of a distribution, or None."""
+    sites = (site for site, _ in _sites(error))
+    return next((site for site in sites if not hasattr(site["fn"], "log_prob")), None)
+
+
+def _sites(error: BaseException) -> Iterator[tuple[Site, str]]:
+    """Yield the sites in the calls that an error came through, each with the called function."""
     for call in reversed(list(walk_tracebacks(error))):
         for name in _SITES:
             site = call.tb_frame.f_locals.get(name)
             if isinstance(site, dict) and site.get("type") == "sample":
-                return site
-    return None
+                yield site, call.tb_frame.f_code.co_name
 
 
 def what_fails(error: BaseException) -> str:
@@ -78,7 +89,7 @@ class _Refused(NamedTuple):
         event = self.numbers.shape[self.numbers.dim() - self.accepted.event_dim :]
         first = self.numbers.expand(self.is_valid.shape + event)[index]
         shown = "a vector outside" if event else f"{first.item():g}"
-        return f"{self.said}, got {shown}{_place(index, self.accepted.event_dim, site)}"
+        return f"{self.said} {shown}{_place(index, self.accepted.event_dim, site)}"
 
 
 def _refused(error: BaseException) -> _Refused | None:
@@ -89,12 +100,12 @@ def _refused(error: BaseException) -> _Refused | None:
     if not (isinstance(fn, Distribution) and isinstance(is_valid, Tensor)) or is_valid.all():
         return None
     if "constraint" in found:
-        return _Refused(first_line(error), found["constraint"], numbers, is_valid)
+        return _Refused(f"{first_line(error)}, first", found["constraint"], numbers, is_valid)
     support = found["support"]
     bounds = repr(support)
     is_short = len(bounds) < _LONGEST and "tensor" not in bounds
     accepted = f" {bounds}" if is_short else ""
-    said = f"its values must lie in the support{accepted} of {type(fn).__name__}"
+    said = f"its values must lie in the support{accepted} of {type(fn).__name__}, got"
     return _Refused(said, support, numbers, is_valid)
 
 
@@ -119,3 +130,6 @@ def _has_constant_support(fn: Any) -> bool:
     """Return True if all distributions of this class have the same support."""
     support = getattr(type(fn), "support", None)
     return isinstance(support, constraints.Constraint) and not constraints.is_dependent(support)
+
+
+_CHECK = check_observed.__name__
