@@ -63,6 +63,9 @@ def what_fails(error: BaseException) -> str:
     site = failing_site(error)
     refused = _refused(error)
     what = first_line(error) if refused is None else refused.sentence(site)
+    shapes = [line for line in str(error).splitlines() if line.startswith("Expected [")]
+    if shapes:  # Pyro's check of a log-density
+        what += f" ({shapes[0]}): put it into a plate or add .to_event"
     if site is None:
         return f"{what}{users_line(error)}"
     return f"Error while computing log_prob at site '{site['name']}': {what}"
@@ -95,9 +98,11 @@ class _Refused(NamedTuple):
 def _refused(error: BaseException) -> _Refused | None:
     """Return the numbers that torch's validation refused, or None for another error."""
     calls = list(walk_tracebacks(error))
-    found = calls[-1].tb_frame.f_locals if calls else {}
-    fn, numbers, is_valid = found.get("self"), found.get("value"), found.get("valid")
-    if not (isinstance(fn, Distribution) and isinstance(is_valid, Tensor)) or is_valid.all():
+    found: dict[str, Any] = calls[-1].tb_frame.f_locals if calls else {}
+    fn = found.get("self")
+    numbers: Any = found.get("value")
+    is_valid = found.get("valid")
+    if not isinstance(fn, Distribution) or not isinstance(is_valid, Tensor) or is_valid.all():
         return None
     if "constraint" in found:
         return _Refused(f"{first_line(error)}, first", found["constraint"], numbers, is_valid)

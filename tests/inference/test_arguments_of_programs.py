@@ -383,3 +383,13 @@ def test_a_site_without_a_distribution_is_named(name):
     with pyro.get_param_store().scope():
         run = partial(TAKE_PROGRAMS[name], *observed(lambda z: z), torch.zeros(3))
         assert_one_sentence(run, "The site 'x' must have a distribution, got a tensor", TypeError)
+
+
+def test_rows_in_no_plate_are_said_to_need_one():
+    def model(x):
+        pyro.sample("x", dist.Normal(torch.zeros(3), pyro.param("scale", torch.ones(3))), obs=x)
+
+    with pyro.get_param_store().scope():
+        run = partial(svi_step, model, lambda x: None, torch.zeros(3))
+        match = "at site .x., invalid log_prob shape .Expected .., actual .3..: put it into a plate"
+        assert_one_sentence(run, match, ValueError)
