@@ -63,7 +63,8 @@ def what_fails(error: BaseException) -> str:
     site = failing_site(error)
     refused = _refused(error)
     what = first_line(error) if refused is None else refused.sentence(site)
-    shapes = [line for line in str(error).splitlines() if line.startswith("Expected [")]
+    lines = map(str.strip, str(error).splitlines())
+    shapes = [line for line in lines if line.startswith("Expected [")]
     if shapes:  # Pyro's check of a log-density
         what += f" ({shapes[0]}): put it into a plate or add .to_event"
     if site is None:
