@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-import pyro
 import torch
 from torch import Tensor
 from torch._guards import TracingContext, tracing
@@ -16,6 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 
 from pyro_vae.engine.failures import first_line, users_line
+from pyro_vae.support.validation import validating
 
 _ATEN = torch.ops.aten
 # If the shape stays the same, these return their argument, in shared memory.
@@ -120,7 +120,7 @@ def _without_validation() -> Iterator[None]:
     validate = Distribution._validate_sample
     Distribution._validate_sample = _accept  # type: ignore[method-assign]
     try:
-        with pyro.validation_enabled(False):
+        with validating(False):
             yield
     finally:
         Distribution._validate_sample = validate  # type: ignore[method-assign]

@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 
-import pyro
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -26,6 +25,7 @@ from pyro_vae.support.invalid_parameters import InvalidParameterError
 from pyro_vae.support.modules import evaluating, modes_restored, tensor_like
 from pyro_vae.support.store import store_as_found
 from pyro_vae.support.streams import stream
+from pyro_vae.support.validation import validating
 from pyro_vae.training.early_warnings import warnings_for
 from pyro_vae.training.factories import cut_short, made_optimizer, made_scheduler, rehearse
 from pyro_vae.training.history import Epoch, Fit
@@ -287,7 +287,7 @@ class _Run:
         try:
             # Validation costs a tenth of a step or more, so only the first step is validated. It
             # also tells SVI which checks later steps need.
-            with pyro.validation_enabled(not self.is_validated):
+            with validating(not self.is_validated):
                 loss = self.svi.backward(levels, *y, **scheduled)
         except UnsoundStepError as error:
             raise self._unsound(error) from None

@@ -581,8 +581,8 @@ def test_a_wrong_argument_gives_no_warning_before_its_error():
     vae = binary_vae()
     svi = SVI(vae.model, vae.guide, adam(vae.parameters()), Trace_ELBO())
     # Warnings are errors in these tests.
-    with pytest.raises(TypeError, match="^'x' must be a value"):
-        svi.step(vae.sample(2).numpy())
+    with pytest.raises(ValueError, match="^'x' must be an array"):
+        svi.step({"x": vae.sample(2)})
     assert svi.step(vae.sample(2)).isfinite()
 
 
