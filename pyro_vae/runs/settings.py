@@ -131,7 +131,7 @@ class DataSettings:
 
         Their highest level is `max_level`, unless it is None.
         """
-        train, test = self.source.read()
+        train, test = sources.read_source(self.source)
         return sources.limited(train, self.max_level), sources.limited(test, self.max_level)
 
     def split(self, train: Rows, test: Rows) -> sources.Splits:
