@@ -143,7 +143,7 @@ class Rows:
         x = self.batch(index, dtype)
         if isinstance(self.transform, Identity):
             return x
-        levels = self.levels[index].to(x.dtype if dtype is None else dtype)
+        levels = self.levels[index].to(dtype or torch.get_default_dtype())
         checked_result(self.transform, "__call__", x, levels)
         is_bad = (levels.isfinite() & ~x.isfinite()).flatten(1).any(1)
         if is_bad.any():
@@ -370,9 +370,12 @@ def _try(transform: Transform, levels: Tensor, max_level: float) -> None:
     """Refuse a transform that cannot make x from prepared levels; draws leave no trace."""
     if isinstance(transform, Identity):
         return
-    levels = levels.to(torch.get_default_dtype())
+    levels = levels.to(torch.get_default_dtype(), copy=True)
+    before = levels.clone()
     with stream(0, device=levels.device):
         x = called(transform, "__call__", levels, max_level)
+    if not torch.equal(levels, before):
+        raise wrong_result(transform, "__call__", "a new tensor", "its levels, changed in place")
     checked_result(transform, "__call__", x, levels)
 
 

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache, wraps
+from os import PathLike
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -20,6 +21,7 @@ _WORDS = {
     str: "a string",
     Tensor: "a tensor",
     NoneType: "None",
+    PathLike: "a path",
 }
 
 

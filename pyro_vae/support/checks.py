@@ -319,7 +319,7 @@ def called(owner: object, method: str, *args: Any, **kwargs: Any) -> Any:
     except TypeError as error:
         raise ValueError(
             f"'{method}' of {type(owner).__name__} must be a method that takes "
-            f"({_declared(owner, method)}), but the call does not fit: {one_line(error)}."
+            f"{_declared(owner, method)}, but the call does not fit: {one_line(error)}."
         ) from None
     return function(*args, **kwargs)
 
@@ -369,4 +369,5 @@ def _declared(owner: object, method: str) -> str:
     """Return the arguments of a method as the first base class declares it."""
     base = next(kind for kind in reversed(type(owner).__mro__) if method in vars(kind))
     _, *parameters = signature(vars(base)[method]).parameters.values()
-    return ", ".join(str(each).partition(":")[0] for each in parameters)
+    names = [str(each).partition(":")[0] for each in parameters]
+    return f"({', '.join(names)})" if names else "no arguments"
