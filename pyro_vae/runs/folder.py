@@ -127,11 +127,11 @@ class RunFolder:
         Raises:
             ValueError: if the settings are no YAML, or the shape is none; this writes nothing.
         """
-        texts = self._description(settings, x_shape, data)
+        self._facts(settings, x_shape, data)  # before a folder is made
         self.path.mkdir(parents=True, exist_ok=True)
         for name in _RESULTS:
             (self.path / name).unlink(missing_ok=True)
-        self._describe(texts)
+        self.save_settings(settings, x_shape, data)
 
     @arguments_checked
     def save_settings(
@@ -144,12 +144,13 @@ class RunFolder:
 
         The run goes on from here, so that an earlier failure of it is forgotten.
         """
-        self._describe(self._description(settings, x_shape, data))
+        facts = self._facts(settings, x_shape, data)
+        self._write_text("settings.yaml", with_public_paths(settings))
+        self._write_text("run.json", facts)
+        (self.path / "failure.txt").unlink(missing_ok=True)
 
-    def _description(
-        self, settings: str, x_shape: tuple[int, ...], data: DataRecord | None
-    ) -> dict[str, str]:
-        """Return the texts of the files that describe a run, by the names of the files."""
+    def _facts(self, settings: str, x_shape: tuple[int, ...], data: DataRecord | None) -> str:
+        """Return the text of `run.json`."""
         versions = {package: version(package) for package in _PACKAGES}
         versions = {"python": platform.python_version()} | versions
         path = data_path(read_yaml(settings, "'settings'"))
@@ -158,15 +159,7 @@ class RunFolder:
         shape = as_shape(x_shape, "x_shape")
         info = RunInfo(tuple(shape), FORMAT, versions, data, path)
         fields = info._asdict() | {"data": None if data is None else data._asdict()}
-        return {
-            "settings.yaml": with_public_paths(settings),
-            "run.json": json.dumps(fields, indent=2) + "\n",
-        }
-
-    def _describe(self, texts: dict[str, str]) -> None:
-        for name, text in texts.items():
-            self._write_text(name, text)
-        (self.path / "failure.txt").unlink(missing_ok=True)
+        return json.dumps(fields, indent=2) + "\n"
 
     @arguments_checked
     def save(self, fit: Fit, weights: dict[str, Tensor]) -> None:
