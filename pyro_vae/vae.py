@@ -1,5 +1,6 @@
 """The VAE, which joins a prior, a likelihood and a posterior into a Pyro model and guide."""
 
+from types import NoneType
 from typing import Any
 
 import pyro
@@ -30,7 +31,7 @@ from pyro_vae.parts.checks import (
 )
 from pyro_vae.parts.contracts import Likelihood, Posterior, Prior
 from pyro_vae.parts.missing_entries import entries_of
-from pyro_vae.support.checks import described, positive, whole
+from pyro_vae.support.checks import described, positive, returned, whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.store import make_picklable, show, unique_name
 
@@ -286,7 +287,10 @@ class VAE(nn.Module):
             with evaluating(self):
                 p_x = example(self.likelihood, torch.Size([self.latent_dim]), self.context_dim)
             self._entries.check_events(p_x, rows)
-        self.likelihood.check(self._entries.complete(rows, self.likelihood))
+        check: Any = self.likelihood.check  # a user's own may return a value
+        refused = check(self._entries.complete(rows, self.likelihood))
+        accepted = "None, and raise a ValueError for rows that it refuses"
+        returned(refused, NoneType, self.likelihood, "check", accepted)
 
     def _read(self, x: Rows | Array, y: Array | None) -> tuple[Tensor, Tensor | None]:
         """Return x and y in the dtype of the parameters, on their device.

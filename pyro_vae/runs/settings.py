@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,7 +32,9 @@ from pyro_vae.runs.folder import RunFolder, settings_of_run
 from pyro_vae.runs.reading import settings_text
 from pyro_vae.runs.record import DataRecord, data_record
 from pyro_vae.runs.trust import check_parsed, trusted_packages
+from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import Shape, check_max_level, nearest, one_line, whole
+from pyro_vae.support.modules import state_difference
 from pyro_vae.support.streams import stream
 from pyro_vae.training.initialization import initialize
 from pyro_vae.training.settings import Training
@@ -131,7 +134,7 @@ class DataSettings:
 
         Their highest level is `max_level`, unless it is None.
         """
-        train, test = self.source.read()
+        train, test = sources.read_source(self.source)
         return sources.limited(train, self.max_level), sources.limited(test, self.max_level)
 
     def split(self, train: Rows, test: Rows) -> sources.Splits:
@@ -235,7 +238,8 @@ def check_settings(settings: Settings) -> None:
                 settings.training.scheduler(optimizer)
 
 
-def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> VAE:
+@arguments_checked
+def load(run: str | PathLike, weights: str = "best", allow: str | Sequence[str] = ()) -> VAE:
     """Load the VAE of a run folder, on the CPU and in evaluation mode.
 
     No code from the folder is run: see `pyro_vae.runs.trust`.
@@ -243,7 +247,7 @@ def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> V
     Arguments:
         run: the folder.
         weights: `"best"` or `"last"`.
-        allow: further packages whose classes the settings may name.
+        allow: further packages whose classes the settings may name; a string names one.
 
     Raises:
         ValueError: if a file is missing, damaged, of a newer format, or names a class that is not
@@ -254,15 +258,16 @@ def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> V
     x_shape = folder.info().x_shape
     failure = folder.failure()
     if failure is not None:
-        warnings.warn(f"{folder.path} holds a run that failed: {failure}", stacklevel=2)
+        warnings.warn(f"{folder.path} holds a run that failed: {failure}", stacklevel=3)
     with stream(0):  # the draw of weights that are replaced below spares the caller's random state
         vae = build_vae(settings.vae, x_shape)
+    state = folder.weights(weights)
     try:
-        vae.load_state_dict(folder.weights(weights))
+        vae.load_state_dict(state)
     except (AttributeError, RuntimeError) as error:
         raise ValueError(
             f"{folder.path / weights}.pt must hold the weights of this VAE, but does not: "
-            f"{one_line(error)}"
+            f"{state_difference(vae, state) or one_line(error)}"
         ) from error
     _check_finite(vae, folder.path / f"{weights}.pt")
     return vae.eval()
@@ -277,12 +282,13 @@ def _check_finite(vae: VAE, file: Path) -> None:
             )
 
 
-def load_settings(run: str | Path, allow: Sequence[str] = ()) -> Settings:
+@arguments_checked
+def load_settings(run: str | PathLike, allow: str | Sequence[str] = ()) -> Settings:
     """Load the settings of a run folder.
 
     Arguments:
         run: the folder.
-        allow: further packages whose classes the settings may name.
+        allow: further packages whose classes the settings may name; a string names one.
 
     Raises:
         ValueError: if `load` refuses the settings.
@@ -292,12 +298,13 @@ def load_settings(run: str | Path, allow: Sequence[str] = ()) -> Settings:
     return instantiate(parser, namespace, trusted_packages(allow))
 
 
-def load_data(run: str | Path, allow: Sequence[str] = ()) -> sources.Splits:
+@arguments_checked
+def load_data(run: str | PathLike, allow: str | Sequence[str] = ()) -> sources.Splits:
     """Return the rows that a run was trained, validated and tested on.
 
     Arguments:
         run: the folder. A data file is also found if it has moved together with the folder.
-        allow: further packages whose classes the settings may name.
+        allow: further packages whose classes the settings may name; a string names one.
 
     Raises:
         ValueError: if the data have changed since the run, or `load` refuses the settings.
@@ -308,7 +315,10 @@ def load_data(run: str | Path, allow: Sequence[str] = ()) -> sources.Splits:
     return data.split(*rows)
 
 
-def rows_like(run: str | Path, data: str | Path | Data, allow: Sequence[str] = ()) -> Rows:
+@arguments_checked
+def rows_like(
+    run: str | PathLike, data: str | PathLike | Data, allow: str | Sequence[str] = ()
+) -> Rows:
     """Return new rows, prepared as the rows of a run are.
 
     They have the run's transform, and the highest level of its training data.
@@ -316,7 +326,7 @@ def rows_like(run: str | Path, data: str | Path | Data, allow: Sequence[str] = (
     Arguments:
         run: the folder.
         data: levels as they are stored, or a `.npy` or `.npz` file of them.
-        allow: further packages whose classes the settings may name.
+        allow: further packages whose classes the settings may name; a string names one.
 
     Raises:
         ValueError: if a level exceeds the highest of the training data and the transform divides by
@@ -333,8 +343,8 @@ def rows_like(run: str | Path, data: str | Path | Data, allow: Sequence[str] = (
     return sources.transformed(levels, settings.data.transform, 2)
 
 
-def _as_stored(data: str | Path | Data, channels_last: bool | None) -> Rows:
-    if isinstance(data, (str, Path)):
+def _as_stored(data: str | PathLike | Data, channels_last: bool | None) -> Rows:
+    if isinstance(data, (str, PathLike)):
         return sources.read_array(str(data), channels_last=channels_last)
     return as_rows(data, missing="nan")
 

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache, wraps
 from itertools import chain
+from os import PathLike
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -21,6 +22,7 @@ _WORDS = {
     str: "a string",
     Tensor: "a tensor",
     NoneType: "None",
+    PathLike: "a path",
 }
 
 

@@ -79,6 +79,12 @@ BAD_SCORES = [
         "'normal' must hold numbers, got NaN",
     ),
     (lambda: auroc([1.0], [torch.inf]), "'anomalous' must be finite, got NaN or infinity."),
+    (lambda: auroc([False, True], [0.1, 0.2]), "'normal' must hold scores, which are real numbers"),
+    (lambda: auroc([0, 1], [0.1, 0.2]), "'normal' must hold the scores of normal rows, got labels"),
+    (
+        lambda: threshold([True], 0.1),
+        "'normal' must hold scores, which are real numbers, got booleans.",
+    ),
     (lambda: threshold(torch.rand(9, 2), 0.1), "'normal' must have the shape (N,), got (9, 2)."),
     (lambda: threshold(torch.full((9,), torch.nan), 0.1), "'normal' must hold numbers, got NaN."),
     (

@@ -1,4 +1,5 @@
 import math
+import re
 from functools import partial
 
 import pyro
@@ -27,8 +28,10 @@ from pyro_vae import (
     evaluate,
     fit,
 )
+from pyro_vae.data import Batches
 from pyro_vae.engine import program as engine_program
 from pyro_vae.engine import trace
+from pyro_vae.objectives import RowELBO, Schedule
 
 ADAM = partial(torch.optim.Adam, lr=0.01)
 plain = partial(Training, execution=Execution(trace=False))  # so few steps are not worth a trace
@@ -514,3 +517,78 @@ def test_fewer_rows_than_a_batch_make_one_short_batch():
     vae = with_batch_norm()
     result = fit(vae, torch.eye(4).repeat(2, 1), Training(epochs=1))
     assert len(result.history) == 1
+
+
+def own(base, **members):
+    """An object of a user's class; its right methods are replaced by the given ones."""
+    valid = {
+        "num_batches": lambda self, num_rows: 2,
+        "indices": lambda self, num_rows: iter(torch.randperm(num_rows).split(25)),
+        "__call__": lambda self, epoch: 1.0,
+        "differentiable_loss": lambda self, model, guide, x, **kwargs: (
+            -model.__self__.elbo(x).sum()
+        ),
+    }
+    arguments = [25] if base is Batches else []
+    return type("Own", (base,), valid | members)(*arguments)
+
+
+class Uninitialised(RowELBO):
+    def __init__(self):
+        self.beta = 2.0
+
+    def differentiable_loss(self, model, guide, *args, **kwargs):
+        raise AssertionError("work was done")
+
+
+def by_row(self, model, guide, x, **kwargs):
+    return -model.__self__.elbo(x)
+
+
+LOSS = (
+    "'differentiable_loss' of Own must return the loss as a tensor of one number, with its gradient"
+)
+OF_USERS = {
+    "few batches": ({"batches": own(Batches, indices=lambda self, _: iter([torch.arange(5)]))},
+                    "'indices' of Own must return 2 batches, the number that 'num_batches' returns"),
+    "half a batch": ({"batches": own(Batches, num_batches=lambda self, _: 2.5)}, "least 0, got 2.5."),
+    "no rows dealt": ({"batches": own(Batches, num_dealt=lambda self, _: None)},
+                      "'num_dealt' of Own must return a whole number of at least 0, got None."),
+    "a vector": ({"objective": own(RowELBO, differentiable_loss=by_row)}, f"{LOSS}, got a tensor of t"),
+    "a vector of Pyro": ({"objective": own(Trace_ELBO, differentiable_loss=by_row)}, f"{LOSS}, got a"),
+    "a float": ({"objective": own(RowELBO, differentiable_loss=lambda *_, **__: 1.0)}, f"{LOSS}, got 1.0"),
+    "no loss": ({"objective": own(RowELBO, differentiable_loss=lambda *_, **__: None)}, "got None."),
+    "no weight": ({"objective": own(RowELBO, differentiable_loss=lambda self, model, guide, x: None)},
+                  "'differentiable_loss' of Own must be a method that takes (model, guide, *args, **kw"),
+    "no time": ({"kl_schedule": own(Schedule, __call__=lambda self: 1.0)}, "that takes (epoch), but"),
+    "a tensor": ({"kl_schedule": own(Schedule, __call__=lambda *_: torch.ones(5))}, "the shape (5,) from"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_USERS)
+def test_a_wrong_result_of_a_users_class_is_named_and_changes_no_weight(name, x):
+    settings, sentence = OF_USERS[name]
+    vae = fresh_vae()
+    before = {name: tensor.clone() for name, tensor in vae.state_dict().items()}
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        fit(vae, x, plain(epochs=1, **{"batches": Shuffled(25)} | settings))
+    assert same_weights(before, vae.state_dict())
+
+
+def test_right_classes_of_the_user_train(x):
+    parts = {"batches": own(Batches), "kl_schedule": own(Schedule), "objective": own(RowELBO)}
+    assert len(fit(fresh_vae(), x, plain(epochs=1, **parts)).history) == 1
+
+
+def test_settings_refuse_classes_that_lack_what_their_base_sets():
+    with pytest.raises(ValueError, match="'__init__' of Uninitialised must call super"):
+        plain(objective=Uninitialised())
+    with pytest.raises(ValueError, match="'unit' of Own must be 'weight' or 'nats', got 'percent'"):
+        plain(kl_schedule=own(Schedule, unit="percent"))
+
+
+def test_a_check_of_a_likelihood_that_returns_is_refused(x):
+    vae = fresh_vae()
+    vae.likelihood.check = lambda x: False
+    with pytest.raises(ValueError, match="'check' of BernoulliLikelihood must return None, and"):
+        fit(vae, x, plain(epochs=1))
