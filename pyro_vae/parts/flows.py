@@ -100,12 +100,13 @@ def transforms_of(
             f"{one_line(error)}."
         ) from None
     module = flow.transforms(dim, context_dim)
-    received = described(module)
-    if isinstance(module, nn.Module):
+    if isinstance(module, nn.Module):  # not described: the repr of zuko's draws random numbers
         problem = _problem_of(module, dim, context_dim)
         if problem is None:
             return module
         received = f"{with_article(type(module).__name__)}, {problem}"
+    else:
+        received = described(module)
     raise ValueError(
         f"'transforms' of {type(flow).__name__} must return a module that gives a transform of "
         f"vectors of {dim}, as zuko.flows.MAF(...).transform does, got {received}."
