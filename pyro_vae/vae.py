@@ -1,5 +1,6 @@
 """The VAE, which joins a prior, a likelihood and a posterior into a Pyro model and guide."""
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import pyro
@@ -302,7 +303,8 @@ class VAE(nn.Module):
             with evaluating(self):
                 p_x = example(self.likelihood, torch.Size([self.latent_dim]), self.context_dim)
             self._entries.check_events(p_x, rows)
-        refused: Any = self.likelihood.check(self._entries.complete(rows, self.likelihood))
+        check: Callable[[Tensor], Any] = self.likelihood.check
+        refused = check(self._entries.complete(rows, self.likelihood))
         if refused is not None:
             raise ValueError(
                 f"'check' of {type(self.likelihood).__name__} must raise a ValueError to refuse x, "

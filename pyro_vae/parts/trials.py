@@ -179,9 +179,10 @@ class _Watch:
         if self.fault is not None:
             return
         problem = None
-        if hasattr(module, "problem_of"):
+        problem_of: Any = getattr(module, "problem_of", None)
+        if problem_of is not None:  # a Scale
             owner = self.part.get_submodule(name.rpartition(".")[0])
-            problem = module.problem_of(output, owner.x_shape)
+            problem = problem_of(output, owner.x_shape)
         elif _is_finite(*args) and not _is_finite(output):
             problem = f"gives {_first_not_finite(output)}{_inputs_in_words(args)}"
         if problem is not None:
