@@ -373,7 +373,8 @@ def test_not_a_number_is_outside_every_support(name):
 
 def test_a_network_of_the_wrong_size_is_refused():
     with pytest.raises(
-        ValueError, match=r"'network' of BernoulliLikelihood must give 6 numbers.*got 5"
+        ValueError,
+        match=r"'network' of BernoulliLikelihood, a Linear, must give 6 numbers.*got the shape .3, 5.",
     ):
         BernoulliLikelihood(nn.Linear(2, 5), X_SHAPE)(torch.zeros(3, 2))
 

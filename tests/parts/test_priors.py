@@ -318,9 +318,9 @@ def test_a_copy_shares_within_itself_and_not_with_the_original(vamp, duplicate):
 def test_a_vamp_prior_follows_its_posterior_to_another_dtype(vamp):
     vamp.double()
     assert vamp.prior().sample().dtype == torch.float64
-    assert make_vae(
-        VampPrior(LATENT_DIM, 4), make_posterior("full normal").double()
-    ).prior.pseudo_inputs.dtype == (torch.float64)
+    prior = VampPrior(LATENT_DIM, 4)
+    prior.attach(make_posterior("full normal").double())
+    assert prior.pseudo_inputs.dtype == torch.float64
 
 
 def loss_by_hand(vae, x, posterior_of_prior):
@@ -442,7 +442,7 @@ def test_a_vamp_prior_belongs_to_one_posterior():
 
 def test_a_vae_that_is_refused_leaves_its_vamp_prior_free():
     prior, vae = VampPrior(2, 3), binary_vae()
-    with pytest.raises(ValueError, match="'posterior' must make a distribution"):
+    with pytest.raises(ValueError, match="'posterior', a Diag.*, must make a distribution"):
         VAE(prior, vae.likelihood, DiagNormalPosterior(nn.Linear(3, 4), (1, 4, 4), 2))
     VAE(prior, vae.likelihood, vae.posterior)
 
