@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.data.arrays import Array, as_tensor
+from pyro_vae.support.checks import described
 
 
 def as_context(labels: Tensor, size: int, name: str) -> Tensor:
@@ -38,7 +39,7 @@ def as_y(y: Array | int | None, size: int, like: Tensor) -> Tensor | None:
 
     Arguments:
         y: vectors or labels of rows, as `as_context` takes them.
-        size: the size Y of the context that the VAE takes; with 0 it is not read.
+        size: the size Y of the context that the VAE takes; 0 for none.
         like: the other tensor.
 
     Raises:
@@ -47,8 +48,10 @@ def as_y(y: Array | int | None, size: int, like: Tensor) -> Tensor | None:
     if y is None:
         return None
     tensor = as_tensor(y, "y")
+    if not size:
+        raise ValueError(f"'y' must be omitted for a VAE without a context, got {described(y)}.")
     has_vectors = tensor.dim() != 1 or tensor.shape == (size,)
-    if size and not (tensor.is_floating_point() and has_vectors):
+    if not (tensor.is_floating_point() and has_vectors):
         tensor = as_context(tensor, size, "y")
     return tensor.to(like)
 

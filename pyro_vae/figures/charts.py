@@ -28,7 +28,12 @@ def elbo_history(
         history: the epochs.
         title: the title.
         published: published values of −ELBO by epoch, drawn as circles.
+
+    Raises:
+        ValueError: if there are no epochs.
     """
+    if not history:
+        raise ValueError("'history' must have at least one epoch, got none.")
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
     epochs = [row.epoch for row in history]

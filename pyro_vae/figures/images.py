@@ -138,7 +138,13 @@ def manifold(
     Raises:
         ValueError: if `grid` does not fit `means`, or `max_level` is not above 0.
     """
-    check_sizes(grid, "grid", *means.shape[:2], 2)
+    check_sizes(grid, "grid", "side", "side", 2)
+    if means.dim() < 3 or means.shape[:2] != grid.shape[:2]:
+        wanted = ", ".join(map(str, grid.shape[:2]))
+        raise ValueError(
+            f"'means' must have the shape ({wanted}, *x_shape), as the grid, got "
+            f"{tuple(means.shape)}."
+        )
     picture = tiled(list(means))
     height, width = as_images(means[0]).shape[1:3]
     figure = Figure(figsize=(6, 6.2), layout="constrained")

@@ -120,9 +120,15 @@ def _check_latents(latents: list[Site], sites: list[Site]) -> None:
             required = "'guide' must have no observed sites of its own"
             raise ValueError(f"{required}, got '{name}': are model and guide swapped?")
         required = "'model' must have all latent sites of the guide"
-        raise ValueError(f"{required}, but has no '{name}'{nearest(name, used)}.")
+        raise ValueError(f"{required}, but has no '{name}'{_others(name, used)}.")
     for site in sites:
         name = site["name"]
         if name not in drawn and not site["is_observed"]:
             required = "'guide' must have all latent sites of the model"
-            raise ValueError(f"{required}, but has no '{name}'{nearest(name, drawn)}.")
+            raise ValueError(f"{required}, but has no '{name}'{_others(name, drawn)}.")
+
+
+def _others(name: str, known: list[str]) -> str:
+    """Return the site that a missing one may be, or all that are there."""
+    sites = ", ".join(map(repr, known))
+    return nearest(name, known) or (f", only {sites}" if known else "")

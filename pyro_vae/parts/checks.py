@@ -153,13 +153,12 @@ def check_context(
     """
     shape = (0,) if y is None else tuple(y.shape)
     if shape[-1:] != (context_dim,) or (y is not None and not y.is_floating_point()):
-        accepted = "be omitted"
-        if context_dim:
-            accepted = f"have {context_dim} real numbers a row or be labels 0 ... {context_dim - 1}"
         received = "none" if y is None else f"{y.dtype} of the shape {shape}"
+        if not context_dim:
+            raise ValueError(f"'y' must be omitted for a VAE without a context, got {received}.")
         raise ValueError(
-            f"'y' must {accepted} for a VAE whose parts take a context of {context_dim}, got "
-            f"{received}."
+            f"'y' must have {context_dim} real numbers a row or be labels 0 ... {context_dim - 1} "
+            f"for a VAE with a context of {context_dim}, got {received}."
         )
     if y is not None and batch_shape is not None and not _expands(shape[:-1], batch_shape):
         wanted = (*batch_shape, context_dim)

@@ -329,7 +329,7 @@ def rows_like(
         allow: further packages whose classes the settings may name; a string names one.
 
     Raises:
-        ValueError: if a level exceeds the highest of the training data and the transform divides by
+        ValueError: if rows have another shape than the run's. If a level exceeds the highest of the training data and the transform divides by
             it, or `load` refuses the settings.
     """
     settings = load_settings(run, allow)
@@ -339,7 +339,13 @@ def rows_like(
             "'data' must hold levels as they are stored, "
             f"got rows with the transform {rows.transform!r}."
         )
-    levels = replace(rows, max_level=_max_level(RunFolder(run), settings.data))
+    folder = RunFolder(run)
+    x_shape = tuple(folder.info().x_shape)
+    if tuple(rows.x_shape) != x_shape:
+        raise ValueError(
+            f"'data' must have rows of the run's shape {x_shape}, got {tuple(rows.x_shape)}."
+        )
+    levels = replace(rows, max_level=_max_level(folder, settings.data))
     return sources.transformed(levels, settings.data.transform, 2)
 
 

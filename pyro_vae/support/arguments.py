@@ -108,6 +108,8 @@ def _allows(hint: Any, value: Any) -> bool:
 
 
 def _allows_each(hints: tuple[Any, ...], value: Any) -> bool:
+    if hints[0] is Tensor and isinstance(value, Tensor):
+        return False  # one tensor is no sequence of them, though its rows are tensors
     if len(hints) == 1 or hints[1] is Ellipsis:
         return all(_allows(hints[0], each) for each in value)
     pairs = zip(hints, value, strict=False)

@@ -427,7 +427,15 @@ class _Run:
             raise ValueError(
                 f"'patience' needs validation rows, got {training.patience} without any."
             )
-        if not any(parameter.requires_grad for parameter in self.vae.parameters()):
+        if not torch.is_grad_enabled():
+            raise ValueError("'fit' must be called with gradients enabled, got a call without.")
+        parameters = list(self.vae.parameters())
+        if any(parameter.is_inference() for parameter in parameters):
+            raise ValueError(
+                "'vae' must be made outside of torch.inference_mode(), got parameters that allow no "
+                "gradients."
+            )
+        if not any(parameter.requires_grad for parameter in parameters):
             raise ValueError("'vae' must have parameters to train, got only frozen ones.")
         last_size = training.batches.last_size(len(self.train))
         for part in (self.train, self.validation, self.test):

@@ -471,7 +471,7 @@ def test_no_ranks_are_refused():
 
 
 def test_what_is_no_vae_is_refused():
-    with pytest.raises(ValueError, match="'vae' must be a VAE, got a Linear."):
+    with pytest.raises(ValueError, match="'vae' must be a VAE, got Linear"):
         calibrate(nn.Linear(2, 2))
 
 

@@ -10,6 +10,7 @@ from torch import _inductor, nn
 
 from pyro_vae.engine import Execution, Program
 from pyro_vae.engine import program as engine_program
+from pyro_vae.support.validation import validating
 
 X = torch.linspace(-1, 1, 12).reshape(4, 3)
 
@@ -177,6 +178,7 @@ def test_an_error_of_the_function_comes_without_a_warning():
         Program(fail)(X, Counted(fail))
 
 
+@validating(True)  # torch.compile switches validation off for the whole process
 def test_modules_that_torch_compile_has_made_run_as_they_are():
     layer = nn.Linear(X.shape[1], 3)
     whole = torch.compile(layer.forward, backend="eager")

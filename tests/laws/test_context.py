@@ -179,9 +179,7 @@ def test_another_context_than_the_parts_take_is_refused(vae, x, y, use, wrong):
 
 @pytest.mark.parametrize("use", USES)
 def test_a_context_that_no_part_takes_is_refused(x, y, use):
-    with pytest.raises(
-        ValueError, match="'y' must be omitted for a VAE whose parts take a context of 0, got torch"
-    ):
+    with pytest.raises(ValueError, match="'y' must be omitted for a VAE without a context, got "):
         USES[use](make_vae(()), x, y)
 
 

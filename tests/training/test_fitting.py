@@ -213,7 +213,7 @@ def test_a_non_finite_loss_names_epoch_and_step_and_gives_the_last_good_weights_
     vae.likelihood = broken
     with pytest.raises(
         NonFiniteLossError,
-        match="in epoch 2 at step 3, .* end of epoch 1 .* 'loc' of its Normal is NaN",
+        match="in epoch 2 at step 3, .* end of epoch 1 .* 'loc' of its Normal must be finite, got NaN",
     ):
         fit(
             vae,
