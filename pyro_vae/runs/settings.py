@@ -329,8 +329,8 @@ def rows_like(
         allow: further packages whose classes the settings may name; a string names one.
 
     Raises:
-        ValueError: if rows have another shape than the run's. If a level exceeds the highest of the training data and the transform divides by
-            it, or `load` refuses the settings.
+        ValueError: if rows have another shape than the run's. If a level exceeds the highest of the
+            training data and the transform divides by it. If `load` refuses the settings.
     """
     settings = load_settings(run, allow)
     rows = _as_stored(data, settings.data.source.channels_last)

@@ -432,8 +432,8 @@ class _Run:
         parameters = list(self.vae.parameters())
         if any(parameter.is_inference() for parameter in parameters):
             raise ValueError(
-                "'vae' must be made outside of torch.inference_mode(), got parameters that allow no "
-                "gradients."
+                "'vae' must have parameters that allow gradients, got some made under "
+                "torch.inference_mode()."
             )
         if not any(parameter.requires_grad for parameter in parameters):
             raise ValueError("'vae' must have parameters to train, got only frozen ones.")
