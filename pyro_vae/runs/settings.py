@@ -28,7 +28,7 @@ from pyro_vae.parts.encoder_inputs import AsIs, Standardized, WithMask
 from pyro_vae.runs.devices import device
 from pyro_vae.runs.errors import made_from, whole_names
 from pyro_vae.runs.folder import RunFolder, settings_of_run
-from pyro_vae.runs.reading import settings_text
+from pyro_vae.runs.reading import check_kind, settings_text
 from pyro_vae.runs.record import DataRecord, data_record
 from pyro_vae.runs.trust import check_parsed, trusted_packages
 from pyro_vae.support.checks import Shape, check_max_level, nearest, one_line, whole
@@ -372,6 +372,7 @@ def read_preset(preset: str, allow: Sequence[str] = ()) -> tuple[dict[str, Any],
             f"'preset' must be one of {known}, or a YAML file, "
             f"got {_received(preset)}{nearest(preset, names)}."
         )
+    check_kind(preset)
     stored = settings_of_run(preset, allow)
     if stored is not None:
         return stored, []
