@@ -1,5 +1,6 @@
 """Checks of the parts of a VAE, and of the rows that it is given."""
 
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -209,6 +210,12 @@ def _common_context(prior: Prior, likelihood: Likelihood, posterior: Posterior) 
     return max(sizes, default=0)
 
 
+def _runs_in(network: Any, error: Exception) -> bool:
+    """Return True if a network was running when the error was raised."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return network is not None and any(frame.f_locals.get("self") is network for frame in frames)
+
+
 def _check_part(
     name: str,
     part: Any,
@@ -220,8 +227,10 @@ def _check_part(
         distribution = example(part, in_shape, context_dim)
     except (RuntimeError, TypeError, ValueError) as error:
         source = "" if in_shape is None else f" from rows of shape {tuple(in_shape)}"
+        network = getattr(part, "network", None)
+        failing = "its network fails" if _runs_in(network, error) else "fails"
         raise ValueError(
-            f"'{name}' must make a distribution{source}, but fails: {error}"
+            f"'{name}' must make a distribution{source}, but {failing}: {error}"
         ) from error
     if not isinstance(distribution, TorchDistributionMixin):
         raise ValueError(

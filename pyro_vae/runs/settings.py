@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 # The parser knows a class by its name alone once its module is imported.
 from pyro_vae.data import sources, transforms
@@ -26,12 +26,12 @@ from pyro_vae.parts.contracts import (
 )
 from pyro_vae.parts.encoder_inputs import AsIs, Standardized, WithMask
 from pyro_vae.runs.devices import device
-from pyro_vae.runs.errors import made_from, whole_names
+from pyro_vae.runs.errors import class_named, made_from, networks_named, shapes_named, whole_names
 from pyro_vae.runs.folder import RunFolder, settings_of_run
 from pyro_vae.runs.reading import check_kind, settings_text
 from pyro_vae.runs.record import DataRecord, data_record
 from pyro_vae.runs.trust import check_parsed, trusted_packages
-from pyro_vae.support.checks import Shape, check_max_level, nearest, one_line, whole
+from pyro_vae.support.checks import Shape, check_max_level, nearest, one_line, whole, with_article
 from pyro_vae.support.streams import stream
 from pyro_vae.training.initialization import initialize
 from pyro_vae.training.settings import Training
@@ -165,23 +165,27 @@ def build_vae(model: ModelSettings, x_shape: Shape) -> VAE:
     """Build the VAE that settings describe, with new weights from torch's default generator."""
     latent_dim = model.latent_dim
     prior = model.prior(latent_dim=latent_dim)
-    likelihood = model.likelihood(
-        network=lambda out_shape: model.decoder(in_shape=(latent_dim,), out_shape=out_shape),
-        x_shape=x_shape,
-    )
+
+    def decoder(out_shape: torch.Size) -> nn.Module:
+        with shapes_named("vae.decoder"):
+            return model.decoder(in_shape=(latent_dim,), out_shape=out_shape)
+
+    likelihood = model.likelihood(network=decoder, x_shape=x_shape)
     posterior = model.posterior(
         network=lambda out_shape: _encoder(model, likelihood, out_shape),
         x_shape=x_shape,
         latent_dim=latent_dim,
     )
-    return VAE(prior, likelihood, posterior, missing=model.missing)
+    with networks_named(likelihood="vae.decoder", posterior="vae.encoder"):
+        return VAE(prior, likelihood, posterior, missing=model.missing)
 
 
 def _encoder(model: ModelSettings, likelihood: Likelihood, out_shape: torch.Size) -> nn.Module:
     """Return the encoder: its network, after the module that makes its input from x."""
 
     def network(in_shape: Shape) -> nn.Module:
-        return model.encoder(in_shape=in_shape, out_shape=out_shape)
+        with shapes_named("vae.encoder"):
+            return model.encoder(in_shape=in_shape, out_shape=out_shape)
 
     def with_mask(x_shape: Shape) -> nn.Module:
         return WithMask(network, x_shape)
@@ -257,15 +261,34 @@ def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> V
         warnings.warn(f"{folder.path} holds a run that failed: {failure}", stacklevel=2)
     with stream(0):  # the draw of weights that are replaced below spares the caller's random state
         vae = build_vae(settings.vae, x_shape)
+    file = folder.path / f"{weights}.pt"
+    stored = folder.weights(weights)
+    _check_fits(vae.state_dict(), stored, file)
     try:
-        vae.load_state_dict(folder.weights(weights))
+        vae.load_state_dict(stored)
     except (AttributeError, RuntimeError) as error:
         raise ValueError(
-            f"{folder.path / weights}.pt must hold the weights of this VAE, but does not: "
-            f"{one_line(error)}"
+            f"{file} must hold the weights of this VAE, but does not: {one_line(error)}"
         ) from error
-    _check_finite(vae, folder.path / f"{weights}.pt")
+    _check_finite(vae, file)
     return vae.eval()
+
+
+def _check_fits(expected: dict[str, Tensor], stored: dict[str, Any], file: Path) -> None:
+    """Refuse weights of another VAE. The first that differs is named."""
+    for name in {**expected, **stored}:
+        wanted = _shape_in_words(expected.get(name))
+        received = _shape_in_words(stored.get(name))
+        if wanted != received:
+            raise ValueError(
+                f"{file} does not fit settings.yaml: {name} must be {wanted}, got {received}."
+            )
+
+
+def _shape_in_words(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of the shape {tuple(value.shape)}"
+    return "absent" if value is None else with_article(type(value).__name__)
 
 
 def _check_finite(vae: VAE, file: Path) -> None:
@@ -368,9 +391,12 @@ def read_preset(preset: str, allow: Sequence[str] = ()) -> tuple[dict[str, Any],
         return _read_own(preset), []
     if not Path(preset).is_file():
         known = ", ".join(names)
+        hint = nearest(preset, names)
+        if Path(preset).is_dir() and preset:
+            is_run = Path(preset, "run.json").is_file()
+            hint = f": a run goes on by --resume --run {preset}" if is_run else ""
         raise ValueError(
-            f"'preset' must be one of {known}, or a YAML file, "
-            f"got {_received(preset)}{nearest(preset, names)}."
+            f"'preset' must be one of {known}, or a YAML file, got {_received(preset)}{hint}."
         )
     check_kind(preset)
     stored = settings_of_run(preset, allow)
@@ -433,6 +459,6 @@ def instantiate(
     """
     read = {name: namespace[name] for name in Settings.__dataclass_fields__}
     check_parsed(read, packages)
-    with whole_names(read):
+    with whole_names(read), class_named(read):
         fields = parser.instantiate(namespace)
         return Settings(**{name: fields[name] for name in read})
