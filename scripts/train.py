@@ -163,8 +163,9 @@ def check_resumable(stored: dict[str, Any], wanted: dict[str, Any], prefix: str 
         if isinstance(before, dict) and isinstance(after, dict):
             check_resumable(before, after, f"{place}.")
         elif before != after and is_fixed(place):
+            setting = place.replace(".init_args", "")
             raise ValueError(
-                f"'{place.replace('.init_args', '')}' must be {before} as in the run that is resumed, "
+                f"'{setting}' must be {before} as in the run that is resumed, "
                 f"got {after}: to change it, begin a new run."
             )
 

@@ -60,8 +60,8 @@ def with_home(argument: str) -> str:
 
     A shell does so for a path alone, and not after `--run=`.
     """
-    match = re.fullmatch(r"(-[\w.-]+=)?(~[\w.-]*/.*)", argument, re.DOTALL)
-    return argument if match is None else (match[1] or "") + os.path.expanduser(match[2])
+    match = re.fullmatch(r"(-[\w.-]+=)?~(/.*)", argument, re.DOTALL)
+    return argument if match is None else f"{match[1] or ''}{Path.home()}{match[2]}"
 
 
 def _sentence(error: Exception) -> str | None:
