@@ -157,13 +157,14 @@ def networks_named(**settings: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        match = re.match(
-            r"'(\w+)' must make .*? but its network fails: (.*)", str(error), re.DOTALL
-        )
+        message = one_line(error)
+        wrong_size = re.match(r"'(\w+)' must make .*? fails: 'network' of \w+ (must .*)", message)
+        failing = re.match(r"'(\w+)' must make .*? but its network fails: (.*?)\.?$", message)
+        match = wrong_size or failing
         if match is None or match[1] not in settings:
             raise
-        reason = one_line(match[2]).rstrip(".")
-        raise ValueError(f"'{settings[match[1]]}' makes a network that fails: {reason}.") from error
+        problem = match[2] if wrong_size else f"makes a network that fails: {match[2]}."
+        raise ValueError(f"'{settings[match[1]]}' {problem}") from error
 
 
 @contextmanager

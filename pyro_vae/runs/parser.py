@@ -44,6 +44,8 @@ _UNIMPORTABLE = re.compile(r"No module named '[\w.]+'|\w+ '[\w.]+' has no attrib
 _IN_WORDS = {
     "NoneType": "null",
     "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
     "collections.abc.Iterable": "a list such as [5, 10]",
     "collections.abc.Sequence": "a list",
     "list": "a list",

@@ -123,6 +123,29 @@ def test_a_fraction_must_leave_rows_on_both_sides(tmp_path, fraction, name):
         load_splits(source, Identity(), fraction if name == "validation_fraction" else 0.0)
 
 
+@pytest.mark.parametrize("name", ["test_fraction", "validation_fraction"])
+def test_a_single_row_cannot_be_split(tmp_path, name):
+    rows = {"test_fraction": 1, "validation_fraction": 2}[name]
+    source = ArrayFile(save(tmp_path / "x.npy", numbered(rows)), 0.5)
+    with pytest.raises(
+        ValueError, match=f"^'data' must have at least 2 rows for a split by '{name}', got 1"
+    ):
+        load_splits(source, Identity(), 0.5)
+
+
+def test_rows_without_an_axis_are_told_both_shapes_that_can_be_meant():
+    with pytest.raises(ValueError, match=r"reshape it to \(1, 6\) for one row, or to \(-1, 1\)"):
+        Rows(np.arange(6.0))
+
+
+def test_an_error_of_torchvision_without_words_leaves_no_name_of_a_class(data_folder):
+    raw = data_folder / "MNIST" / "raw"
+    write_idx(raw)
+    (raw / FILES[0]).write_bytes(b"junk" * 8)
+    with pytest.raises(ValueError, match=r"belong in .* \(another place: set PYRO_VAE_DATA\)\.$"):
+        MNIST().read()
+
+
 def test_a_missing_file_is_named(tmp_path):
     path = tmp_path / "none.npy"
     with pytest.raises(

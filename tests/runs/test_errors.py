@@ -91,6 +91,7 @@ def settings_from(*arguments):
         (["--vae.encoder=ConvDecoder"], r"'vae.encoder' cannot be ConvDecoder: its out_shape must"),
         (["--vae.decoder=ConvDecoder"], r"'vae.decoder' cannot be ConvDecoder: its out_shape must"),
         (["--vae.decoder.activation=torch.nn.GLU"], "'vae.decoder' makes a network that fails: m"),
+        (["--vae.encoder=torch.nn.Identity"], "'vae.encoder' must give 4 numbers for each row"),
         (["--vae.encoder.activation=torch.nn.GLU"], "'vae.encoder' makes a network that fails: m"),
     ],
 )

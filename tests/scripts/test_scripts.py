@@ -547,7 +547,7 @@ MISTAKES = [
         ["--vae.latent_dims", "3"],
         "'--vae.latent_dims' is no setting; the nearest is '--vae.latent_dim'",
     ),
-    (["--training.epochs", "many"], "'training.epochs' accepts int, got many"),
+    (["--training.epochs", "many"], "'training.epochs' accepts a whole number, got many"),
     (["--training.epochs", "0"], "'training.epochs' must be a whole number of at least 1, got 0"),
     (["--vae.latent_dim", "0"], "'vae.latent_dim' must be a whole number of at least 1, got 0"),
     (["--vae.prior", "NormalLikelihood"], "'vae.prior' accepts a subclass of Prior"),
@@ -708,7 +708,7 @@ def test_a_mistake_in_a_process_of_its_own_is_one_line_and_exit_code_2(tmp_path)
     command = [sys.executable, SCRIPTS / "train.py", "--training.epochs", "many"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: 'training.epochs' accepts int, got many.\n"
+    assert done.stderr == "error: 'training.epochs' accepts a whole number, got many.\n"
     assert list(tmp_path.iterdir()) == []
 
 
