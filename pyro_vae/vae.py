@@ -1,6 +1,7 @@
 """The VAE, which joins a prior, a likelihood and a posterior into a Pyro model and guide."""
 
-from typing import Any
+from types import NoneType
+from typing import Any, NoReturn
 
 import pyro
 import torch
@@ -25,12 +26,12 @@ from pyro_vae.parts.checks import (
     check_kinds,
     check_no_infinity,
     check_shape,
-    example,
     num_rows_of,
 )
 from pyro_vae.parts.contracts import Likelihood, Posterior, Prior
 from pyro_vae.parts.missing_entries import entries_of
-from pyro_vae.support.checks import described, positive, whole
+from pyro_vae.parts.trials import example
+from pyro_vae.support.checks import described, positive, returned, whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.store import make_picklable, show, unique_name
 
@@ -92,6 +93,13 @@ class VAE(nn.Module):
                 check_filler(likelihood, self.latent_dim, self.context_dim)
         self._store_name = unique_name(self)
 
+    def forward(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse a call of the VAE itself, which could mean several of its methods."""
+        raise TypeError(
+            "A VAE is not called itself: call its encode(x), decode(z), reconstruct(x), elbo(x) or "
+            "sample(num_rows)."
+        )
+
     def model(
         self,
         x: Rows | Array | None = None,
@@ -118,13 +126,15 @@ class VAE(nn.Module):
             ValueError: if x has another shape or lies outside the likelihood's support, or the call
                 is inside a row plate.
         """
-        self._register(self.prior, self.likelihood)
         rows: Tensor | None = None
         context = self._read_context(y)
         if x is not None:
             rows, context = self._read(x, y)
-        with self._row_plate(rows, context, num_rows, size):
-            with _weighted(kl_weight):
+        plate = self._row_plate(rows, context, num_rows, size)
+        weight = _weighted(kl_weight)
+        self._register(self.prior, self.likelihood)
+        with plate:
+            with weight:
                 z = pyro.sample("z", self.prior(context))
             p_x, observed = self._of_observed(self.likelihood(z, context), rows)
             return pyro.sample("x", p_x, obs=observed)
@@ -142,9 +152,11 @@ class VAE(nn.Module):
 
         Arguments and errors are those of `model`.
         """
-        self._register(self.posterior)
         rows, context = self._read(x, y)
-        with self._row_plate(rows, context, num_rows, size), _weighted(kl_weight):
+        plate = self._row_plate(rows, context, num_rows, size)
+        weight = _weighted(kl_weight)
+        self._register(self.posterior)
+        with plate, weight:
             seen = self._entries.seen(rows, self.posterior)
             return pyro.sample("z", self.posterior(seen, context))
 
@@ -240,7 +252,7 @@ class VAE(nn.Module):
         count = whole(num_rows, "num_rows")
         context = self._read_context(y)
         check_context(context, self.context_dim, (count,))
-        p_z = self.prior(context) if latent is None else _as_distribution(latent)
+        p_z = self.prior(context) if latent is None else self._as_latent(latent, count)
         z = p_z.expand(torch.Size([count])).sample()
         return self.decode(z, context).sample()
 
@@ -276,17 +288,25 @@ class VAE(nn.Module):
         """Refuse rows, `(*, *x_shape)`, that the VAE cannot score.
 
         Raises:
-            ValueError: if values lie outside the likelihood's support, NaN is not expected, or a
-                joint event is partly missing.
+            ValueError: if values lie outside the likelihood's support, NaN is not expected, a joint
+                event is partly missing, or the parameters are float16.
         """
         rows = as_x(x, tensor_like(self))
+        if rows.dtype == torch.float16:
+            raise ValueError(
+                "'vae' must have parameters of float32, float64 or bfloat16 to score rows, got "
+                "float16, in which log-densities overflow."
+            )
         check_shape(rows, self.x_shape)
         self._entries.check(rows)
         if self.missing is not None:
             with evaluating(self):
                 p_x = example(self.likelihood, torch.Size([self.latent_dim]), self.context_dim)
             self._entries.check_events(p_x, rows)
-        self.likelihood.check(self._entries.complete(rows, self.likelihood))
+        check: Any = self.likelihood.check  # a user's own may return a value
+        refused = check(self._entries.complete(rows, self.likelihood))
+        accepted = "None, and raise a ValueError for rows that it refuses"
+        returned(refused, NoneType, self.likelihood, "check", accepted)
 
     def _read(self, x: Rows | Array, y: Array | None) -> tuple[Tensor, Tensor | None]:
         """Return x and y in the dtype of the parameters, on their device.
@@ -310,6 +330,21 @@ class VAE(nn.Module):
         batch_shape = rows.shape[: len(rows.shape) - len(self.x_shape)]
         check_context(context, self.context_dim, batch_shape)
         return rows, context
+
+    def _as_latent(self, latent: TorchDistribution, num_rows: int) -> TorchDistribution:
+        """Return a distribution of z, if it is one for each row or one for all."""
+        if not isinstance(latent, TorchDistributionMixin):
+            raise ValueError(f"'latent' must be a Pyro distribution of z, got {described(latent)}.")
+        batch_shape = tuple(latent.batch_shape)
+        event_shape = tuple(latent.event_shape)
+        if event_shape == (self.latent_dim,) and batch_shape in ((), (1,), (num_rows,)):
+            return latent
+        is_undeclared = not event_shape and batch_shape[-1:] == (self.latent_dim,)
+        raise ValueError(
+            f"'latent' must have the batch shape () or ({num_rows},) and the event shape "
+            f"({self.latent_dim},), got {batch_shape} and {event_shape}"
+            f"{': add .to_event(1)' if is_undeclared else ''}."
+        )
 
     def _of_observed(
         self, p_x: TorchDistribution, x: Tensor | None
@@ -375,12 +410,6 @@ def _refuse_row_plate() -> None:
                 "inside another plate at dim -1: use vae.prior(), vae.likelihood(z) and "
                 "vae.posterior(x) there."
             )
-
-
-def _as_distribution(latent: TorchDistribution) -> TorchDistribution:
-    if not isinstance(latent, TorchDistributionMixin):
-        raise ValueError(f"'latent' must be a Pyro distribution of z, got {described(latent)}.")
-    return latent
 
 
 def _weighted(kl_weight: float | Tensor) -> ScaleMessenger:

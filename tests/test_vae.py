@@ -313,22 +313,22 @@ class IndependentlessPrior(StandardNormalPrior):
 
 
 BAD_VAES = {
-    "'prior' must be a Prior, got MLP": lambda prior, likelihood, posterior: VAE(
+    "'prior' must be a Prior, got an MLP": lambda prior, likelihood, posterior: VAE(
         MLP(2, [], 2), likelihood, posterior
     ),
     "'posterior' must have the likelihood's x_shape": lambda prior, likelihood, posterior: VAE(
         prior, likelihood, DiagNormalPosterior(MLP(9, [], 4), 9, 2)
     ),
-    "'likelihood' must make a distribution from rows of shape .3,., but fails": lambda prior, likelihood, posterior: (
+    "'likelihood', a Bern.*, must make a distribution from rows of the shape .3,., but its 'netw": lambda prior, likelihood, posterior: (
         VAE(StandardNormalPrior(3), likelihood, posterior)
     ),
-    "'posterior' must return a distribution .* event shape .2,.": lambda prior, likelihood, posterior: (
+    "'posterior', a Diag.*, must return a distribution .* event shape .2,.": lambda prior, likelihood, posterior: (
         VAE(prior, likelihood, DiagNormalPosterior(MLP(16, [], 6), (1, 4, 4), 3))
     ),
-    "'prior' must return a distribution with event shape .2,., got": lambda prior, likelihood, posterior: (
+    "'prior', an Ind.*, must return a distribution with .* event shape .2,., got": lambda prior, likelihood, posterior: (
         VAE(IndependentlessPrior(2), likelihood, posterior)
     ),
-    "'likelihood' must make .* 'network' .* must give 16 numbers": lambda prior, likelihood, posterior: (
+    "^'network' of BernoulliLikelihood, a Linear, must give 16 numbers": lambda prior, likelihood, posterior: (
         VAE(prior, BernoulliLikelihood(nn.Linear(2, 15), (1, 4, 4)), posterior)
     ),
 }
@@ -441,3 +441,44 @@ def test_the_repr_names_the_three_parts_and_their_sizes(vae):
 
 def test_the_state_dict_holds_each_tensor_once_and_only_parameters(vae):
     assert set(vae.state_dict()) == {name for name, _ in vae.named_parameters()}
+
+
+def test_a_vae_is_not_called_itself(vae, x):
+    with pytest.raises(TypeError, match="^A VAE is not called itself: call its encode"):
+        vae(x)
+
+
+LATENTS = [
+    (lambda: dist.Normal(torch.zeros(40, 2), 1.0).to_event(1), r"got \(40,\) and \(2,\).$"),
+    (lambda: dist.Normal(torch.zeros(2), 1.0), r"got \(2,\) and \(\): add .to_event\(1\).$"),
+    (lambda: dist.Normal(torch.zeros(3), 1.0).to_event(1), r"got \(\) and \(3,\).$"),
+]
+
+
+@pytest.mark.parametrize(("latent", "received"), LATENTS)
+def test_a_latent_of_another_shape_is_refused(vae, latent, received):
+    with pytest.raises(ValueError, match=r"^'latent' .* \(16,\) .* \(2,\), " + received):
+        vae.sample(16, latent=latent())
+
+
+REFUSED_CALLS = [
+    lambda vae, x: vae.model(x, kl_weight=-1.0),
+    lambda vae, x: vae.model(x, num_rows=5),
+    lambda vae, x: vae.guide(x, num_rows=5),
+    lambda vae, x: vae.guide(x[:, :, :2]),
+]
+
+
+@pytest.mark.parametrize("call", REFUSED_CALLS)
+def test_a_refused_call_leaves_the_store_empty(vae, x, call):
+    with pyro.get_param_store().scope():
+        with pytest.raises(ValueError, match="must be|must have"):
+            call(vae, x)
+        assert not list(pyro.get_param_store().keys())
+
+
+def test_half_precision_encodes_and_refuses_to_score(vae, x):
+    vae.half()
+    assert vae.encode(x).mean.dtype == torch.float16
+    with pytest.raises(ValueError, match="^'vae' must have parameters of float32, .* got float16"):
+        vae.elbo(x)

@@ -1,12 +1,25 @@
 """Batches: ways to divide the rows of an epoch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyro_vae.support.checks import flag, whole
+from pyro_vae.support.checks import (
+    as_int,
+    called,
+    check_initialized,
+    described,
+    flag,
+    whole,
+    wrong_result,
+)
+
+# The dtypes of row numbers; torch takes booleans and bytes for a mask.
+_WHOLE = (torch.int32, torch.int64)
 
 
 class Batches(ABC):
@@ -96,3 +109,54 @@ class WithReplacement(Batches):
 
     def indices(self, num_rows: int) -> Iterator[Tensor]:
         return iter(torch.randint(num_rows, (self.batches, self.size)))
+
+
+def count_of(batches: Batches, method: str, num_rows: int) -> int:
+    """Return the count that a method of `Batches` gives for so many rows.
+
+    Raises:
+        ValueError: if it is no whole number from 0.
+    """
+    check_initialized(batches, "size")
+    value = called(batches, method, num_rows)
+    count = as_int(value)
+    if count is None or count < 0:
+        raise wrong_result(batches, method, "a whole number of at least 0", described(value))
+    return count
+
+
+def indices_of(batches: Batches, num_batches: int, num_rows: int) -> list[Tensor]:
+    """Return the row numbers of each batch of one epoch.
+
+    Raises:
+        ValueError: if they are not `num_batches` tensors of row numbers below `num_rows`.
+    """
+    given = called(batches, "indices", num_rows)
+    accepted = "batches, each a tensor (B,) of row numbers"
+    if not isinstance(given, Iterable):
+        raise wrong_result(batches, "indices", accepted, described(given))
+    indices = list(islice(given, num_batches + 1))
+    for index in indices:
+        if not _are_row_numbers(index):
+            raise wrong_result(batches, "indices", accepted, _received(index))
+    if len(indices) != num_batches:
+        accepted = f"{num_batches} batches, the number that 'num_batches' returns"
+        received = "more" if len(indices) > num_batches else str(len(indices))
+        raise wrong_result(batches, "indices", accepted, received)
+    lowest, highest = (number.item() for number in torch.cat(indices).aminmax())
+    if lowest < 0 or highest >= num_rows:
+        accepted = f"row numbers 0 ... {num_rows - 1}"
+        raise wrong_result(batches, "indices", accepted, f"numbers from {lowest} to {highest}")
+    return indices
+
+
+def _are_row_numbers(index: Any) -> bool:
+    is_whole = isinstance(index, Tensor) and index.dtype in _WHOLE
+    return is_whole and index.dim() == 1 and len(index) > 0
+
+
+def _received(index: Any) -> str:
+    """Return a batch in words, with the dtype of a tensor."""
+    if not isinstance(index, Tensor):
+        return f"{described(index)} for a batch"
+    return f"a tensor of {index.dtype} of the shape {tuple(index.shape)} for a batch"

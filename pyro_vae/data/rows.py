@@ -12,11 +12,13 @@ from torch import Tensor
 from pyro_vae.data.arrays import Array, as_array, as_tensor, highest_level, merged, without_mask
 from pyro_vae.data.contexts import as_context
 from pyro_vae.data.missing import Missing, filled
-from pyro_vae.data.transforms import Identity, Transform
+from pyro_vae.data.transforms import Identity, Transform, checked_result, prepared_by
 from pyro_vae.support.channels import channels_first, check_channels_first
-from pyro_vae.support.checks import check_max_level, flag, instance
+from pyro_vae.support.checks import called, check_max_level, flag, instance, wrong_result
 from pyro_vae.support.streams import stream
 
+# Rows that a transform is tried on; the spread of a single one is not defined.
+_TRIED_ROWS = 2
 # Rows that are converted at once in a pass over the data set, to bound the memory.
 _BLOCK_ROWS = 4096
 _WAY_OUT = (
@@ -132,6 +134,23 @@ class Rows:
         self._warn_of_merged(dtype or torch.get_default_dtype())
         return self.x(self.levels[index], dtype)
 
+    def checked_batch(self, index: Tensor | slice, dtype: torch.dtype | None = None) -> Tensor:
+        """Return x as `batch` does, after a check of what the transform returned.
+
+        Raises:
+            ValueError: if x has another shape than the levels, or is not finite where they are.
+        """
+        x = self.batch(index, dtype)
+        if isinstance(self.transform, Identity):
+            return x
+        levels = self.levels[index].to(dtype or torch.get_default_dtype())
+        checked_result(self.transform, "__call__", x, levels)
+        is_bad = (levels.isfinite() & ~x.isfinite()).flatten(1).any(1)
+        if is_bad.any():
+            received = f"NaN or infinity in {int(is_bad.sum())} of {len(x)} rows"
+            raise wrong_result(self.transform, "__call__", "finite numbers", received)
+        return x
+
     def x(self, levels: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Return x from stored levels, `(*, *x_shape)`, in this dtype or in torch's default dtype.
 
@@ -169,7 +188,7 @@ class Rows:
         Each element is averaged over the rows in which it is observed. An element that is never
         observed has the mean 0.
         """
-        return self._averaged(self.transform.mean)
+        return self._averaged(self._moment("mean"))
 
     def std(self) -> Tensor:
         """Return the standard deviation of x, `x_shape`, including the spread of random draws.
@@ -177,13 +196,14 @@ class Rows:
         Its square is the mean of (E[x | level] − E[x])² + Var[x | level] over the rows in which
         the element is observed. An element that is never observed has the standard deviation 0.
         """
-        transform = self.transform
+        mean_of = self._moment("mean")
+        variance_of = self._moment("variance")
         with stream(0, device=self.levels.device):  # independent of the caller's random state
-            mean = self._averaged(transform.mean, torch.float64)
+            mean = self._averaged(mean_of, torch.float64)
 
             def square(levels: Tensor, max_level: float) -> Tensor:
-                deviation = transform.mean(levels, max_level) - mean
-                return deviation**2 + transform.variance(levels, max_level)
+                deviation = mean_of(levels, max_level) - mean
+                return deviation**2 + variance_of(levels, max_level)
 
             return self._averaged(square, torch.float64).sqrt().to(torch.get_default_dtype())
 
@@ -213,6 +233,15 @@ class Rows:
             return function(levels, self.max_level)
         values = function(filled(levels, 0.0), self.max_level)
         return torch.where(levels.isnan(), torch.nan, values)
+
+    def _moment(self, method: str) -> Callable[[Tensor, float], Tensor]:
+        """Return `mean` or `variance` of the transform, with a check of its results."""
+
+        def moment(levels: Tensor, max_level: float) -> Tensor:
+            values = called(self.transform, method, levels, max_level)
+            return checked_result(self.transform, method, values, levels)
+
+        return moment
 
     def _averaged(
         self, function: Callable[[Tensor, float], Tensor], dtype: torch.dtype | None = None
@@ -330,11 +359,25 @@ def _prepared(
 ) -> tuple[Tensor, float]:
     """Return the levels that a transform stores, and their highest; it sees 0 for a missing one."""
     known = filled(levels, 0.0) if has_missing else levels
-    transform.check(known, max_level)
-    prepared, max_level = transform.prepare(known, max_level, part)
+    prepared, max_level = prepared_by(transform, known, max_level, part)
+    _try(transform, prepared[:_TRIED_ROWS], max_level)
     if has_missing:
+        checked_result(transform, "prepare", prepared, levels)
         prepared = torch.where(levels.isnan(), torch.nan, prepared)
     return prepared, max_level
+
+
+def _try(transform: Transform, levels: Tensor, max_level: float) -> None:
+    """Refuse a transform that cannot make x from prepared levels; draws leave no trace."""
+    if isinstance(transform, Identity):
+        return
+    levels = levels.to(torch.get_default_dtype(), copy=True)
+    before = levels.clone()
+    with stream(0, device=levels.device):
+        x = called(transform, "__call__", levels, max_level)
+    if not torch.equal(levels, before):
+        raise wrong_result(transform, "__call__", "a new tensor", "its levels, changed in place")
+    checked_result(transform, "__call__", x, levels)
 
 
 Data: TypeAlias = Rows | Array | tuple[Array, Array]

@@ -18,13 +18,16 @@ from pyro_vae.data.missing import filled
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.transforms import Identity, Transform
 from pyro_vae.support.checks import (
+    called,
     check_max_level,
     described,
     instance,
     nearest,
     one_line,
     real,
+    returned,
     whole,
+    wrong_result,
 )
 from pyro_vae.support.streams import stream_seed
 
@@ -223,6 +226,23 @@ class ArrayFile(Source):
         return split(limited(rows, self.max_level), self.test_fraction, self.seed, "test_fraction")
 
 
+def read_source(source: Source) -> tuple[Rows, Rows]:
+    """Return the training rows and the test rows of a source.
+
+    Raises:
+        ValueError: if its `read` returns something else, or rows of two shapes.
+    """
+    accepted = "the training rows and the test rows, two Rows"
+    parts = called(source, "read")
+    if not isinstance(parts, tuple | list) or len(parts) != 2:
+        raise wrong_result(source, "read", accepted, described(parts))
+    train, test = (returned(rows, Rows, source, "read", accepted) for rows in parts)
+    if train.x_shape != test.x_shape:
+        received = f"{tuple(train.x_shape)} and {tuple(test.x_shape)}"
+        raise wrong_result(source, "read", "training and test rows of one shape", received)
+    return train, test
+
+
 def data_folder() -> Path:
     """Return the folder `$PYRO_VAE_DATA`, or one in the user's cache folder."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -394,7 +414,7 @@ def load_splits(
     """
     instance(source, Source, "source", "Digits() or ArrayFile(path)")
     instance(transform, Transform, "transform", "Identity()")
-    train, test = (limited(rows, max_level) for rows in source.read())
+    train, test = (limited(rows, max_level) for rows in read_source(source))
     return split_rows(train, test, transform, validation_fraction, seed)
 
 

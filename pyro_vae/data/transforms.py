@@ -1,11 +1,23 @@
 """Transforms from the stored levels of a batch to the x of the model, such as binarisation."""
 
+import math
 from abc import ABC, abstractmethod
+from types import NoneType
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyro_vae.support.checks import exactly, real, whole
+from pyro_vae.support.checks import (
+    as_real,
+    called,
+    described,
+    exactly,
+    real,
+    returned,
+    whole,
+    wrong_result,
+)
 from pyro_vae.support.streams import stream_seed
 
 # Rows that are drawn at once, to bound the memory. Draws may depend on it.
@@ -159,6 +171,46 @@ class DynamicDraw(Transform):
     def variance(self, levels: Tensor, max_level: float) -> Tensor:
         mean = self.mean(levels, max_level)
         return mean * (1 - mean)
+
+
+def prepared_by(
+    transform: Transform, levels: Tensor, max_level: float, part: int
+) -> tuple[Tensor, float]:
+    """Return the levels that a transform checks and prepares, and their highest.
+
+    Raises:
+        ValueError: if the transform refuses the levels, or its `check` or `prepare` returns what it
+            must not.
+    """
+    accepted = "None, and raise a ValueError for levels that it refuses"
+    returned(called(transform, "check", levels, max_level), NoneType, transform, "check", accepted)
+    result = called(transform, "prepare", levels, max_level, part)
+    accepted = "the levels to store and their highest, a tensor and a number above 0"
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        raise wrong_result(transform, "prepare", accepted, described(result))
+    stored = returned(result[0], Tensor, transform, "prepare", accepted)
+    highest = as_real(result[1])
+    if highest is None or not 0 < highest < math.inf:
+        raise wrong_result(transform, "prepare", accepted, f"{described(result[1])} as the highest")
+    if stored.shape[:1] != levels.shape[:1] or stored.dim() < 2:
+        accepted = f"one row of levels for each of the {len(levels)} rows"
+        raise wrong_result(transform, "prepare", accepted, f"the shape {tuple(stored.shape)}")
+    if stored is not levels and not stored.isfinite().all():
+        raise wrong_result(transform, "prepare", "finite levels", "NaN or infinity")
+    return stored, highest
+
+
+def checked_result(transform: Transform, method: str, values: Any, levels: Tensor) -> Tensor:
+    """Return the result of a method of a transform.
+
+    Raises:
+        ValueError: if it is no tensor of the shape of the levels.
+    """
+    accepted = f"a tensor of the shape of its levels, {tuple(levels.shape)}"
+    returned(values, Tensor, transform, method, accepted)
+    if values.shape != levels.shape:
+        raise wrong_result(transform, method, accepted, f"the shape {tuple(values.shape)}")
+    return values
 
 
 def _way_out(levels: Tensor, max_level: float) -> str:

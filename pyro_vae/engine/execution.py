@@ -1,7 +1,7 @@
 """Execution: plain, traced or compiled, and the precision of matrix products."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 from pyro_vae.support.arguments import arguments_checked
 
@@ -37,14 +37,6 @@ class Execution:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.trace, bool):
-            raise ValueError(f"'trace' must be True or False, got {self.trace!r}.")
-        if not isinstance(self.compile, bool) and self.compile != "auto":
-            raise ValueError(f"'compile' must be True, False or 'auto', got {self.compile!r}.")
-        if self.precision not in get_args(Precision):
-            raise ValueError(
-                f"'precision' must be 'float32' or 'bfloat16', got {self.precision!r}."
-            )
         if self.trace:
             return
         if self.compile is True:

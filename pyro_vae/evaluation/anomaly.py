@@ -103,6 +103,11 @@ def auroc(normal: Array, anomalous: Array) -> float:
 
     normal = _as_scores(normal, "normal")
     anomalous = _as_scores(anomalous, "anomalous")
+    if _are_labels(normal) and len(normal) == len(anomalous):
+        raise ValueError(
+            "'normal' must hold the scores of normal rows, got labels 0 and 1: split the scores by "
+            "them."
+        )
     check_finite(normal, "normal")
     check_finite(anomalous, "anomalous")
     is_anomalous = torch.cat([torch.zeros(len(normal)), torch.ones(len(anomalous))])
@@ -147,7 +152,14 @@ def _as_scores(scores: Array, name: str) -> Tensor:
         ValueError: if there are none, one is NaN, or they have another shape.
     """
     tensor = as_tensor(scores, name).cpu()
+    if tensor.dtype == torch.bool:
+        raise ValueError(f"'{name}' must hold scores, which are real numbers, got booleans.")
     check_sizes(tensor, name, "N")
     if tensor.isnan().any():
         raise ValueError(f"'{name}' must hold numbers, got NaN.")
     return tensor
+
+
+def _are_labels(scores: Tensor) -> bool:
+    """Return True for whole numbers that are 0 and 1, as the labels of scikit-learn."""
+    return not scores.is_floating_point() and set(scores.tolist()) == {0, 1}

@@ -67,7 +67,7 @@ class VAERows:
         dtype = tensor_like(self.vae).dtype
         with stream(0, device=self.rows.levels.device):
             for block in self.rows.blocks():
-                x = self.rows.batch(block, dtype)
+                x = self.rows.checked_batch(block, dtype)
                 try:
                     self.vae.check(x)
                 except ValueError as error:

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from pyro_vae.engine.failures import first_line, is_raised_by, users_line, walk_tracebacks
+from pyro_vae.engine.containers import is_object
+from pyro_vae.engine.failures import is_raised_by, walk_tracebacks
 from pyro_vae.inference.programs import Programs
-from pyro_vae.support.checks import nearest
+from pyro_vae.inference.refusals import failing_site, site_without_distribution, what_fails
+from pyro_vae.support.checks import as_int, nearest
 
 # The errors that wrong arguments can cause.
 FAILURES = (AttributeError, TypeError, ValueError, RuntimeError, IndexError)
@@ -35,12 +38,20 @@ def takes_programs(function: Callable[P, R]) -> Callable[P, R]:
     The arguments are handed on untouched.
     """
     parameters = inspect.signature(function).parameters.values()
-    own = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    by_name = [parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    own = [parameter.name for parameter in by_name]
+    required = [parameter.name for parameter in by_name if parameter.default is parameter.empty]
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         for name, program in zip(("model", "guide"), args, strict=False):
             check_program(program, name)
+        absent = [name for name in required if name not in kwargs]
+        if absent and len(args) >= 2:
+            raise TypeError(
+                f"'{absent[0]}' must be given by its name, as in {function.__name__}(model, guide, "
+                f"..., {absent[0]}=100)."
+            )
         try:
             return function(*args, **kwargs)
         except FAILURES as error:
@@ -112,6 +123,7 @@ def raise_plainly(error: Exception, programs: Programs, own: list[str] | None = 
     else:
         plain = (
             _of_signature(root, programs, own or [])
+            or _of_site(root)
             or _of_type(root, programs)
             or _of_kind(root, programs)
             or _of_shape(root, programs)
@@ -146,22 +158,40 @@ def _of_signature(error: BaseException, programs: Programs, own: list[str]) -> E
         except TypeError as reason:
             unknown = [key for key in programs.kwargs if key not in signature.parameters]
             close = nearest(unknown[0], [*signature.parameters, *own]) if unknown else ""
+            if own and "too many positional" in str(reason) and as_int(programs.args[-1]):
+                close = f": give {' or '.join(own)} by name"
             return TypeError(f"'{name}' cannot take the arguments that it gets: {reason}{close}.")
     return None
 
 
+def _of_site(error: BaseException) -> Exception | None:
+    """Return the sentence for a site with another object in place of a distribution."""
+    site = site_without_distribution(error) if isinstance(error, AttributeError) else None
+    if site is None:
+        return None
+    return TypeError(
+        f"The site '{site['name']}' must have a distribution, got {described(site['fn'])}."
+    )
+
+
 def _of_type(error: BaseException, programs: Programs) -> Exception | None:
-    """Return the sentence for an argument that lacks what the program asks of it."""
+    """Return the sentence for an argument that lacks what the program asks of it.
+
+    A tensor, an object of the user's own class and the kind of a default are what it asks for.
+    """
     if not isinstance(error, TypeError | AttributeError):
         return None
     asked = getattr(error, "obj", None)
     words = set(re.findall(r"\w+", str(error)))
+    defaults = _kinds_of_defaults(programs)
     for name, value in _named(programs):
-        is_named = not isinstance(value, Tensor) and type(value).__name__ in words
-        if (asked is not None and value is asked) or (asked is None and is_named):
+        if isinstance(value, Tensor | defaults.get(name, Tensor)) or _is_own(value):
+            continue
+        is_named = asked is None and type(value).__name__ in words
+        if is_named or (asked is not None and value is asked):
             return TypeError(
                 f"'{name}' must be a value that model and guide can use, such as a tensor, got "
-                f"{described(value)}: {_what(error)}."
+                f"{described(value)}: {what_fails(error)}."
             )
     return None
 
@@ -189,7 +219,7 @@ def _of_kind(error: BaseException, programs: Programs) -> Exception | None:
             if tensor.dtype != like.dtype and _type_name(tensor) in message.lower():
                 return TypeError(
                     f"'{name}' must have the dtype {like.dtype}{of}, got {described(tensor)}: "
-                    f"{_what(error)}."
+                    f"{what_fails(error)}."
                 )
     return None
 
@@ -220,25 +250,22 @@ def _of_shape(error: BaseException, programs: Programs) -> Exception | None:
         return None
     return ValueError(
         "'model' and 'guide' must fit the shapes of their arguments, got "
-        f"{', '.join(shapes)}: {_what(error)}."
+        f"{', '.join(shapes)}: {what_fails(error)}."
     )
 
 
 def _of_distribution(error: BaseException) -> Exception | None:
-    """Return the first line of an error of a library that goes over many lines."""
-    if "\n" not in str(error) or not is_raised_by(error, "torch", "pyro"):
+    """Return the sentence for an error of a library that names a site or goes over many lines."""
+    is_long = "\n" in str(error) or failing_site(error) is not None
+    if not is_long or not is_raised_by(error, "torch", "pyro"):
         return None
     kind = ValueError if isinstance(error, ValueError) else RuntimeError
-    return kind(f"{_what(error)}.")
+    return kind(f"{what_fails(error)}.")
 
 
 def _type_name(tensor: Tensor) -> str:
     """Return torch's other name of a dtype, such as "double" for float64."""
     return tensor.type().rpartition(".")[2].removesuffix("Tensor").lower()
-
-
-def _what(error: BaseException) -> str:
-    return f"{first_line(error)}{users_line(error)}"
 
 
 def _named(programs: Programs) -> Iterator[tuple[str, Any]]:
@@ -257,6 +284,27 @@ def _named(programs: Programs) -> Iterator[tuple[str, Any]]:
             else:
                 yield name, value
         return
+
+
+def _kinds_of_defaults(programs: Programs) -> dict[str, type]:
+    """Return the types of the defaults that the parameters of guide and model have, by name."""
+    kinds = {}
+    for program in (programs.guide, programs.model):
+        try:
+            parameters = inspect.signature(program).parameters.values()
+        except (TypeError, ValueError):
+            continue
+        for each in parameters:
+            if each.default is not each.empty:
+                kinds[each.name] = type(each.default)
+    return kinds
+
+
+def _is_own(value: Any) -> bool:
+    """Return True for an object of a class that the user wrote, outside installed packages."""
+    module = sys.modules.get(type(value).__module__)
+    file = getattr(module, "__file__", None) or ""
+    return is_object(value) and "-packages" not in file
 
 
 def _tensors(value: Any) -> list[Tensor]:

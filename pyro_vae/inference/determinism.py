@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor, nn
@@ -12,8 +11,10 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from pyro_vae.engine.calls import noticing
 from pyro_vae.inference.programs import Programs
+from pyro_vae.inference.sites import log_prob
 from pyro_vae.support.modules import evaluating
 from pyro_vae.support.store import store_as_found
+from pyro_vae.support.validation import validating
 
 # The largest difference that counts as rounding, relative and in nats.
 _TOLERANCE = 1e-4
@@ -34,7 +35,7 @@ def check_deterministic(programs: Programs) -> None:
     with (
         random_state_kept(),
         store_as_found(),
-        pyro.validation_enabled(False),
+        validating(False),
         _watching() as in_training,
     ):
         guide_trace, model_trace = programs.unchecked_traces()
@@ -85,7 +86,7 @@ def _log_probs(trace: poutine.Trace) -> dict[str, Tensor]:
     for name, site in nodes.items():
         if site["type"] == "sample":
             try:
-                log_probs[name] = site["fn"].log_prob(site["value"])
+                log_probs[name] = log_prob(site)
             except NotImplementedError:
                 log_probs[name] = torch.zeros(())
     return log_probs

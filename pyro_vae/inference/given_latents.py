@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from pyro_vae.inference.row_plate import RowPlate, samples_plate
 from pyro_vae.inference.sites import log_prob, sample_sites, sum_by_row
 from pyro_vae.support.store import store_as_found
+from pyro_vae.support.validation import validating
 
 
 def log_density(program: Callable[[], Any], latents: dict[str, Tensor], plate: RowPlate) -> Tensor:
@@ -80,7 +80,7 @@ def check_draws_apart(
         ValueError: if the density depends on them.
     """
     first = {name: value[:1] for name, value in latents.items()}
-    with pyro.validation_enabled(False):
+    with validating(False):
         beside = log_density(model, latents, plate)[:1]
         alone = log_density(model, first, plate)
     if not torch.allclose(alone, beside, rtol=1e-3, atol=1e-3, equal_nan=True):

@@ -9,7 +9,6 @@ from math import prod
 from numbers import Real
 from typing import Any, NamedTuple
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.infer import MCMC, NUTS
@@ -39,6 +38,7 @@ from pyro_vae.inference.supports import (
 )
 from pyro_vae.support.checks import whole
 from pyro_vae.support.store import store_as_found
+from pyro_vae.support.validation import validating
 
 # γ of dual averaging: the larger, the slower the step size adapts. The 0.05 of Hoffman and Gelman
 # (2014, section 3.2) makes it swing. The mean step of a short window is then accepted too often.
@@ -310,7 +310,7 @@ def nuts(
 
     def latents(white: Tensor) -> dict[str, Tensor]:
         at = ToSupport(coordinates.real(white), kinds)
-        with pyro.validation_enabled(False):  # as in the chain
+        with validating(False):  # as in the chain
             run_to_last_latent(at, programs.bound_model)
         return at.values
 
@@ -348,7 +348,7 @@ def _guide_draws(programs: Programs, num_samples: int) -> list[dict[str, Tensor]
 def _real(programs: Programs, latents: dict[str, Tensor], kinds: Kinds) -> dict[str, Tensor]:
     """Return the real numbers of one draw of all latents, by name."""
     at = ToReal(latents, kinds)
-    with store_as_found(), pyro.validation_enabled(False):
+    with store_as_found(), validating(False):
         run_to_last_latent(at, programs.bound_model)
     return at.real
 
@@ -378,5 +378,6 @@ def _run_nuts(potential: Callable, start: Tensor, num_samples: int, num_warmup: 
         hook_fn=look,
         disable_progbar=True,
     )
-    chain.run()
+    with validating(False):
+        chain.run()
     return _NutsRun(chain.get_samples()["white"], *seen[0])

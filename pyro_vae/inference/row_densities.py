@@ -11,6 +11,7 @@ from pyro_vae.inference.programs import Programs
 from pyro_vae.inference.row_plate import samples_plate
 from pyro_vae.inference.supports import ToReal, ToSupport, latent_kinds, run_to_last_latent
 from pyro_vae.support.store import store_as_found
+from pyro_vae.support.validation import validating
 
 # The number of guide draws that give its mean and scale in each row.
 SCALE_DRAWS = 200
@@ -58,7 +59,7 @@ class RowDensities:
     def log_guide_and_joint(self, white: Tensor) -> tuple[Tensor, Tensor]:
         """Return what `log_guide` and `log_joint` return, from one run of the model."""
         log_joint, at = self._joint_at(white)
-        with pyro.validation_enabled(False):
+        with validating(False):
             log_guide = log_density(self.programs.bound_guide, at.values, self.plate)
         return log_guide + self.coordinates.total(at.log_dets), log_joint
 
@@ -97,7 +98,7 @@ class RowDensities:
         at = ToSupport(self.coordinates.real(white), self._kinds)
         model = at(self.programs.bound_model)
         # A trajectory may become infinite or NaN: it is then rejected, which is no error.
-        with pyro.validation_enabled(False):
+        with validating(False):
             log_joint = given_density(model, len(white), self.plate)
         return log_joint + self.coordinates.total(at.log_dets), at
 
@@ -111,7 +112,7 @@ class RowDensities:
         return {name: at.real[name] for name in draws}
 
     def _run_to_last_latent(self, at: ToReal | ToSupport, num_samples: int) -> None:
-        with store_as_found(), pyro.validation_enabled(False), self._samples_plate(num_samples):
+        with store_as_found(), validating(False), self._samples_plate(num_samples):
             run_to_last_latent(at, self.programs.bound_model)
 
     @torch.no_grad()

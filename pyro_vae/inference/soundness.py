@@ -72,7 +72,7 @@ class Supports(Messenger):
     def _pyro_post_sample(self, msg: Any) -> None:
         if site_is_subsample(msg):
             return
-        for number, (fn, value, mask) in enumerate(_scored(msg["fn"], msg["value"], msg["mask"])):
+        for number, (fn, value, mask) in enumerate(scored(msg["fn"], msg["value"], msg["mask"])):
             part = msg["name"], number
             support = _support(fn)
             is_vector = support is not None and support.event_dim > 0
@@ -154,7 +154,7 @@ def harmless(gradients: Sequence[Tensor | None], signs: Tensor) -> tuple[Tensor 
     )
 
 
-def _scored(fn: Any, value: Any, mask: Any) -> Iterator[tuple[Any, Any, Any]]:
+def scored(fn: Any, value: Any, mask: Any) -> Iterator[tuple[Any, Any, Any]]:
     """Yield each distribution that scores a part of the value, with this part and its mask."""
     if mask is False:
         return
@@ -163,17 +163,17 @@ def _scored(fn: Any, value: Any, mask: Any) -> Iterator[tuple[Any, Any, Any]]:
     if isinstance(fn, MaskedDistribution):
         own = None if fn._mask is True else fn._mask
         both = mask if own is None else own if mask is None or own is False else mask & own
-        yield from _scored(fn.base_dist, value, both)
+        yield from scored(fn.base_dist, value, both)
     elif isinstance(fn, torch.distributions.Independent | Independent):
         wide = (
             mask if mask is None else mask.reshape(mask.shape + (1,) * fn.reinterpreted_batch_ndims)
         )
-        yield from _scored(fn.base_dist, value, wide)
+        yield from scored(fn.base_dist, value, wide)
     elif isinstance(fn, ExpandedDistribution):
-        yield from _scored(fn.base_dist, value, mask)
+        yield from scored(fn.base_dist, value, mask)
     elif isinstance(fn, Concatenation):
         for part, numbers in zip(fn.parts, value.split(fn._sizes, dim=-1), strict=True):
-            yield from _scored(part, numbers, mask)
+            yield from scored(part, numbers, mask)
     else:
         yield fn, value, mask
 

@@ -26,6 +26,7 @@ from torch.distributions import (
 from torch.distributions.constraints import Constraint
 
 from pyro_vae.inference.programs import Programs
+from pyro_vae.inference.refusals import check_observed
 from pyro_vae.inference.sites import sample_sites
 
 
@@ -163,13 +164,15 @@ def latent_kinds(programs: Programs) -> Kinds:
     """Return the kind of each latent of the model, from a run of guide and model.
 
     Raises:
-        ValueError: if model and guide have different latents, or if a latent is discrete.
+        ValueError: if model and guide have different latents, or if a latent is discrete. If an
+            observed value lies outside its support.
     """
     kinds = Kinds()
     _, model_trace = programs.traces()
     for site in sample_sites(model_trace):
         if not site["is_observed"]:
             kinds.support(site)
+    check_observed(model_trace)
     return kinds
 
 

@@ -9,6 +9,7 @@ from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor
 
 from pyro_vae.engine.tracing import DetachedReads
+from pyro_vae.support.checks import described, wrong_result
 
 
 class WrappedELBO(ELBO, ABC):
@@ -60,6 +61,7 @@ def loss_and_surrogate(
     surrogate: Any = 0.0
     if type(objective).differentiable_loss is not Trace_ELBO.differentiable_loss:
         loss = objective.differentiable_loss(model, guide, *args, **kwargs)
+        loss = checked_loss(objective, loss)
         return loss, loss
     for traces in objective._get_traces(model, guide, args, kwargs):
         with DetachedReads():
@@ -67,6 +69,20 @@ def loss_and_surrogate(
         loss = loss + particle / objective.num_particles
         surrogate = surrogate + surrogate_particle / objective.num_particles
     return torch.as_tensor(loss, dtype=surrogate.dtype, device=surrogate.device), surrogate
+
+
+def checked_loss(objective: ELBO, loss: Any) -> Tensor:
+    """Return the result of an objective's `differentiable_loss`.
+
+    Raises:
+        ValueError: if it is not a tensor of one number.
+    """
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        return loss
+    accepted = "the loss as a tensor of one number, with its gradient"
+    is_vector = isinstance(loss, Tensor)
+    received = f"a tensor of the shape {tuple(loss.shape)}" if is_vector else described(loss)
+    raise wrong_result(objective, "differentiable_loss", accepted, received)
 
 
 def innermost(objective: ELBO) -> ELBO:

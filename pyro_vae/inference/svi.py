@@ -34,7 +34,12 @@ from pyro_vae.inference.parameter_groups import GrowingGroups, check_optimizer
 from pyro_vae.inference.programs import Programs
 from pyro_vae.inference.sites import is_auxiliary
 from pyro_vae.inference.soundness import Supports, Watch, harmless, signs_of
-from pyro_vae.inference.surrogates import called_by, innermost, loss_and_surrogate
+from pyro_vae.inference.surrogates import (
+    called_by,
+    checked_loss,
+    innermost,
+    loss_and_surrogate,
+)
 from pyro_vae.support.checks import whole
 from pyro_vae.support.store import make_picklable, store_as_found
 
@@ -257,6 +262,7 @@ class SVI:
             return self._loss_and_gradients_by_pyro(*args, **kwargs)
         with self._followed():
             loss = self.loss.differentiable_loss(self.model, self.guide, *args, **kwargs)
+            loss = checked_loss(self._innermost, loss)
         return self._with_signs(loss, self._gradients(loss))
 
     def _traceable_loss_and_gradients(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_vae.inference.draws import Draws
 from pyro_vae.inference.programs import Programs
+from pyro_vae.inference.surrogates import checked_loss
 from pyro_vae.inference.weights import log_mean_exp
 from pyro_vae.objectives.masks import by_element, kept_elements
 from pyro_vae.support.arguments import arguments_checked
@@ -51,12 +52,13 @@ class RowELBO(ELBO, ABC):
     @torch.no_grad()
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
         """Return the loss in nats."""
-        return self.differentiable_loss(model, guide, *args, **kwargs).item()
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        return checked_loss(self, loss).item()
 
     def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
         """Return the loss in nats, and add its gradients to those of the parameters."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        loss.backward()
+        checked_loss(self, loss).backward()
         return loss.item()
 
     def draw(

@@ -7,7 +7,7 @@ from numbers import Real
 from pyro.infer import ELBO
 
 from pyro_vae.support.arguments import arguments_checked
-from pyro_vae.support.checks import check_finite, positive, share
+from pyro_vae.support.checks import called, check_finite, described, positive, share
 
 
 class Schedule(ABC):
@@ -49,10 +49,19 @@ def checked_number(schedule: Schedule, number: float) -> float:
     least = "0 or more" if schedule.unit == "nats" else "greater than 0"
     if not is_number or not 0 <= number < math.inf or (number == 0 and least != "0 or more"):
         raise ValueError(
-            f"'kl_schedule' must give finite numbers {least}, got {number!r} from a "
+            f"'kl_schedule' must give finite numbers {least}, got {described(number)} from a "
             f"{type(schedule).__name__}."
         )
     return number
+
+
+def first_number(schedule: Schedule) -> float:
+    """Return the number of a schedule at the start of training.
+
+    Raises:
+        ValueError: if the schedule cannot be called with the time, or gives another number or none.
+    """
+    return checked_number(schedule, called(schedule, "__call__", 0.0))
 
 
 @arguments_checked

@@ -1,17 +1,23 @@
 """Checks of the parts of a VAE, and of the rows that it is given."""
 
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pyro.distributions.torch_distribution import TorchDistributionMixin
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_vae.data.missing import filled
 from pyro_vae.parts.contracts import Likelihood, Posterior, Prior
-from pyro_vae.support.checks import described, one_line, whole
-from pyro_vae.support.modules import evaluating, tensor_like
+from pyro_vae.parts.trials import check_part, example
+from pyro_vae.support.checks import as_int, as_real, described, one_line, whole, with_article
+from pyro_vae.support.modules import tensor_like
+
+# The sizes that the base class of each role sets.
+_SIZES: dict[type, tuple[str, ...]] = {
+    Prior: ("latent_dim",),
+    Likelihood: ("x_shape",),
+    Posterior: ("x_shape", "latent_dim"),
+}
 
 
 def check_kinds(prior: Prior, likelihood: Likelihood, posterior: Posterior) -> None:
@@ -28,6 +34,23 @@ def check_kinds(prior: Prior, likelihood: Likelihood, posterior: Posterior) -> N
 def _check_kind(name: str, part: Any, base: type) -> None:
     if not isinstance(part, base):
         raise ValueError(f"'{name}' must be a {base.__name__}, got {described(part)}.")
+    title = f"'{name}', {with_article(type(part).__name__)},"
+    needed = _SIZES[base]
+    if not all(hasattr(part, size) for size in ("_modules", *needed)):
+        raise ValueError(
+            f"{title} must call super().__init__() of {base.__name__} in its own __init__, which "
+            f"sets {' and '.join(needed)}."
+        )
+    for size, least in (("latent_dim", 1), ("context_dim", 0)):
+        number = as_int(getattr(part, size, least))
+        if number is None or number < least:
+            raise ValueError(
+                f"{title} must have a whole number of at least {least} as {size}, got "
+                f"{described(getattr(part, size))}."
+            )
+    shape = getattr(part, "x_shape", ())
+    if not isinstance(shape, tuple) or not all(map(as_int, shape)):
+        raise ValueError(f"{title} must have a tuple of sizes as x_shape, got {described(shape)}.")
 
 
 def check_fit(prior: Prior, likelihood: Likelihood, posterior: Posterior) -> None:
@@ -46,10 +69,11 @@ def check_fit(prior: Prior, likelihood: Likelihood, posterior: Posterior) -> Non
         )
     context_dim = _common_context(prior, likelihood, posterior)
     z_shape = torch.Size([prior.latent_dim])
-    _check_part("likelihood", likelihood, z_shape, x_shape, context_dim)
-    _check_part("posterior", posterior, x_shape, z_shape, context_dim)
+    like = tensor_like(nn.ModuleList([prior, likelihood, posterior]))
+    check_part("likelihood", likelihood, z_shape, x_shape, context_dim, like, takes_draws=True)
+    check_part("posterior", posterior, x_shape, z_shape, context_dim, like)
     prior.attach(posterior)  # not before the others have been found to fit
-    _check_part("prior", prior, None, z_shape, context_dim)
+    check_part("prior", prior, None, z_shape, context_dim, like)
 
 
 def check_filler(likelihood: Likelihood, latent_dim: int, context_dim: int) -> None:
@@ -59,9 +83,19 @@ def check_filler(likelihood: Likelihood, latent_dim: int, context_dim: int) -> N
         ValueError: if its check refuses the filler, or log p(x | z) is not finite there.
     """
     reason = "its log-density there is not finite"
+    filler = likelihood.filler
+    if isinstance(filler, Tensor):
+        fits = _expands(filler.shape, likelihood.x_shape)
+    else:
+        fits = as_real(filler) is not None
+    if not fits:
+        raise ValueError(
+            f"'filler' of {type(likelihood).__name__} must be a number, or a tensor that "
+            f"broadcasts to {tuple(likelihood.x_shape)}, got {described(filler)}."
+        )
     try:
         all_missing = tensor_like(likelihood).new_full((2, *likelihood.x_shape), torch.nan)
-        x = filled(all_missing, likelihood.filler)
+        x = filled(all_missing, filler)
         likelihood.check(x)
         p_x = example(likelihood, torch.Size([latent_dim]), context_dim)
         if p_x.log_prob(x).isfinite().all():
@@ -72,16 +106,6 @@ def check_filler(likelihood: Likelihood, latent_dim: int, context_dim: int) -> N
         f"'filler' of {type(likelihood).__name__} must be a value that it can score, for missing "
         f"entries of x, but it cannot: {reason}"
     )
-
-
-@torch.no_grad()
-def example(part: Any, in_shape: torch.Size | None, context_dim: int) -> Any:
-    """Return the distribution that a part gives for two rows of zeros."""
-    reference = tensor_like(part)
-    rows = () if in_shape is None else (reference.new_zeros(2, *in_shape),)
-    y = reference.new_zeros(2, context_dim) if context_dim else None
-    with evaluating(part):
-        return part(*rows, y)
 
 
 def check_shape(x: Tensor, x_shape: torch.Size, least_axes: int = 1) -> None:
@@ -208,43 +232,6 @@ def _common_context(prior: Prior, likelihood: Likelihood, posterior: Posterior) 
             f"'prior', 'likelihood' and 'posterior' must take a context y of one size, got {sizes}."
         )
     return max(sizes, default=0)
-
-
-def _runs_in(network: Any, error: Exception) -> bool:
-    """Return True if a network was running when the error was raised."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return network is not None and any(frame.f_locals.get("self") is network for frame in frames)
-
-
-def _check_part(
-    name: str,
-    part: Any,
-    in_shape: torch.Size | None,
-    event_shape: torch.Size,
-    context_dim: int,
-) -> None:
-    try:
-        distribution = example(part, in_shape, context_dim)
-    except (RuntimeError, TypeError, ValueError) as error:
-        source = "" if in_shape is None else f" from rows of shape {tuple(in_shape)}"
-        network = getattr(part, "network", None)
-        failing = "its network fails" if _runs_in(network, error) else "fails"
-        raise ValueError(
-            f"'{name}' must make a distribution{source}, but {failing}: {error}"
-        ) from error
-    if not isinstance(distribution, TorchDistributionMixin):
-        raise ValueError(
-            f"'{name}' must return a Pyro distribution, got {type(distribution).__name__}."
-        )
-    each = "" if in_shape is None else " and one distribution for each row"
-    batch_shapes = ((), (2,)) if in_shape is None else ((2,),)
-    batch_shape = tuple(distribution.batch_shape)
-    if batch_shape not in batch_shapes or distribution.event_shape != event_shape:
-        raise ValueError(
-            f"'{name}' must return a distribution with event shape {tuple(event_shape)}{each}, "
-            f"got the batch shape {batch_shape} and the event shape "
-            f"{tuple(distribution.event_shape)} for two rows."
-        )
 
 
 def _expands(shape: Sequence[int], wanted: Sequence[int]) -> bool:

@@ -11,6 +11,7 @@ Each part is a module that returns a distribution. The axes have the same letter
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any, Protocol, TypeAlias
 
@@ -21,8 +22,17 @@ from torch import Tensor, nn
 from pyro_vae.data.arrays import as_tensor
 from pyro_vae.data.missing import filled
 from pyro_vae.parts.finite import HIGHEST_OUTPUT, held
-from pyro_vae.support.checks import Shape, as_shape, exactly, made_by, whole
+from pyro_vae.support.checks import (
+    Shape,
+    as_shape,
+    described,
+    exactly,
+    made_by,
+    whole,
+    with_article,
+)
 from pyro_vae.support.invalid_parameters import InvalidParameterError, sentence_on_parameters
+from pyro_vae.support.modules import tensor_like
 from pyro_vae.support.store import make_picklable
 
 Network: TypeAlias = nn.Module | Callable[[torch.Size], nn.Module]
@@ -42,7 +52,61 @@ def as_network(network: Network, shape: torch.Size) -> nn.Module:
     if isinstance(network, nn.Module):
         return network
     accepted = "a torch module, or a function that makes one from a shape"
-    return made_by(network, nn.Module, "network", accepted, shape)
+    if not isinstance(network, type):
+        return made_by(network, nn.Module, "network", accepted, shape)
+    try:
+        return made_by(network, nn.Module, "network", accepted, shape)
+    except (TypeError, ValueError) as error:
+        if str(error).startswith("'network'"):
+            raise
+        raise ValueError(
+            f"'network' must be {accepted}, got {described(network)}, which fails for "
+            f"{tuple(shape)}: make an object of it."
+        ) from error
+
+
+class ContractError(ValueError):
+    """Raised if a class of the user returns something else than its role demands."""
+
+
+def returned(value: Any, by: str, accepted: str) -> Tensor:
+    """Return what a class of the user returned, if it is a tensor of real numbers.
+
+    It looks at types alone, so that a traced step holds nothing of it.
+
+    Arguments:
+        value: what came.
+        by: the function that returned it, and its class.
+        accepted: what it must return, in words.
+
+    Raises:
+        ContractError: if it is anything else.
+    """
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value
+    if isinstance(value, Tensor):
+        received = f"one of {value.dtype}"
+    elif isinstance(value, list | tuple | dict):
+        received = f"{with_article(type(value).__name__)} of {len(value)}"
+    else:
+        received = described(value)
+    raise ContractError(f"{by} must return {accepted}, got {received}.")
+
+
+def rows_returned(value: Any, network: nn.Module, of: object, num_rows: int, size: int) -> Tensor:
+    """Return the outputs of a network, if they are so many numbers for each row.
+
+    Raises:
+        ContractError: if they are anything else.
+    """
+    title = f"'network' of {type(of).__name__}, {with_article(type(network).__name__)},"
+    outputs = returned(value, title, f"one tensor of {size} numbers for each row")
+    if outputs.dim() and outputs.shape[0] == num_rows and prod(outputs.shape[1:]) == size:
+        return outputs
+    raise ContractError(
+        f"{title} must give {size} numbers for each row, got the shape {tuple(outputs.shape)} for "
+        f"{num_rows} rows."
+    )
 
 
 class _Part(nn.Module):
@@ -67,6 +131,15 @@ class _Part(nn.Module):
             if sentence is None:
                 raise
             raise InvalidParameterError(sentence) from error
+        except RuntimeError as error:
+            inputs = next(iter([*args, *kwargs.values()]), None)
+            own = tensor_like(self).dtype
+            if not isinstance(inputs, Tensor) or inputs.dtype == own or "dtype" not in str(error):
+                raise
+            raise ValueError(
+                f"'{self._role}', {with_article(type(self).__name__)}, has weights of {own}, got "
+                f"{self._given} of {inputs.dtype}: give both one dtype."
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         make_picklable(self.parameters())
@@ -136,6 +209,11 @@ class _Amortised(_Part):
         Raises:
             ValueError: if the network gives another number of outputs.
         """
+        if not isinstance(inputs, Tensor):
+            raise TypeError(
+                f"'{self._given}' must be a tensor for {with_article(type(self).__name__)}, got "
+                f"{described(inputs)}."
+            )
         # Not .numel(): when Pyro draws a model diagram, the shapes are plain tuples.
         split = inputs.dim() - self._in_dims
         batch_shape = inputs.shape[:split]
@@ -147,16 +225,11 @@ class _Amortised(_Part):
             rows = inputs.expand(*batch_shape, *row_shape).reshape(prod(batch_shape), *row_shape)
             contexts = y.expand(*batch_shape, y.shape[-1]).reshape(len(rows), -1)
             outputs = self._outputs(rows, contexts)
-        accepted = self.out_shape.numel()
-        received = prod(outputs.shape[1:])
-        if received != accepted:
-            raise ValueError(
-                f"'network' of {type(self).__name__} must give {accepted} numbers for each row "
-                f"(shape {tuple(self.out_shape)}), got {received}."
-            )
+        num_rows = prod(batch_shape)
+        outputs = rows_returned(outputs, self.network, self, num_rows, self.out_shape.numel())
         return outputs.reshape(*batch_shape, *self.out_shape)
 
-    def _outputs(self, *inputs: Tensor) -> Tensor:
+    def _outputs(self, *inputs: Tensor) -> Any:
         try:
             return self.network(*inputs)
         except ValueError as error:
@@ -263,7 +336,14 @@ class Likelihood(_Amortised, ABC):
             raise ValueError(
                 f"'network' must offer an 'output_bias' of {accepted} numbers to be initialised."
             )
-        bias.copy_(self.link(self._as_mean(mean, bias)).reshape(bias.shape))
+        title = f"'link' of {type(self).__name__}"
+        outputs = returned(self.link(self._as_mean(mean, bias)), title, "one tensor")
+        if outputs.numel() != accepted:
+            raise ContractError(
+                f"{title} must return a tensor of the shape {tuple(self.out_shape)}, got "
+                f"{tuple(outputs.shape)}."
+            )
+        bias.copy_(outputs.reshape(bias.shape))
 
     def _as_mean(self, mean: Tensor, like: Tensor) -> Tensor:
         mean = as_tensor(mean, "mean").to(like)
@@ -356,7 +436,7 @@ class EncoderInput(nn.Module, ABC):
 
     def seen(self, x: Tensor) -> Tensor:
         """Return the input of the network for x, `(N, *x_shape)`."""
-        values = self.transform(x)
+        values = _converted(self, "transform", x)
         return values if getattr(self.network, "takes_nan", False) else filled(values, 0.0)
 
     def forward(self, inputs: Tensor, y: Tensor | None = None) -> Tensor:
@@ -364,17 +444,29 @@ class EncoderInput(nn.Module, ABC):
         return self.network(seen) if y is None else self.network(seen, y)
 
 
+def _converted(step: EncoderInput, method: str, x: Tensor) -> Tensor:
+    """Return what `transform` or `inverse` of an encoder input makes of x, row by row."""
+    title = f"'{method}' of {type(step).__name__}"
+    values = returned(getattr(step, method)(x), title, "one tensor with as many rows as x")
+    if values.shape[:1] != x.shape[:1]:
+        raise ContractError(
+            f"{title} must return as many rows as it is given, got {tuple(values.shape)} for "
+            f"{tuple(x.shape)}."
+        )
+    return values
+
+
 def as_seen(network: nn.Module, x: Tensor) -> Tensor:
     """Return the values that stand for x, `(*, *x_shape)`, after all inputs of a network."""
     for step in _inputs_in_front(network):
-        x = step.transform(x)
+        x = _converted(step, "transform", x)
     return x
 
 
 def as_given(network: nn.Module, values: Tensor) -> Tensor:
     """Return the x whose values after all inputs of a network are given."""
     for step in reversed(list(_inputs_in_front(network))):
-        values = step.inverse(values)
+        values = _converted(step, "inverse", values)
     return values
 
 
@@ -392,7 +484,7 @@ def start_inputs(network: nn.Module, blocks: Iterable[Tensor]) -> None:
     """
     for step in _inputs_in_front(network):
         step.start(blocks)
-        seen = Mapped(blocks, step.transform)
+        seen = Mapped(blocks, partial(_converted, step, "transform"))
         _check_finite(step, blocks, seen)
         blocks = seen
 
@@ -484,7 +576,9 @@ class Posterior(_Amortised, ABC):
 
         So no q(z | x) has an infinite parameter.
         """
-        return held(super().call_network(inputs, y), HIGHEST_OUTPUT, -HIGHEST_OUTPUT)
+        outputs = super().call_network(inputs, y)
+        highest = min(HIGHEST_OUTPUT, torch.finfo(outputs.dtype).max)  # less in float16
+        return held(outputs, highest, -highest)
 
     def seen(self, x: Tensor) -> Tensor:
         """Return x, `(*, *x_shape)`, as the network sees it: after its encoder inputs."""

@@ -3,14 +3,23 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
 from pyro.contrib.zuko import ZukoToPyro
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, Transform, constraints
 
-from pyro_vae.support.checks import as_shape, instance, whole
+from pyro_vae.support.checks import (
+    as_shape,
+    described,
+    instance,
+    one_line,
+    whole,
+    with_article,
+)
+from pyro_vae.support.modules import tensor_like
 
 
 class FlowDistribution(ZukoToPyro):
@@ -74,13 +83,49 @@ class Flow(ABC):
         return f"{type(self).__name__}(num_transforms={self.num_transforms}, hidden={self.hidden})"
 
 
-def as_flow(flow: Flow | None, default: type[Flow]) -> Flow:
-    """Return the flow, or one of the default class for None.
+def transforms_of(
+    flow: Flow | None, default: type[Flow], dim: int, context_dim: int = 0
+) -> nn.Module:
+    """Return the transforms of a flow, or of one of the default class for None.
 
     Raises:
-        ValueError: if it is no flow.
+        ValueError: if it is no flow, or its module gives no transform of a vector.
     """
-    return default() if flow is None else instance(flow, Flow, "flow", "SplineFlow()")
+    flow = default() if flow is None else instance(flow, Flow, "flow", "SplineFlow()")
+    try:
+        signature(flow.transforms).bind(dim, context_dim)
+    except TypeError as error:
+        raise ValueError(
+            f"{type(flow).__name__} must define transforms(self, dim, context_dim=0), but "
+            f"{one_line(error)}."
+        ) from None
+    module = flow.transforms(dim, context_dim)
+    if isinstance(module, nn.Module):  # not described: the repr of zuko's draws random numbers
+        problem = _problem_of(module, dim, context_dim)
+        if problem is None:
+            return module
+        received = f"{with_article(type(module).__name__)}, {problem}"
+    else:
+        received = described(module)
+    raise ValueError(
+        f"'transforms' of {type(flow).__name__} must return a module that gives a transform of "
+        f"vectors of {dim}, as zuko.flows.MAF(...).transform does, got {received}."
+    )
+
+
+@torch.no_grad()
+def _problem_of(module: nn.Module, dim: int, context_dim: int) -> str | None:
+    """Return in words why a module gives no transform of vectors, or None."""
+    context = (tensor_like(module).new_zeros(2, context_dim),) if context_dim else ()
+    try:
+        transform = module(*context)
+        if not isinstance(transform, Transform):
+            return f"which gives {described(transform)}"
+        z = tensor_like(module).new_zeros(2, dim)
+        shapes = transform(z).shape, transform.log_abs_det_jacobian(z, transform(z)).shape
+    except Exception as error:  # whatever a class of the user raises
+        return f"which fails: {one_line(error)}"
+    return None if shapes == (z.shape, z.shape[:1]) else "which gives one of another shape"
 
 
 class AffineFlow(Flow):

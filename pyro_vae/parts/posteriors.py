@@ -6,7 +6,7 @@ from torch import Tensor
 
 from pyro_vae.parts.contracts import Network, Posterior
 from pyro_vae.parts.finite import HIGHEST_LOG, held
-from pyro_vae.parts.flows import AffineFlow, Flow, as_flow, flow_distribution
+from pyro_vae.parts.flows import AffineFlow, Flow, flow_distribution, transforms_of
 from pyro_vae.support.checks import Shape, not_negative, whole
 
 # Factor on the network's correlation outputs, so that q starts close to a diagonal normal.
@@ -176,7 +176,7 @@ class FlowPosterior(Posterior):
         super().__init__(network, x_shape, dim, out_shape=2 * dim + features)
         self.num_features = features
         self.min_scale = not_negative(min_scale, "min_scale")
-        self.transforms = as_flow(flow, AffineFlow).transforms(dim, context_dim=features)
+        self.transforms = transforms_of(flow, AffineFlow, dim, features)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         sizes = [self.latent_dim, self.latent_dim, self.num_features]

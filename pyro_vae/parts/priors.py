@@ -1,7 +1,5 @@
 """Priors p(z)."""
 
-from math import prod
-
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
@@ -9,8 +7,15 @@ from torch import Tensor, nn
 from pyro_vae.data.arrays import as_tensor
 from pyro_vae.data.missing import filled
 from pyro_vae.parts.checks import check_shape
-from pyro_vae.parts.contracts import NetworkFactory, Posterior, Prior, as_given, as_seen
-from pyro_vae.parts.flows import Flow, SplineFlow, as_flow, flow_distribution
+from pyro_vae.parts.contracts import (
+    NetworkFactory,
+    Posterior,
+    Prior,
+    as_given,
+    as_seen,
+    rows_returned,
+)
+from pyro_vae.parts.flows import Flow, SplineFlow, flow_distribution, transforms_of
 from pyro_vae.support.checks import made_by, not_negative, positive, whole
 from pyro_vae.support.modules import tensor_like
 
@@ -148,14 +153,10 @@ class ConditionalNormalPrior(Prior):
                 f"'y' must have {self.context_dim} numbers a row for this ConditionalNormalPrior, "
                 f"got the shape {tuple(y.shape)}."
             )
-        outputs = self.network(y.reshape(-1, self.context_dim).to(tensor_like(self)))
-        accepted = 2 * self.latent_dim
-        received = prod(outputs.shape[1:])
-        if received != accepted:
-            raise ValueError(
-                f"'network' of ConditionalNormalPrior must give {accepted} numbers for each "
-                f"context, got {received}."
-            )
+        contexts = y.reshape(-1, self.context_dim).to(tensor_like(self))
+        outputs = self.network(contexts)
+        size = 2 * self.latent_dim
+        outputs = rows_returned(outputs, self.network, self, len(contexts), size)
         loc, log_scale = outputs.reshape(*y.shape[:-1], 2, self.latent_dim).unbind(-2)
         return dist.Normal(loc, self.min_scale + log_scale.exp()).to_event(1)
 
@@ -304,7 +305,7 @@ class FlowPrior(Prior):
 
     def __init__(self, latent_dim: int, flow: Flow | None = None) -> None:
         super().__init__(latent_dim)
-        self.transforms = as_flow(flow, SplineFlow).transforms(self.latent_dim)
+        self.transforms = transforms_of(flow, SplineFlow, self.latent_dim)
         self.register_buffer("loc", torch.zeros(self.latent_dim), persistent=False)
 
     def forward(self, y: Tensor | None = None) -> dist.TorchDistribution:

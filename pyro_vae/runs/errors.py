@@ -34,8 +34,8 @@ _FAILURES = (
 def whole_names(tree: Any) -> Iterator[None]:
     """Name settings by their whole path in errors inside the block, as `'training.seed'`.
 
-    An error names an argument, such as `'seed'`. The setting is the one of that name, and of the
-    value that the error shows, if several have the name.
+    An error names an argument, such as `'seed'`. The setting is the only one of that name and, if
+    the error shows a value, with this value.
 
     Arguments:
         tree: the settings.
@@ -53,9 +53,8 @@ def whole_names(tree: Any) -> Iterator[None]:
 
 def _place(name: str, message: str, tree: Any) -> str | None:
     """Return the only setting of a name that an error can mean, or None."""
-    values = {place: value for place, value in _settings(tree) if _last(place) == name}
-    shown = [place for place, value in values.items() if _shows(message, value)]
-    found = shown if shown else list(values)
+    named = [(place, value) for place, value in _settings(tree) if _last(place) == name]
+    found = [place for place, value in named if "got " not in message or _shows(message, value)]
     return found[0] if len(found) == 1 else None
 
 
@@ -67,6 +66,9 @@ def _shows(message: str, value: Any) -> bool:
 def _settings(tree: Any, place: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the place and the value of every setting, groups and classes included."""
     branches = vars(tree) if isinstance(tree, Namespace) else tree
+    if isinstance(branches, list):
+        for number, value in enumerate(branches):
+            yield from _settings(value, f"{place}[{number}]")
     if not isinstance(branches, Mapping):
         return
     for name, value in branches.items():

@@ -9,11 +9,11 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from torch import Tensor
 
 from pyro_vae.evaluation.results import Evaluation
@@ -22,6 +22,8 @@ from pyro_vae.runs.outputs import writable_folder
 from pyro_vae.runs.reading import GROUPS, read_text, read_yaml
 from pyro_vae.runs.record import DataRecord
 from pyro_vae.runs.trust import check_trusted, trusted_packages
+from pyro_vae.support.arguments import arguments_checked
+from pyro_vae.support.checks import as_shape
 from pyro_vae.training.history import Epoch, Fit
 from pyro_vae.training.settings import Change
 
@@ -84,11 +86,13 @@ class RunFolder:
         ValueError: if the path is an empty string, which would be the current folder.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    @arguments_checked
+    def __init__(self, path: str | PathLike) -> None:
         if not str(path).strip():
             raise ValueError("'run' must be the name of a folder, got an empty string.")
         self.path = Path(path)
 
+    @arguments_checked
     def check_free(self, overwrite: bool) -> None:
         """Refuse a folder that a run cannot be written to. This writes nothing.
 
@@ -111,18 +115,25 @@ class RunFolder:
             return len(self._read_text("history.csv").splitlines()) > 1
         return bool(files & {"best.pt", "last.pt", "state.pt"})
 
+    @arguments_checked
     def begin(
         self,
         settings: str,
         x_shape: tuple[int, ...],
         data: DataRecord | None = None,
     ) -> None:
-        """Write the settings and the record of the data, and remove files of an earlier run."""
+        """Write the settings and the record of the data, and remove files of an earlier run.
+
+        Raises:
+            ValueError: if the settings are no YAML, or the shape is none; this writes nothing.
+        """
+        self._facts(settings, x_shape, data)  # before a folder is made
         self.path.mkdir(parents=True, exist_ok=True)
         for name in _RESULTS:
             (self.path / name).unlink(missing_ok=True)
         self.save_settings(settings, x_shape, data)
 
+    @arguments_checked
     def save_settings(
         self,
         settings: str,
@@ -133,17 +144,24 @@ class RunFolder:
 
         The run goes on from here, so that an earlier failure of it is forgotten.
         """
-        versions = {package: version(package) for package in _PACKAGES}
-        versions = {"python": platform.python_version()} | versions
-        path = data_path(yaml.safe_load(settings))
-        if path is not None:
-            path = os.path.relpath(Path(path).resolve(), self.path.resolve())
-        info = RunInfo(tuple(x_shape), FORMAT, versions, data, path)
-        fields = info._asdict() | {"data": None if data is None else data._asdict()}
+        facts = self._facts(settings, x_shape, data)
         self._write_text("settings.yaml", with_public_paths(settings))
-        self._write_text("run.json", json.dumps(fields, indent=2) + "\n")
+        self._write_text("run.json", facts)
         (self.path / "failure.txt").unlink(missing_ok=True)
 
+    def _facts(self, settings: str, x_shape: tuple[int, ...], data: DataRecord | None) -> str:
+        """Return the text of `run.json`."""
+        versions = {package: version(package) for package in _PACKAGES}
+        versions = {"python": platform.python_version()} | versions
+        path = data_path(read_yaml(settings, "'settings'"))
+        if path is not None:
+            path = os.path.relpath(Path(path).resolve(), self.path.resolve())
+        shape = as_shape(x_shape, "x_shape")
+        info = RunInfo(tuple(shape), FORMAT, versions, data, path)
+        fields = info._asdict() | {"data": None if data is None else data._asdict()}
+        return json.dumps(fields, indent=2) + "\n"
+
+    @arguments_checked
     def save(self, fit: Fit, weights: dict[str, Tensor]) -> None:
         """Write the state of training.
 
@@ -160,10 +178,12 @@ class RunFolder:
         if fit.changes:
             self._write_table("changes.csv", [Change._fields, *fit.changes])
 
+    @arguments_checked
     def save_metrics(self, evaluation: Evaluation, name: str = "metrics.json") -> None:
         """Write an evaluation as JSON."""
         self._write_text(name, evaluation.to_json() + "\n")
 
+    @arguments_checked
     def save_failure(self, sentence: str) -> None:
         """Write the error that ended training."""
         self._write_text("failure.txt", sentence + "\n")
@@ -199,13 +219,17 @@ class RunFolder:
             f"written by a newer pyro_vae ({writer})."
         )
 
-    def settings(self, allow: Sequence[str] = (), name: str = "settings.yaml") -> dict[str, Any]:
+    @arguments_checked
+    def settings(
+        self, allow: str | Sequence[str] = (), name: str = "settings.yaml"
+    ) -> dict[str, Any]:
         """Read the settings, and check the names in them before anything is imported.
 
         All code that reads the settings of a run must call this method.
 
         Arguments:
-            allow: packages of the user's own whose classes the settings may name.
+            allow: packages of the user's own whose classes the settings may name; a string names
+                one.
             name: the file in the folder.
 
         Raises:
@@ -233,6 +257,7 @@ class RunFolder:
         self._find_data(tree, info)
         return tree
 
+    @arguments_checked
     def check_data(self, found: DataRecord) -> None:
         """Refuse data that are not those of the run; warn if the run keeps no record of them.
 
@@ -241,7 +266,7 @@ class RunFolder:
         """
         stored = self.info().data
         if stored is None:
-            warnings.warn(f"{self.path} {UNRECORDED}.", stacklevel=2)
+            warnings.warn(f"{self.path} {UNRECORDED}.", stacklevel=3)
         elif stored != found:
             raise ValueError(
                 f"'data' must be those that {self.path} was trained on ({stored}), got {found}: "
@@ -267,6 +292,7 @@ class RunFolder:
                 f"{self.path / 'state.pt'} must hold the state of a run, but does not: {error}."
             ) from error
 
+    @arguments_checked
     def weights(self, name: str) -> dict[str, Any]:
         """Read the state dict `best` or `last`, on the CPU, without running code.
 
@@ -305,8 +331,11 @@ class RunFolder:
 
     def _require(self, path: Path) -> None:
         if not self.path.is_dir():
+            state = "is a file" if self.path.exists() else "does not exist"
+            is_inside = (self.path.parent / "run.json").is_file()
+            advice = f": give the folder {self.path.parent}" if is_inside else ""
             raise ValueError(
-                f"'run' must be the folder of a run, got {self.path}, which does not exist."
+                f"'run' must be the folder of a run, got {self.path}, which {state}{advice}."
             )
         if not path.is_file():
             raise ValueError(
@@ -315,7 +344,7 @@ class RunFolder:
 
     def _write_text(self, name: str, text: str) -> None:
         encoded = text.encode(errors="surrogateescape")  # a path may be no text in the locale
-        write_atomically(self.path / name, lambda file: file.write(encoded))
+        self._write(name, lambda file: file.write(encoded))
 
     def _write_table(self, name: str, rows: Iterable[tuple[Any, ...]]) -> None:
         table = io.StringIO()
@@ -323,7 +352,14 @@ class RunFolder:
         self._write_text(name, table.getvalue())
 
     def _write_tensors(self, name: str, tensors: dict[str, Any]) -> None:
-        write_atomically(self.path / name, lambda file: torch.save(tensors, file))
+        self._write(name, lambda file: torch.save(tensors, file))
+
+    def _write(self, name: str, write: Callable[[io.BufferedWriter], Any]) -> None:
+        if not self.path.is_dir():
+            raise ValueError(
+                f"'run' must be a folder that begin() has made, got {self.path}, which is none."
+            )
+        write_atomically(self.path / name, write)
 
 
 def settings_of_run(file: str | Path, allow: Sequence[str] = ()) -> dict[str, Any] | None:

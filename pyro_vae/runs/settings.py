@@ -4,12 +4,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import nn
 
 # The parser knows a class by its name alone once its module is imported.
 from pyro_vae.data import sources, transforms
@@ -31,7 +32,9 @@ from pyro_vae.runs.folder import RunFolder, settings_of_run
 from pyro_vae.runs.reading import check_kind, settings_text
 from pyro_vae.runs.record import DataRecord, data_record
 from pyro_vae.runs.trust import check_parsed, trusted_packages
-from pyro_vae.support.checks import Shape, check_max_level, nearest, one_line, whole, with_article
+from pyro_vae.support.arguments import arguments_checked
+from pyro_vae.support.checks import Shape, check_max_level, nearest, one_line, whole
+from pyro_vae.support.modules import state_difference
 from pyro_vae.support.streams import stream
 from pyro_vae.training.initialization import initialize
 from pyro_vae.training.settings import Training
@@ -131,7 +134,7 @@ class DataSettings:
 
         Their highest level is `max_level`, unless it is None.
         """
-        train, test = self.source.read()
+        train, test = sources.read_source(self.source)
         return sources.limited(train, self.max_level), sources.limited(test, self.max_level)
 
     def split(self, train: Rows, test: Rows) -> sources.Splits:
@@ -239,7 +242,8 @@ def check_settings(settings: Settings) -> None:
                 settings.training.scheduler(optimizer)
 
 
-def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> VAE:
+@arguments_checked
+def load(run: str | PathLike, weights: str = "best", allow: str | Sequence[str] = ()) -> VAE:
     """Load the VAE of a run folder, on the CPU and in evaluation mode.
 
     No code from the folder is run: see `pyro_vae.runs.trust`.
@@ -247,7 +251,7 @@ def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> V
     Arguments:
         run: the folder.
         weights: `"best"` or `"last"`.
-        allow: further packages whose classes the settings may name.
+        allow: further packages whose classes the settings may name; a string names one.
 
     Raises:
         ValueError: if a file is missing, damaged, of a newer format, or names a class that is not
@@ -258,37 +262,19 @@ def load(run: str | Path, weights: str = "best", allow: Sequence[str] = ()) -> V
     x_shape = folder.info().x_shape
     failure = folder.failure()
     if failure is not None:
-        warnings.warn(f"{folder.path} holds a run that failed: {failure}", stacklevel=2)
+        warnings.warn(f"{folder.path} holds a run that failed: {failure}", stacklevel=3)
     with stream(0):  # the draw of weights that are replaced below spares the caller's random state
         vae = build_vae(settings.vae, x_shape)
-    file = folder.path / f"{weights}.pt"
-    stored = folder.weights(weights)
-    _check_fits(vae.state_dict(), stored, file)
+    state = folder.weights(weights)
     try:
-        vae.load_state_dict(stored)
+        vae.load_state_dict(state)
     except (AttributeError, RuntimeError) as error:
         raise ValueError(
-            f"{file} must hold the weights of this VAE, but does not: {one_line(error)}"
+            f"{folder.path / weights}.pt must hold the weights of this VAE, but does not: "
+            f"{state_difference(vae, state) or one_line(error)}"
         ) from error
-    _check_finite(vae, file)
+    _check_finite(vae, folder.path / f"{weights}.pt")
     return vae.eval()
-
-
-def _check_fits(expected: dict[str, Tensor], stored: dict[str, Any], file: Path) -> None:
-    """Refuse weights of another VAE. The first that differs is named."""
-    for name in {**expected, **stored}:
-        wanted = _shape_in_words(expected.get(name))
-        received = _shape_in_words(stored.get(name))
-        if wanted != received:
-            raise ValueError(
-                f"{file} does not fit settings.yaml: {name} must be {wanted}, got {received}."
-            )
-
-
-def _shape_in_words(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of the shape {tuple(value.shape)}"
-    return "absent" if value is None else with_article(type(value).__name__)
 
 
 def _check_finite(vae: VAE, file: Path) -> None:
@@ -300,12 +286,13 @@ def _check_finite(vae: VAE, file: Path) -> None:
             )
 
 
-def load_settings(run: str | Path, allow: Sequence[str] = ()) -> Settings:
+@arguments_checked
+def load_settings(run: str | PathLike, allow: str | Sequence[str] = ()) -> Settings:
     """Load the settings of a run folder.
 
     Arguments:
         run: the folder.
-        allow: further packages whose classes the settings may name.
+        allow: further packages whose classes the settings may name; a string names one.
 
     Raises:
         ValueError: if `load` refuses the settings.
@@ -315,12 +302,13 @@ def load_settings(run: str | Path, allow: Sequence[str] = ()) -> Settings:
     return instantiate(parser, namespace, trusted_packages(allow))
 
 
-def load_data(run: str | Path, allow: Sequence[str] = ()) -> sources.Splits:
+@arguments_checked
+def load_data(run: str | PathLike, allow: str | Sequence[str] = ()) -> sources.Splits:
     """Return the rows that a run was trained, validated and tested on.
 
     Arguments:
         run: the folder. A data file is also found if it has moved together with the folder.
-        allow: further packages whose classes the settings may name.
+        allow: further packages whose classes the settings may name; a string names one.
 
     Raises:
         ValueError: if the data have changed since the run, or `load` refuses the settings.
@@ -331,7 +319,10 @@ def load_data(run: str | Path, allow: Sequence[str] = ()) -> sources.Splits:
     return data.split(*rows)
 
 
-def rows_like(run: str | Path, data: str | Path | Data, allow: Sequence[str] = ()) -> Rows:
+@arguments_checked
+def rows_like(
+    run: str | PathLike, data: str | PathLike | Data, allow: str | Sequence[str] = ()
+) -> Rows:
     """Return new rows, prepared as the rows of a run are.
 
     They have the run's transform, and the highest level of its training data.
@@ -339,7 +330,7 @@ def rows_like(run: str | Path, data: str | Path | Data, allow: Sequence[str] = (
     Arguments:
         run: the folder.
         data: levels as they are stored, or a `.npy` or `.npz` file of them.
-        allow: further packages whose classes the settings may name.
+        allow: further packages whose classes the settings may name; a string names one.
 
     Raises:
         ValueError: if a level exceeds the highest of the training data and the transform divides by
@@ -356,8 +347,8 @@ def rows_like(run: str | Path, data: str | Path | Data, allow: Sequence[str] = (
     return sources.transformed(levels, settings.data.transform, 2)
 
 
-def _as_stored(data: str | Path | Data, channels_last: bool | None) -> Rows:
-    if isinstance(data, (str, Path)):
+def _as_stored(data: str | PathLike | Data, channels_last: bool | None) -> Rows:
+    if isinstance(data, (str, PathLike)):
         return sources.read_array(str(data), channels_last=channels_last)
     return as_rows(data, missing="nan")
 

@@ -34,7 +34,7 @@ from pyro_vae.data.sources import Source
 from pyro_vae.data.transforms import Transform
 from pyro_vae.objectives import Schedule
 from pyro_vae.parts.flows import Flow, validation_restored
-from pyro_vae.support.checks import one_line
+from pyro_vae.support.checks import described, one_line
 
 # The packages whose classes a run folder may name although the user has not allowed them.
 TRUSTED = ("pyro_vae", "pyro", "torch", "zuko")
@@ -62,14 +62,21 @@ class _Text(NamedTuple):
         return "".join(self.value.split())
 
 
-def trusted_packages(allow: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the trusted packages, and those that the user allows.
+def trusted_packages(allow: str | Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the trusted packages, and those that the user allows; a string names one.
 
     A trusted name that is not installed is left out, since a file of the current folder could
     have that name.
+
+    Raises:
+        ValueError: if the user allows what cannot be the name of a package.
     """
     known = [name for name in TRUSTED if name in sys.modules or any(distributions(name=name))]
-    return (*known, *allow)
+    allowed = (allow,) if isinstance(allow, str) else tuple(allow)
+    for name in allowed:
+        if not name.isidentifier():
+            raise ValueError(f"'allow' must hold names of packages, got {described(name)}.")
+    return (*known, *allowed)
 
 
 def check_trusted(tree: Any, packages: Sequence[str]) -> None:

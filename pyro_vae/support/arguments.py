@@ -3,6 +3,8 @@
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache, wraps
+from itertools import chain
+from os import PathLike
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -20,6 +22,7 @@ _WORDS = {
     str: "a string",
     Tensor: "a tensor",
     NoneType: "None",
+    PathLike: "a path",
 }
 
 
@@ -115,7 +118,8 @@ def _words(hint: Any) -> str:
     """Return the accepted values in words."""
     arguments = get_args(hint)
     if _is_union(hint):
-        return _listed([_words(each) for each in arguments])
+        words = [["True", "False"] if each is bool else [_words(each)] for each in arguments]
+        return _listed(list(chain.from_iterable(words)))
     if get_origin(hint) is Literal:
         return _listed([repr(each) for each in arguments])
     if _is_function(hint):

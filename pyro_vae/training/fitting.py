@@ -7,25 +7,27 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 
-import pyro
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from pyro_vae.data.batch import Batch
+from pyro_vae.data.batches import count_of, indices_of
 from pyro_vae.data.rows import Data, Rows
 from pyro_vae.evaluation.measures import negative_elbo, negative_elbo_by_row
 from pyro_vae.evaluation.vae_rows import VAERows, rows_for
 from pyro_vae.inference.soundness import UnsoundStepError
+from pyro_vae.inference.surrogates import checked_loss
 from pyro_vae.inference.svi import SVI
 from pyro_vae.objectives import RowELBO, scheduled_by
-from pyro_vae.objectives.schedules import checked_number
+from pyro_vae.objectives.schedules import checked_number, first_number
 from pyro_vae.support.arguments import arguments_checked
-from pyro_vae.support.checks import one_line
+from pyro_vae.support.checks import called, one_line
 from pyro_vae.support.invalid_parameters import InvalidParameterError
-from pyro_vae.support.modules import evaluating, modes_restored, tensor_like
+from pyro_vae.support.modules import evaluating, modes_restored, state_difference, tensor_like
 from pyro_vae.support.store import store_as_found
 from pyro_vae.support.streams import stream
+from pyro_vae.support.validation import validating
 from pyro_vae.training.early_warnings import warnings_for
 from pyro_vae.training.factories import cut_short, made_optimizer, made_scheduler, rehearse
 from pyro_vae.training.history import Epoch, Fit
@@ -138,6 +140,8 @@ class _Run:
         self.train = train.placed(_placed(train.rows, self.like.device))
         self.validation = validation
         self.test = test
+        self.num_batches = count_of(training.batches, "num_batches", len(train))
+        self.num_dealt = count_of(training.batches, "num_dealt", len(train))
         self._check()
         parameters = [parameter for parameter in vae.parameters() if parameter.requires_grad]
         self.optimizer = made_optimizer(training.optimizer, parameters)
@@ -162,15 +166,14 @@ class _Run:
             self.optimizer,
             PerRow(training.objective, lambda levels: self.train.rows.x(levels, self.like.dtype)),
             execution=training.execution,
-            num_steps=training.epochs * training.batches.num_batches(len(self.train)),
+            num_steps=training.epochs * self.num_batches,
         )
 
     def _advise(self) -> None:
         with stream(0, device=self.like.device), evaluating(self.vae):
             batch = self.train.batch(slice(1))
             sentences = warnings_for(self.train, batch, self.training.objective)
-            num_batches = self.training.batches.num_batches(len(self.train))
-            sentences += cut_short(self.scheduler, self.training.epochs, num_batches)
+            sentences += cut_short(self.scheduler, self.training.epochs, self.num_batches)
             self._try_objective(batch)
         for sentence in sentences:
             warnings.warn(sentence, stacklevel=5)
@@ -180,12 +183,15 @@ class _Run:
         """Refuse data that an objective of this package cannot score, before a file is written."""
         objective = self.training.objective
         schedule = self.training.kl_schedule
-        first = checked_number(schedule, schedule(0.0))
+        first = first_number(schedule)
         if isinstance(objective, RowELBO):
             value = max(first, 1e-6)
             scheduled = {scheduled_by(objective): value}
             with store_as_found():
-                objective.loss(self.vae.model, self.vae.guide, *batch, **scheduled)
+                given = [part for part in batch if part is not None]
+                programs = self.vae.model, self.vae.guide
+                loss = called(objective, "differentiable_loss", *programs, *given, **scheduled)
+                checked_loss(objective, loss)
 
     def is_complete(self) -> bool:
         """Return True if all epochs are done."""
@@ -200,9 +206,8 @@ class _Run:
 
     def progress_bar(self, is_shown: bool) -> tqdm:
         """Return one bar over the rows of all epochs; in a resumed run it does not start at 0."""
-        size = self.training.batches.num_dealt(len(self.train))
-        total = size * self.training.epochs
-        initial = size * len(self.reached.history)
+        total = self.num_dealt * self.training.epochs
+        initial = self.num_dealt * len(self.reached.history)
         seconds = 0.5 if sys.stderr.isatty() else 30.0  # a log file keeps every line
         return tqdm(
             total=total,
@@ -236,9 +241,7 @@ class _Run:
         Returns:
             The mean loss of the epoch's rows, and the scheduled number of its last batch.
         """
-        batches = self.training.batches
-        size = len(self.train)
-        num_batches = batches.num_batches(size)
+        num_batches = self.num_batches
         unread: list[Tensor] = []
         loss_sum = 0.0
         rows_seen = 0
@@ -264,7 +267,7 @@ class _Run:
 
     def _indices(self) -> Iterable[Tensor]:
         """Return the row numbers of each batch, which move to the rows' device once an epoch."""
-        indices = list(self.training.batches.indices(len(self.train)))
+        indices = indices_of(self.training.batches, self.num_batches, len(self.train))
         sizes = [len(index) for index in indices]
         return torch.cat(indices).to(self.train.rows.levels.device).split(sizes)
 
@@ -287,7 +290,7 @@ class _Run:
         try:
             # Validation costs a tenth of a step or more, so only the first step is validated. It
             # also tells SVI which checks later steps need.
-            with pyro.validation_enabled(not self.is_validated):
+            with validating(not self.is_validated):
                 loss = self.svi.backward(levels, *y, **scheduled)
         except UnsoundStepError as error:
             raise self._unsound(error) from None
@@ -310,7 +313,7 @@ class _Run:
             self.svi.check()
         except UnsoundStepError as error:
             raise self._unsound(error) from None
-        if step == self.training.batches.num_batches(len(self.train)):
+        if step == self.num_batches:
             for parameter in self.vae.parameters():
                 if not torch.isfinite(parameter).all():
                     raise self._non_finite(number, f"at step {step}")
@@ -321,7 +324,7 @@ class _Run:
 
         The epoch is the present one: all steps of an epoch are read before the next one begins.
         """
-        step = (error.step - 1) % self.training.batches.num_batches(len(self.train)) + 1
+        step = (error.step - 1) % self.num_batches + 1
         advice = "look at what 'data' hold there." if error.is_outside else ""
         number = len(self.reached.history) + 1
         return self._non_finite(number, f"at step {step}", error.what, advice=advice)
@@ -406,10 +409,11 @@ class _Run:
         try:
             self.vae.load_state_dict(fit.weights)
             go_on(self.optimizer, self.scheduler, fit, changed)
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             self.vae.load_state_dict(start)
             raise ValueError(
-                f"'resume' must come from a run of this VAE: {one_line(error)}"
+                f"'resume' must come from a run of this VAE: "
+                f"{state_difference(self.vae, fit.weights) or one_line(error)}"
             ) from error
         self.changes = (*fit.changes, *changed)
         now = self._snapshot(fit.history, fit.best_weights)

@@ -7,7 +7,7 @@ from pyro import poutine
 from pyro.infer import ELBO
 from torch import Tensor
 
-from pyro_vae.inference.surrogates import WrappedELBO, loss_and_surrogate
+from pyro_vae.inference.surrogates import WrappedELBO, checked_loss, loss_and_surrogate
 from pyro_vae.support.arguments import arguments_checked
 
 
@@ -48,6 +48,7 @@ class PerRow(WrappedELBO):
         """Return the loss in nats, summed over rows; its gradient is that of the mean over rows."""
         x, *others = self._with_x(args)
         loss = self.objective.differentiable_loss(model, guide, x, *others, **kwargs)
+        loss = checked_loss(self.objective, loss)
         if loss.requires_grad:
             loss.register_hook(lambda gradient: gradient / len(x))
         return loss

@@ -15,7 +15,7 @@ from pyro_vae.data.batches import Batches, Shuffled
 from pyro_vae.engine.execution import Execution
 from pyro_vae.objectives import ConstantKL, Schedule, scheduled_by
 from pyro_vae.support.arguments import arguments_checked
-from pyro_vae.support.checks import positive, whole, with_article
+from pyro_vae.support.checks import check_initialized, described, positive, whole, with_article
 
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory: TypeAlias = Callable[[Optimizer], LRScheduler]
@@ -60,6 +60,13 @@ class Training:
         whole(self.seed, "seed", least=0)
         if self.patience is not None:
             whole(self.patience, "patience")
+        check_initialized(self.batches, "size")
+        check_initialized(self.objective, "num_particles")
+        if self.kl_schedule.unit not in ("weight", "nats"):
+            raise ValueError(
+                f"'unit' of {type(self.kl_schedule).__name__} must be 'weight' or 'nats', got "
+                f"{described(self.kl_schedule.unit)}."
+            )
         takes_nats = scheduled_by(self.objective) == "kl_capacity"
         if takes_nats != (self.kl_schedule.unit == "nats"):
             raise ValueError(

@@ -17,6 +17,7 @@ from pyro_vae import (
     FashionMNIST,
     Identity,
     OneHot,
+    Rows,
     UnitInterval,
     load_splits,
 )
@@ -123,14 +124,10 @@ def test_a_fraction_must_leave_rows_on_both_sides(tmp_path, fraction, name):
         load_splits(source, Identity(), fraction if name == "validation_fraction" else 0.0)
 
 
-@pytest.mark.parametrize("name", ["test_fraction", "validation_fraction"])
-def test_a_single_row_cannot_be_split(tmp_path, name):
-    rows = {"test_fraction": 1, "validation_fraction": 2}[name]
-    source = ArrayFile(save(tmp_path / "x.npy", numbered(rows)), 0.5)
-    with pytest.raises(
-        ValueError, match=f"^'data' must have at least 2 rows for a split by '{name}', got 1"
-    ):
-        load_splits(source, Identity(), 0.5)
+def test_a_single_row_cannot_be_split(tmp_path):
+    source = ArrayFile(save(tmp_path / "x.npy", numbered(1)), 0.5)
+    with pytest.raises(ValueError, match="^'data' must have at least 2 rows for a split by 'test_f"):
+        source.read()
 
 
 def test_rows_without_an_axis_are_told_both_shapes_that_can_be_meant():

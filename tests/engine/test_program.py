@@ -443,10 +443,10 @@ def test_bfloat16_products_are_used_from_the_first_call_on():
 
 
 SETTINGS = {
-    "'trace' must be True or False, got 'yes'": {"trace": "yes"},
-    "'compile' must be True, False or 'auto', got 1": {"compile": 1},
-    "'compile' must be True, False or 'auto', got 'always'": {"compile": "always"},
-    "'precision' must be 'float32' or 'bfloat16', got 'half'": {"precision": "half"},
+    "'trace' of Execution must be True or False, got 'yes'": {"trace": "yes"},
+    "'compile' of Execution must be True, False or 'auto', got 1": {"compile": 1},
+    "'compile' of Execution must be True, False or 'auto', got 'always'": {"compile": "always"},
+    "'precision' of Execution must be 'float32' or 'bfloat16', got 'half'": {"precision": "half"},
     "'trace' must be True for compile=True, got False": {"trace": False, "compile": True},
     "'trace' must be True for precision='bfloat16', got False": {
         "trace": False,

@@ -10,7 +10,7 @@ import torch
 from models import binary_vae, linear_gaussian_vae
 from references import LinearGaussian
 
-from pyro_vae import Shuffled, Training, evaluate, fit
+from pyro_vae import Execution, Shuffled, Training, evaluate, fit
 from pyro_vae.evaluation import anomaly_scores, auroc, evaluate_rows, threshold
 from pyro_vae.training import Snapshots
 
@@ -79,6 +79,12 @@ BAD_SCORES = [
         "'normal' must hold numbers, got NaN",
     ),
     (lambda: auroc([1.0], [torch.inf]), "'anomalous' must be finite, got NaN or infinity."),
+    (lambda: auroc([False, True], [0.1, 0.2]), "'normal' must hold scores, which are real numbers"),
+    (lambda: auroc([0, 1], [0.1, 0.2]), "'normal' must hold the scores of normal rows, got labels"),
+    (
+        lambda: threshold([True], 0.1),
+        "'normal' must hold scores, which are real numbers, got booleans.",
+    ),
     (lambda: threshold(torch.rand(9, 2), 0.1), "'normal' must have the shape (N,), got (9, 2)."),
     (lambda: threshold(torch.full((9,), torch.nan), 0.1), "'normal' must hold numbers, got NaN."),
     (
@@ -113,7 +119,8 @@ def test_snapshots_are_taken_at_their_steps_and_change_nothing():
         snapshots = Snapshots(
             vae, {0, 3, 5, 12}, lambda vae: vae.likelihood.network.layers[-1].bias
         )
-        settings = Training(epochs=2, batches=Shuffled(10))
+        plain = Execution(trace=False)  # so few steps are not worth a trace
+        settings = Training(epochs=2, batches=Shuffled(10), execution=plain)
         fit(vae, x, settings, on_step=snapshots if looking else None)
         weights.append(list(vae.parameters()))
         frames.append(snapshots)
@@ -135,7 +142,9 @@ def test_the_script_scores_the_users_rows_to_csv(tmp_path, monkeypatch, capsys):
             runpy.run_path(str(scripts / f"{script}.py"), run_name="__main__")
         assert not caught.value.code
 
-    run("train", "--training.epochs", "1", "--training.execution.trace", "false", "--run", "run")
+    small = ["--vae.decoder.hidden", "[16]", "--vae.encoder.hidden", "[16]"]
+    small += ["--training.batches.size", "500", "--training.execution.trace", "false"]
+    run("train", "--training.epochs", "1", *small, "--run", "run")
     run("detect", "run", "rows.npy", "--score", "negative_log_marginal")
     with Path("scores.csv").open(encoding="utf-8") as file:
         table = list(csv.DictReader(file))

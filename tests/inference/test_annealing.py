@@ -123,14 +123,12 @@ def test_weights_are_unbiased_in_both_directions(reference, vae, num_temperature
         assert log_ratio.mean() < -NUM_ERRORS * standard_error(log_ratio)
 
 
-@pytest.mark.parametrize(("shift", "factor", "num_temperatures"), [(0.5, 0.6, 40), (0.5, 2.0, 40)])
-def test_the_bounds_close_on_log_p(reference, vae, shift, factor, num_temperatures):
+@pytest.mark.parametrize("factor", [0.6, 2.0])
+def test_the_bounds_close_on_log_p(reference, vae, factor):
     """From a guide that is shifted, and narrower or twice as wide."""
     x, exact = simulated(vae, 200)
-    guide = guide_of(reference, shift, factor)
-    found = sandwich(
-        vae.model, guide, x, exact=exact, num_temperatures=num_temperatures, num_steps=2
-    )
+    guide = guide_of(reference, 0.5, factor)
+    found = sandwich(vae.model, guide, x, exact=exact, num_temperatures=40, num_steps=2)
     assert_close_bounds(found, reference.log_marginal(x))
     assert ((found.acceptance > 0.3) & (found.acceptance < 1)).all()
 

@@ -107,10 +107,11 @@ def test_hmc_goes_from_a_wrong_guide_to_the_posterior_of_each_row(reference):
         off_guide(reference),
         x,
         num_warmup=120,
-        num_samples=100,
+        num_samples=60,
         num_chains=8,
+        num_steps=6,
     )
-    assert chains.latents["z"].shape == (100, 8, NUM_ROWS, 3)
+    assert chains.latents["z"].shape == (60, 8, NUM_ROWS, 3)
     whiten = torch.linalg.cholesky(reference.posterior_covariance()).inverse()
     white = (chains.merged()["z"] - reference.posterior_loc(x)) @ whiten.T
     assert errors_over_rows(white.mean(0)).abs().max() < NUM_ERRORS
@@ -125,7 +126,8 @@ def test_hmc_goes_from_a_wrong_guide_to_the_posterior_of_each_row(reference):
 def test_as_many_trajectories_are_accepted_as_asked(reference, target):
     x = torch.randn(NUM_ROWS, 4)
     model = linear_gaussian_vae(reference).model
-    chains = hmc(model, off_guide(reference), x, num_samples=50, target_accept=target, num_steps=4)
+    counts = {"num_warmup": 100, "num_samples": 50, "num_steps": 4}
+    chains = hmc(model, off_guide(reference), x, target_accept=target, **counts)
     assert chains.acceptance.shape == chains.step_size.shape == (NUM_ROWS,)
     assert abs(chains.acceptance.mean() - target) < 0.05
 
@@ -134,7 +136,8 @@ def test_each_row_has_a_step_of_its_own():
     """Posteriors that are up to 500 times narrower than the guide, beside one that is as wide as it."""
     noise = torch.tensor([3.0, 0.3, 0.03, 0.003]).reshape(-1, 1)
     x = torch.randn(4, 1) + noise * torch.randn(4, 2)
-    chains = hmc(uneven, uneven_guide, x, noise, num_chains=16, num_steps=5)
+    counts = {"num_warmup": 120, "num_samples": 100, "num_chains": 16, "num_steps": 5}
+    chains = hmc(uneven, uneven_guide, x, noise, **counts)
     precision = 1 + 2 * noise[:, 0] ** -2
     mean = x.sum(1) * noise[:, 0] ** -2 / precision
     assert errors_of_the_mean(chains, "z", mean.reshape(4, 1)).abs().max() < NUM_ERRORS
@@ -157,7 +160,7 @@ def test_each_row_has_a_step_of_its_own():
 )
 def test_latents_outside_the_real_numbers(model, guide, x, mean):
     chains = hmc(
-        model, guide, torch.tensor(x), num_warmup=60, num_samples=80, num_chains=16, num_steps=4
+        model, guide, torch.tensor(x), num_warmup=40, num_samples=40, num_chains=16, num_steps=4
     )
     assert errors_of_the_mean(chains, "p", torch.tensor(mean)).abs().max() < NUM_ERRORS
 
@@ -210,13 +213,13 @@ def test_trajectories_that_leave_the_numbers_are_rejected():
             pyro.sample("z", dist.Normal(0.0, 0.7))
 
     x = torch.tensor([30.0, 1000.0])
-    chains = hmc(model, guide, x, num_samples=50, num_steps=5)
+    chains = hmc(model, guide, x, num_warmup=100, num_samples=50, num_steps=5)
     mode = x.log().log()
     deviation = 1 / (x.sqrt() * x.log())
     assert ((chains.merged()["z"].mean(0) - mode).abs() < deviation).all()
 
 
-@pytest.mark.parametrize("num_warmup", [1, 2, 8])
+@pytest.mark.parametrize("num_warmup", [1, 8])
 def test_one_chain_and_a_short_warm_up(reference, num_warmup):
     """Windows of one place, or of places that are all the same, say nothing of the scale."""
     chains = hmc(
@@ -225,7 +228,7 @@ def test_one_chain_and_a_short_warm_up(reference, num_warmup):
         torch.randn(8, 4),
         num_chains=1,
         num_warmup=num_warmup,
-        num_samples=20,
+        num_samples=5,
     )
     assert ((chains.step_size > 1e-3) & (chains.step_size < 1e3)).all()
 
@@ -385,7 +388,7 @@ def test_nuts_refuses_a_guide_of_other_latents():
         nuts(beta_binomial, global_guide, torch.zeros(2))
 
 
-@pytest.mark.parametrize("num_warmup", [1, 5, 12, 20])
+@pytest.mark.parametrize("num_warmup", [1, 12])
 def test_a_short_warm_up_leaves_steps_that_are_accepted(num_warmup):
     vae = binary_vae()
     chains = hmc(vae.model, vae.guide, vae.sample(20), num_samples=20, num_warmup=num_warmup)
@@ -410,7 +413,8 @@ def test_every_kind_of_prior_can_be_sampled(prior):
     vae = binary_vae()
     vae = VAE(prior(), vae.likelihood, vae.posterior)
     x = vae.sample(3)
-    assert hmc(vae.model, vae.guide, x, num_samples=10, num_warmup=20).acceptance.min() > 0.5
+    found = hmc(vae.model, vae.guide, x, num_samples=10, num_warmup=20, num_steps=4)
+    assert found.acceptance.min() > 0.5
 
 
 @pytest.mark.slow

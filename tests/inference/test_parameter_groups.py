@@ -217,8 +217,15 @@ def test_a_function_that_makes_something_else_is_refused(made):
 # Gradients that add up
 
 
-@pytest.mark.parametrize("execution", [{"trace": False}, {"compile": False}, {"compile": True}])
-@pytest.mark.parametrize("objective", [Trace_ELBO, TraceGraph_ELBO])
+@pytest.mark.parametrize(
+    ("objective", "execution"),
+    [
+        (Trace_ELBO, {"trace": False}),
+        (Trace_ELBO, {"compile": False}),
+        pytest.param(Trace_ELBO, {"compile": True}, marks=pytest.mark.slow),
+        (TraceGraph_ELBO, {}),
+    ],
+)
 def test_backward_adds_gradients_and_a_step_begins_anew(objective, execution):
     with pyro.get_param_store().scope():
         trained = svi(objective, **execution)

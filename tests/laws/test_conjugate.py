@@ -18,10 +18,10 @@ from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyro_vae import SVI
+from pyro_vae import SVI, Execution
 
 # Adam's learning rate at the start, and the number of steps over which it falls to 0.
-LR, NUM_STEPS = 0.1, 400
+LR, NUM_STEPS = 0.2, 150
 # Tolerances, at least 3.5 times the root mean square over seeds of the Monte Carlo noise left at the end: of loc in
 # deviations of the exact posterior, of covariance relative to it, by the kind of gradient; and of a loss in nats.
 REPARAMETERISED, SCORE_FUNCTION, LOSS = 0.04, 0.08, 0.04
@@ -129,11 +129,10 @@ def fit(model, guide, loss):
         schedule.step()
 
 
-def losses_at(problem, guide, objective, num):
+def losses_at(problem, guide, objective, num, execution=Execution()):
     """The loss of steps that move nothing, and without a step."""
-    svi = SVI(
-        problem.model, guide, lambda parameters: torch.optim.SGD(parameters, lr=0.0), objective
-    )
+    still = partial(torch.optim.SGD, lr=0.0)
+    svi = SVI(problem.model, guide, still, objective, execution=execution)
     return torch.stack(
         [*(svi.step() for _ in range(num)), *(svi.evaluate_loss() for _ in range(num))]
     )
@@ -162,9 +161,9 @@ def assert_reaches(exact, found, atol):
         (normal_normal, dist.Normal, Trace_ELBO, 1000, REPARAMETERISED),
         (normal_normal, NonreparameterizedNormal, Trace_ELBO, 5000, SCORE_FUNCTION),
         (beta_bernoulli, dist.Beta, TraceMeanField_ELBO, 1000, REPARAMETERISED),
-        (poisson_gamma, dist.Gamma, Trace_ELBO, 1000, REPARAMETERISED),
+        (poisson_gamma, dist.Gamma, Trace_ELBO, 2000, REPARAMETERISED),
         pytest.param(
-            *(poisson_gamma, NonreparameterizedGamma, Trace_ELBO, 20_000, SCORE_FUNCTION),
+            *(poisson_gamma, NonreparameterizedGamma, Trace_ELBO, 40_000, SCORE_FUNCTION),
             marks=pytest.mark.slow,
         ),
     ],
@@ -187,7 +186,7 @@ def test_an_autoguide_reaches_the_exact_posterior_of_linear_regression_or_its_me
     )
     with pyro.get_param_store().scope():
         guide = autoguide(model)
-        fit(model, guide, particles(Trace_ELBO, 2000))
+        fit(model, guide, particles(Trace_ELBO, 5000))
         if autoguide is AutoNormal:
             found = dist.MultivariateNormal(
                 guide.locs.weight, scale_tril=guide.scales.weight.diag()
@@ -200,7 +199,6 @@ def test_an_autoguide_reaches_the_exact_posterior_of_linear_regression_or_its_me
 @pytest.mark.parametrize(
     ("objective", "num"),
     [
-        (Trace_ELBO, 1),
         (Trace_ELBO, 5),
         (TraceGraph_ELBO, 5),
         (RenyiELBO, 5),
@@ -243,6 +241,7 @@ def test_elsewhere_the_elbo_falls_short_of_the_log_evidence_by_the_divergence(
 ):
     exact, start = problem(), family(*torch.tensor(elsewhere))
     with pyro.get_param_store().scope():
-        losses = losses_at(exact, guide_of(family, start), particles(objective, 20_000), 5)
+        many = particles(objective, 20_000)
+        losses = losses_at(exact, guide_of(family, start), many, 5, Execution(trace=False))
     gap = losses.mean() + exact.log_evidence
     torch.testing.assert_close(gap, kl_divergence(start, exact.posterior), atol=LOSS, rtol=0.0)

@@ -121,6 +121,7 @@ ALIKE = [
     "ZeroInflatedNegativeBinomialLikelihood",
     *("ContinuousBernoulliLikelihood", "BetaLikelihood", "BinomialLikelihood"),
     *("DiscretizedLogisticLikelihood", "NegativeBinomialLikelihood"),
+    *("BernoulliLikelihood", "ProductLikelihood"),
 ]
 
 

@@ -69,6 +69,20 @@ OBJECTIVES = [
 ]
 
 
+def in_turn(objectives):
+    """Each likelihood with one of the objectives by default, and with the others in the slow tests."""
+    return [
+        pytest.param(
+            name,
+            objective,
+            id=f"{name}, {type(objective).__name__}",
+            marks=() if place % len(objectives) == number else pytest.mark.slow,
+        )
+        for place, name in enumerate(LIKELIHOODS)
+        for number, objective in enumerate(objectives)
+    ]
+
+
 def make_vae(likelihood, missing="nan", network=None, prior=None):
     x_shape = likelihood.x_shape
     posterior = DiagNormalPosterior(network or MLP(x_shape.numel(), [4], (2, 2)), x_shape, 2)
@@ -117,14 +131,10 @@ def same(first, second):
     )
 
 
-@pytest.fixture(params=LIKELIHOODS)
-def name(request):
-    return request.param
-
-
 # What a mask leaves out
 
 
+@pytest.mark.parametrize("name", LIKELIHOODS)
 def test_the_log_likelihood_is_that_of_the_observed_entries(name, float64):
     x, observed = some_missing(name)
     x, observed = x[0], observed[0]
@@ -140,9 +150,7 @@ def test_the_log_likelihood_is_that_of_the_observed_entries(name, float64):
     assert (vae.log_likelihood(torch.full_like(x, NAN), z) == 0).all()
 
 
-@pytest.mark.parametrize(
-    "objective", OBJECTIVES[:3], ids=lambda objective: type(objective).__name__
-)
+@pytest.mark.parametrize(("name", "objective"), in_turn(OBJECTIVES[:3]))
 def test_nothing_under_the_mask_changes_bound_or_gradient_and_gradients_are_finite(
     name, objective, monkeypatch
 ):
@@ -157,7 +165,7 @@ def test_nothing_under_the_mask_changes_bound_or_gradient_and_gradients_are_fini
     assert same(loss_and_gradients(vae, objective, torch.where(observed, x, NAN)), results)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: type(objective).__name__)
+@pytest.mark.parametrize(("name", "objective"), in_turn(OBJECTIVES))
 def test_fully_observed_rows_are_scored_as_by_a_vae_without_missing_entries(name, objective):
     vae = make_vae(nowhere_special(LIKELIHOODS[name].make()))
     plain = VAE(vae.prior, vae.likelihood, vae.posterior)
@@ -675,7 +683,7 @@ def test_without_the_setting_holes_are_refused_and_nothing_is_written(table):
 
 def test_a_mask_for_the_encoder_needs_missing_entries(table):
     ended = call(table, "train", *TABLE, "--vae.encoder_sees_mask", "true")
-    assert "'encoder_sees_mask' needs 'missing' to be nan, got null" in ended.err
+    assert "'vae.encoder_sees_mask' needs 'missing' to be nan, got null" in ended.err
 
 
 def test_a_run_folder_from_before_there_were_missing_entries_loads(table):

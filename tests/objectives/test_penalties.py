@@ -301,7 +301,7 @@ def test_traced_training_is_that_of_plain_pyro_bit_for_bit(name):
         vae = binary_vae()
         execution = Execution(trace=trace, compile=False)
         settings = Training(epochs=3, batches=Shuffled(6), execution=execution, **TRAININGS[name])
-        result = fit(vae, vae.sample(20), settings)
+        result = fit(vae, vae.sample(18), settings)
         assert result.how == ("traced" if trace else "plain")
         histories.append([row.train_loss for row in result.history])
     assert histories[0] == histories[1]

@@ -149,7 +149,7 @@ def test_a_run_over_a_table_is_trained_from_the_command_line_and_loaded_again(
         ),
         (
             "[{size: 0, likelihood: NormalLikelihood}]",
-            "'size' must be a whole number of at least 1, got 0",
+            r"'vae.likelihood.columns\[0\].size' must be a whole number of at least 1, got 0",
         ),
         (
             "[{size: 2, likelihood: {class_path: NormalLikelihood, init_args: {scal: 2}}}]",

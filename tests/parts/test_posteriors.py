@@ -297,7 +297,8 @@ def test_a_network_of_the_wrong_size_is_refused(name, count):
         nn.Sequential(nn.Flatten(), nn.Linear(6, count + 1)), X_SHAPE, LATENT_DIM
     )
     sentence = (
-        rf"'network' of {type(posterior).__name__} must give {count} numbers .*got {count + 1}\."
+        rf"'network' of {type(posterior).__name__}, a Sequential, must give {count} numbers for each "
+        rf"row, got the shape \(2, {count + 1}\) for 2 rows."
     )
     with pytest.raises(ValueError, match=sentence):
         posterior(torch.zeros(2, *X_SHAPE))

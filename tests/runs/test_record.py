@@ -107,6 +107,9 @@ def pair(x=None, y=None):
     return rows.take(slice(4)), rows.take(slice(4, None))
 
 
+# The file of data has labels, as files of others do, and no network takes them.
+pytestmark = pytest.mark.filterwarnings("ignore:'y' in .* is not used")
+
 BASE = torch.arange(12.0).reshape(6, 2)
 NAN = torch.tensor(float("nan"))
 CHANGED = {

@@ -176,12 +176,12 @@ def test_a_run_is_kept_unless_it_may_be_overwritten(tmp_path):
 @pytest.mark.parametrize(
     "resumed",
     [
-        *(
-            "--vae.decoder.hidden=[17]",
-            "--training.optimizer=SGD",
-            "--data.validation_fraction=0.1",
-        ),
-        *("--training.seed=1", "--training.objective=Trace_ELBO", "--training.batches.size=7"),
+        "--vae.decoder.hidden=[17]",
+        "--training.optimizer=SGD",
+        "--data.validation_fraction=0.1",
+        pytest.param("--training.seed=1", marks=pytest.mark.slow),
+        pytest.param("--training.objective=Trace_ELBO", marks=pytest.mark.slow),
+        pytest.param("--training.batches.size=7", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_is_not_resumed_with_other_parts(trained, tmp_path, resumed):
@@ -704,6 +704,7 @@ def test_help_explains_every_option(tmp_path, script):
     assert "run" in ended.out
 
 
+@pytest.mark.slow  # all other mistakes are made in this process
 def test_a_mistake_in_a_process_of_its_own_is_one_line_and_exit_code_2(tmp_path):
     command = [sys.executable, SCRIPTS / "train.py", "--training.epochs", "many"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

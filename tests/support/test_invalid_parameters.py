@@ -26,11 +26,11 @@ from pyro_vae.support.invalid_parameters import InvalidParameterError
 
 OF_X = (
     r"^'posterior', a DiagNormalPosterior, makes no distribution of x from 0 to 1e\+30: 'loc' of "
-    "its Normal is NaN or out of range, as the network's outputs overflow .*Standardized"
+    "its Normal must be finite, got NaN. Bring x to a scale near 1, by Standardized"
 )
 OF_Z = (
     "^'likelihood', a PoissonLikelihood, makes no distribution of z from .*: 'rate' of its "
-    "Poisson is NaN or out of range, .* Look at the x that gave such a z"
+    "Poisson must be 0 or more, got NaN. Look at the x that gave such a z"
 )
 
 PLAIN = Execution(trace=False)  # so few steps are not worth a trace
@@ -95,7 +95,7 @@ def test_an_encoder_that_overflows_is_named_with_the_range_of_x(name, huge):
     with pytest.raises(InvalidParameterError, match=OF_X) as caught:
         CALLS[name](vae, huge)
     assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 300
+    assert len(str(caught.value)) < 220
 
 
 @pytest.mark.parametrize("name", ["reconstruct", "elbo", "SVI", "importance_sample"])
@@ -157,7 +157,9 @@ def test_parameters_that_a_network_may_not_give_are_named():
 
     part = Unbounded(nn.Linear(2, 4), 4)
     part.network.bias.data.fill_(-100.0)
-    with pytest.raises(InvalidParameterError, match="'scale' of its Normal is .* no such numbers"):
+    with pytest.raises(
+        InvalidParameterError, match="'scale' of its Normal must be above 0, got -100.$"
+    ):
         part(torch.zeros(3, 2))
     with pytest.raises(InvalidParameterError, match="of z from 0 to 0"):
         part(z=torch.zeros(3, 2))

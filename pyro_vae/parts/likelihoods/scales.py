@@ -9,7 +9,17 @@ from torch import Tensor, nn
 
 from pyro_vae.parts.finite import HIGHEST_LOG_OF_DATA, held
 from pyro_vae.parts.likelihoods.links import fill_in_buffers
-from pyro_vae.support.checks import Shape, as_shape, not_negative, positive, real
+from pyro_vae.support.checks import (
+    Shape,
+    as_real,
+    as_shape,
+    described,
+    not_negative,
+    positive,
+    real,
+    whole,
+    with_article,
+)
 
 # The floor of a scale if nothing is known of the data, in the units of x.
 MIN_SCALE = 1e-3
@@ -30,7 +40,7 @@ class Scale(nn.Module, ABC):
 
     def __init__(self, num_outputs: int = 0) -> None:
         super().__init__()
-        self.num_outputs = num_outputs
+        self.num_outputs = whole(num_outputs, "num_outputs", least=0)
 
     @abstractmethod
     def forward(self, *outputs: Tensor) -> Tensor | float:
@@ -43,6 +53,20 @@ class Scale(nn.Module, ABC):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         fill_in_buffers(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def problem_of(self, scale: object, x_shape: torch.Size) -> str | None:
+        """Return in words what is wrong with a scale for rows of a shape, or None."""
+        accepted = f"must return numbers above 0 that broadcast to (rows, {_listed(x_shape)})"
+        if not isinstance(scale, Tensor):
+            number = as_real(scale)
+            is_right = number is not None and number > 0
+            return None if is_right else f"{accepted}, got {described(scale)}"
+        trailing = scale.shape[-len(x_shape) :]
+        pairs = zip(reversed(trailing), reversed(x_shape), strict=False)
+        if not all(size in (1, full) for size, full in pairs):
+            return f"{accepted}, got the shape {tuple(scale.shape)}"
+        wrong = scale[~(scale > 0)]
+        return f"{accepted}, got {wrong[0].item():.3g}" if wrong.numel() else None
 
     def start(self, mean: Tensor) -> Tensor:
         """Return the network's outputs for the scale at the start, `(num_outputs, *x_shape)`.
@@ -199,6 +223,11 @@ def as_scale(scale: float | Scale, name: str) -> Scale:
         ValueError: if it is neither a `Scale` nor a number above 0.
     """
     if isinstance(scale, Scale):
+        if not hasattr(scale, "num_outputs"):
+            raise ValueError(
+                f"'{name}', {with_article(type(scale).__name__)}, must call super().__init__() of "
+                "Scale in its own __init__."
+            )
         return scale
     number = real(
         scale,
@@ -207,3 +236,7 @@ def as_scale(scale: float | Scale, name: str) -> Scale:
         accepted="be a finite number greater than 0, or a Scale such as LearnedScale()",
     )
     return FixedScale(number)
+
+
+def _listed(shape: torch.Size) -> str:
+    return ", ".join(map(str, shape))
