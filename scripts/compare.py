@@ -10,7 +10,8 @@ from pathlib import Path
 
 import door
 import torch
-from comparison.measure import Counts, Measured, command, mean_and_error, measure
+from choice import chosen
+from comparison.measure import Counts, Measured, check, command, mean_and_error, measure
 from comparison.rows import ROWS
 from jsonargparse.typing import PositiveInt
 from page import Page
@@ -55,18 +56,18 @@ def main() -> int:
         help="additional settings for every row, as train.py takes them",
     )
     options = parser.parse_args(sys.argv[1:])
-    for name in options.rows:
-        if name not in ROWS:
-            raise ValueError(f"'rows' must be of {', '.join(ROWS)}, got {name}.")
+    rows = chosen(options.rows, "rows", tuple(ROWS), of_all=())
     out = output_folder(options.out, "out")
     try:
         shlex.split(options.settings)
     except ValueError as error:
         raise ValueError(f"'settings' must be words as in a shell: {one_line(error)}.") from error
+    for name in rows:
+        check(ROWS[name], options.settings)
     counts = Counts(options.num_rows, options.num_importance_samples)
     measured: dict[str, Measured] = {}
     for name, row in ROWS.items():
-        if name in options.rows or (out / name / "comparison.json").is_file():
+        if name in rows or (out / name / "comparison.json").is_file():
             measured[name] = measure(row, out / name, counts, options.settings)
             print(f"Wrote {write(measured, out)}.")
     return 0

@@ -14,6 +14,9 @@ from pyro_vae import load, load_data, rows_like
 from pyro_vae.evaluation import AnomalyScores, anomaly_scores, threshold
 from pyro_vae.runs import output_file, run_options, run_parser
 
+# The names of the columns.
+HEADER = ("row", *AnomalyScores._fields, "is_anomalous")
+
 
 def main() -> int:
     parser = run_parser(__doc__)
@@ -34,7 +37,7 @@ def main() -> int:
         help="the share of the run's test rows above the threshold",
     )
     options = run_options(parser)
-    out = output_file(options.out, "out")
+    out = output_file(options.out, "out", begins=",".join(HEADER))
     vae = load(options.run, options.weights, options.allow)
     rows = rows_like(options.run, options.data, options.allow)
     held_out = anomaly_scores(vae, load_data(options.run, options.allow).test, seed=options.seed)
@@ -55,7 +58,7 @@ def write(scores: AnomalyScores, is_anomalous: list[bool], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["row", *AnomalyScores._fields, "is_anomalous"])
+        writer.writerow(HEADER)
         for number, cells in enumerate(zip(*columns, is_anomalous, strict=True)):
             writer.writerow([number, *cells])
 

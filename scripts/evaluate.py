@@ -31,7 +31,7 @@ RATE_ROWS = 1_000
 
 def main() -> int:
     options = read_options()
-    if options.data is not None and options.split != "test":
+    if options.data is not None and options.split is not None:
         raise ValueError(
             f"'split' chooses rows of the run and 'data' names others: leave out one, "
             f"got {options.split} and {options.data}."
@@ -49,7 +49,7 @@ def main() -> int:
     objective = load_settings(options.run, options.allow).training.objective
     if isinstance(objective, TotalCorrelationELBO):
         print(rate_terms(vae, rows.take(slice(RATE_ROWS)), objective, options.seed))
-    if options.data is None and options.num_rows is None and options.split == "test":
+    if options.data is None and options.num_rows is None and options.split in (None, "test"):
         save(evaluation, RunFolder(options.run))
     return 0
 
@@ -59,9 +59,9 @@ def read_options() -> Namespace:
     parser = run_parser(__doc__)
     parser.add_argument(
         "--split",
-        type=Literal["train", "validation", "test"],
-        default="test",
-        help="the part of the run's data to evaluate",
+        type=Literal["train", "validation", "test"] | None,
+        default=None,
+        help="the part of the run's data to evaluate; test when omitted",
     )
     parser.add_argument(
         "--data",
@@ -117,7 +117,7 @@ def read_rows(options: Namespace) -> Rows:
     """Return the rows of a file, or of a split of the run's data."""
     if options.data is not None:
         return rows_like(options.run, options.data, options.allow)
-    rows = getattr(load_data(options.run, options.allow), options.split)
+    rows = getattr(load_data(options.run, options.allow), options.split or "test")
     if rows is None:
         raise ValueError(
             "'split' must be train or test, since the run set no validation rows apart, "

@@ -8,6 +8,7 @@ import importlib
 import sys
 
 import door
+from choice import chosen
 from page import Page
 
 from pyro_vae.runs import SentenceParser, output_folder
@@ -28,14 +29,11 @@ def main() -> int:
         help="where to write results.md and the figures",
     )
     options = parser.parse_args(sys.argv[1:])
-    chosen = ALL if options.systems == ["all"] else options.systems
-    for system in chosen:
-        if system not in SYSTEMS:
-            raise ValueError(f"'systems' must be of {', '.join(SYSTEMS)}, or all, got {system}.")
+    systems = chosen(options.systems, "systems", SYSTEMS, of_all=ALL)
     page = Page(
         output_folder(options.out, "out"), "The reference systems, published beside reached"
     )
-    for system in chosen:
+    for system in systems:
         importlib.import_module(f"reproductions.{system.lower()}").reproduce(page)
         print(f"Wrote {page.write()}.")
     return 0

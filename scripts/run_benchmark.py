@@ -16,6 +16,7 @@ from benchmark.machinery.contest import Machine
 from benchmark.machinery.machine import machine_facts
 from benchmark.machinery.options import Options
 from benchmark.machinery.setting import Setting
+from choice import chosen
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 from page import Page
@@ -29,16 +30,13 @@ PARTS = ("epochs", "particles", "likelihood", "weights", "race", "scaling")
 
 def main() -> int:
     options = read_options()
-    chosen = list(PARTS) if options.parts == ["all"] else options.parts
-    chosen = [part for part in chosen if part != "page"]
-    for part in chosen:
-        if part not in PARTS:
-            raise ValueError(f"'parts' must be of {', '.join(PARTS)}, page, or all, got {part}.")
+    parts = chosen(options.parts, "parts", (*PARTS, "page"), of_all=PARTS)
+    parts = [part for part in parts if part != "page"]
     out = output_folder(options.out, "out")
-    for part in chosen:
+    for part in parts:
         measure(part, out, options)
         print(f"Wrote {write_page(out)}.")
-    if not chosen:
+    if not parts:
         if not any((out / f"{part}.json").is_file() for part in PARTS):
             raise ValueError(f"'out' must hold the JSON of a part to draw, got {out} without any.")
         print(f"Wrote {write_page(out)}.")

@@ -28,6 +28,7 @@ from pyro_vae.runs import (
     instantiate,
     read_preset,
     settings_parser,
+    used_from,
     whole_names,
 )
 
@@ -64,15 +65,17 @@ def main() -> int:
     preset = "digits"
     if arguments and not arguments[0].startswith("-"):
         preset = arguments.pop(0)
-    request = read_settings(preset, arguments)
-    run = request.options.run
-    folder = RunFolder(f"runs/{Path(preset).stem}" if run is None else run)
-    folder.check_free(request.options.overwrite or request.options.resume)
-    if request.options.resume:
-        if request.options.overwrite:
+    early = early_options(arguments)
+    run = f"runs/{Path(preset).stem}" if early.run is None else early.run
+    stored = None
+    if early.resume:
+        if early.overwrite:
             raise ValueError("'resume' continues a run and 'overwrite' replaces it: name one.")
-        stored = folder.settings(request.options.allow)
-        request = read_settings(preset, arguments, stored)
+        stored = RunFolder(run).settings(early.allow)
+    request = read_settings(preset, arguments, stored)
+    folder = RunFolder(run)
+    folder.check_free(early.overwrite or early.resume)
+    if stored is not None:
         before = read_settings(preset, [], stored)
         check_resumable(yaml.safe_load(before.text), yaml.safe_load(request.text))
     with whole_names(request.options):
@@ -91,7 +94,7 @@ def read_settings(
         arguments: the rest of the command line.
         stored: the settings of a stored run, which replace those of the preset.
     """
-    allow = allowed(arguments)
+    allow = early_options(arguments).allow
     defaults, overlay = read_preset(preset, allow)
     if stored is not None:
         defaults = stored
@@ -128,12 +131,18 @@ def read_settings(
     return Request(settings, text, options)
 
 
-def allowed(arguments: list[str]) -> list[str]:
-    """Return the packages that a run may name, which are needed before its settings are read."""
+def early_options(arguments: list[str]) -> argparse.Namespace:
+    """Return the options that are needed before the settings of a run are read.
+
+    The parser of the settings refuses what is wrong with them.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--allow", nargs="*", default=[])
+    parser.add_argument("--run", nargs="?")
+    for flag in ("--resume", "--overwrite"):
+        parser.add_argument(flag, nargs="?", const=True, default=False)
     known, _ = parser.parse_known_args(arguments)
-    return known.allow
+    return known
 
 
 def check_resumable(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> None:
@@ -154,8 +163,9 @@ def check_resumable(stored: dict[str, Any], wanted: dict[str, Any], prefix: str 
         if isinstance(before, dict) and isinstance(after, dict):
             check_resumable(before, after, f"{place}.")
         elif before != after and is_fixed(place):
+            setting = place.replace(".init_args", "")
             raise ValueError(
-                f"'{place}' must be {before} as in the run that is resumed, "
+                f"'{setting}' must be {before} as in the run that is resumed, "
                 f"got {after}: to change it, begin a new run."
             )
 
@@ -194,16 +204,17 @@ def train(request: Request, folder: RunFolder) -> int:
             run.save(reached, vae)
 
     try:
-        result = fit(
-            vae,
-            splits.train,
-            settings.training,
-            validation=splits.validation,
-            test=splits.test,
-            resume=earlier,
-            on_epoch=on_epoch,
-            progress=True,
-        )
+        with used_from("training.objective", "pyro.infer"):
+            result = fit(
+                vae,
+                splits.train,
+                settings.training,
+                validation=splits.validation,
+                test=splits.test,
+                resume=earlier,
+                on_epoch=on_epoch,
+                progress=True,
+            )
     except NonFiniteLossError as error:
         run.save_failure(error)
         raise

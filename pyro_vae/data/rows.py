@@ -309,10 +309,11 @@ def _stored(levels: Array, channels_last: bool | None, name: str) -> Tensor:
     stored = as_tensor(without_mask(levels), name)
     if stored.dim() < 2 or stored.numel() == 0:
         is_column = stored.dim() == 1 and stored.numel() > 0
-        way_out = ": reshape it to (-1, 1) for rows of one number" if is_column else ""
+        num = stored.numel()
+        way_out = f": reshape it to (1, {num}) for one row, or to (-1, 1) for rows of one number"
         raise ValueError(
             f"'{name}' must have the shape (rows, ...) with at least one row, got "
-            f"{tuple(stored.shape)}{way_out}."
+            f"{tuple(stored.shape)}{way_out if is_column else ''}."
         )
     if channels_last is None:
         check_channels_first(stored.shape[1:], name, _WAY_OUT)

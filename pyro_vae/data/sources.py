@@ -141,12 +141,13 @@ class TorchvisionImages(Source):
             for folder in created:  # a failed download leaves no empty folders
                 with suppress(OSError):
                     folder.rmdir()
+            reason = f": {one_line(error)}" if str(error).strip() else "."
             state = "are absent and cannot be downloaded"
             if all((raw / name).is_file() for name in _IDX_FILES):
                 state = "are truncated or of another format: replace them"
             raise ValueError(
                 f"The {self.name} files {state}; {', '.join(_IDX_FILES)} "
-                f"belong in {raw} (another place: set PYRO_VAE_DATA): {one_line(error)}"
+                f"belong in {raw} (another place: set PYRO_VAE_DATA){reason}"
             ) from error
 
 
@@ -379,6 +380,8 @@ def split(rows: Rows, fraction: float, seed: int, name: str) -> tuple[Rows, Rows
     Raises:
         ValueError: if a part would be empty.
     """
+    if len(rows) == 1:
+        raise ValueError(f"'data' must have at least 2 rows for a split by '{name}', got 1.")
     second = round(len(rows) * real(fraction, name))
     if not 0 < second < len(rows):
         raise ValueError(

@@ -1,7 +1,7 @@
 """Runs: a VAE built from settings, and saved to and loaded from a run folder."""
 
 from pyro_vae.runs.devices import device
-from pyro_vae.runs.errors import whole_names
+from pyro_vae.runs.errors import used_from, whole_names
 from pyro_vae.runs.folder import FORMAT, RunFolder, write_atomically
 from pyro_vae.runs.outputs import output_file, output_folder
 from pyro_vae.runs.parser import Seed, SentenceParser, run_options, run_parser
@@ -56,6 +56,7 @@ __all__ = [
     "run_options",
     "run_parser",
     "settings_parser",
+    "used_from",
     "whole_names",
     "write_atomically",
 ]

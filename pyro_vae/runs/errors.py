@@ -105,6 +105,105 @@ def made_from(setting: str) -> Iterator[None]:
         raise ValueError(f"'{setting}' cannot be made: {one_line(error).rstrip('.')}.") from error
 
 
+@contextmanager
+def class_named(tree: Any) -> Iterator[None]:
+    """Name the setting in an error of a library, whose class in a tree of settings cannot be made.
+
+    Arguments:
+        tree: the settings, from which the block makes objects.
+
+    Raises:
+        ValueError: in place of the library's error.
+    """
+    try:
+        yield
+    except _FAILURES as error:
+        made = _made(error)
+        places = [place for place, value in _settings(tree) if _class_name(value) == made]
+        if made is None or len(places) != 1:
+            raise
+        with made_from(places[0]):
+            raise
+
+
+@contextmanager
+def shapes_named(setting: str) -> Iterator[None]:
+    """Name the setting in the error of a network that the shapes of the other parts do not suit.
+
+    Arguments:
+        setting: the setting that names the network's class.
+
+    Raises:
+        ValueError: in place of one about `in_shape` or `out_shape`, which are no settings.
+    """
+    try:
+        yield
+    except ValueError as error:
+        match = re.match(r"'(in_shape|out_shape)'(.*)", str(error), re.DOTALL)
+        if match is None:
+            raise
+        made = _made(error) or "this network"
+        raise ValueError(f"'{setting}' cannot be {made}: its {match[1]}{match[2]}") from error
+
+
+@contextmanager
+def networks_named(**settings: str) -> Iterator[None]:
+    """Name the setting in the error of a part whose network fails.
+
+    Arguments:
+        settings: the setting of the network, by the name of the part.
+
+    Raises:
+        ValueError: in place of the part's error.
+    """
+    try:
+        yield
+    except ValueError as error:
+        message = one_line(error)
+        wrong_size = re.match(r"'(\w+)' must make .*? fails: 'network' of \w+ (must .*)", message)
+        failing = re.match(r"'(\w+)' must make .*? but its network fails: (.*?)\.?$", message)
+        match = wrong_size or failing
+        if match is None or match[1] not in settings:
+            raise
+        problem = match[2] if wrong_size else f"makes a network that fails: {match[2]}."
+        raise ValueError(f"'{settings[match[1]]}' {problem}") from error
+
+
+@contextmanager
+def used_from(setting: str, module: str) -> Iterator[None]:
+    """Name the setting in an error of a library, whose object is used inside the block.
+
+    Arguments:
+        setting: the setting that names the object's class.
+        module: the module of the library that raises errors about the object.
+
+    Raises:
+        ValueError: in place of the library's error.
+    """
+    try:
+        yield
+    except (NotImplementedError, ValueError) as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if not f"{frame.f_globals.get('__name__', '')}.".startswith(f"{module}."):
+            raise
+        raise ValueError(f"'{setting}' cannot be used: {one_line(error).rstrip('.')}.") from error
+
+
+def _made(error: Exception) -> str | None:
+    """Return the name of the class whose object was being made when an error was raised."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "__init__" and "self" in frame.f_locals:
+            return type(frame.f_locals["self"]).__name__
+    return None
+
+
+def _class_name(value: Any) -> str | None:
+    """Return the name of the class in a branch of settings, or None."""
+    branches = vars(value) if isinstance(value, Namespace) else value
+    path = branches.get("class_path") if isinstance(branches, Mapping) else None
+    return path.rpartition(".")[2] if isinstance(path, str) else None
+
+
 def _is_of_user(error: Exception) -> bool:
     """Return True if code of the user's own ran when the error was raised."""
     for frame, _ in traceback.walk_tb(error.__traceback__):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pyro_vae.evaluation.results import Evaluation
 from pyro_vae.runs.formats import asked_with_public_paths, upgraded, with_public_paths
-from pyro_vae.runs.outputs import output_folder
+from pyro_vae.runs.outputs import writable_folder
 from pyro_vae.runs.reading import GROUPS, read_text, read_yaml
 from pyro_vae.runs.record import DataRecord
 from pyro_vae.runs.trust import check_trusted, trusted_packages
@@ -99,7 +99,7 @@ class RunFolder:
         Raises:
             ValueError: if it holds files and may not be overwritten, or cannot be written.
         """
-        output_folder(self.path, "run")
+        writable_folder(self.path, "run")
         if not overwrite and self._holds_something():
             raise ValueError(
                 f"'run' must be a new or empty folder, got {self.path}, which holds files: "

@@ -6,6 +6,25 @@ from pathlib import Path
 
 
 def output_folder(path: str | Path, name: str) -> Path:
+    """Return a folder that can be written, and is no run folder. This leaves nothing in it.
+
+    Arguments:
+        path: the folder, which need not exist.
+        name: its name in errors.
+
+    Raises:
+        ValueError: if it holds a run, or `writable_folder` refuses it.
+    """
+    folder = writable_folder(path, name)
+    if (folder / "run.json").is_file():
+        raise ValueError(
+            f"'{name}' must be a folder without a run, got {path}, whose run would be mixed with "
+            f"other files: name {folder / name}, or another."
+        )
+    return folder
+
+
+def writable_folder(path: str | Path, name: str) -> Path:
     """Return a folder that can be written. This leaves nothing in it.
 
     Arguments:
@@ -28,15 +47,19 @@ def output_folder(path: str | Path, name: str) -> Path:
         raise _unwritable(path, name, "folder", error) from error
 
 
-def output_file(path: str | Path, name: str) -> Path:
+def output_file(path: str | Path, name: str, begins: str) -> Path:
     """Return a file that can be written, in a folder that need not exist. This writes nothing.
 
+    An existing file is replaced only if it is of the same kind, so that no input is lost.
+
     Arguments:
-        path: the file; an existing one will be replaced.
+        path: the file.
         name: its name in errors.
+        begins: the first line of a file of this kind.
 
     Raises:
-        ValueError: if the path is empty or a folder, leads through a file, or cannot be written.
+        ValueError: if the path is empty or a folder, leads through a file, cannot be written, or
+            is a file of another kind.
     """
     file = _path(path, name, "file")
     try:
@@ -44,10 +67,23 @@ def output_file(path: str | Path, name: str) -> Path:
             raise ValueError(f"'{name}' must be a file, got the folder {path}.")
         if file.exists() and not os.access(file, os.W_OK):
             raise PermissionError(0, "Permission denied")
+        if file.is_file() and not _begins(file, begins):
+            raise ValueError(
+                f"'{name}' must be a new file, or one of an earlier call to replace, got {path}, "
+                "which holds something else."
+            )
     except OSError as error:
         raise _unwritable(path, name, "file", error) from error
-    output_folder(file.parent, name)
+    writable_folder(file.parent, name)
     return file
+
+
+def _begins(file: Path, line: str) -> bool:
+    """Return True if a file is empty, or begins with this line."""
+    wanted = line.encode()
+    with file.open("rb") as opened:
+        start = opened.read(len(wanted))
+    return start in (b"", wanted)
 
 
 def _path(path: str | Path, name: str, kind: str) -> Path:

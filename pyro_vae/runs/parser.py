@@ -4,7 +4,7 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
@@ -22,7 +22,7 @@ from torch import nn
 from pyro_vae.runs import swaps
 from pyro_vae.runs.folder import settings_of_run
 from pyro_vae.runs.formats import with_public_paths
-from pyro_vae.runs.reading import settings_text
+from pyro_vae.runs.reading import is_file, settings_text
 from pyro_vae.runs.suggestions import suggestion
 from pyro_vae.support.checks import nearest, one_line
 
@@ -36,18 +36,25 @@ _NUMBERS = {
     OpenUnitInterval: "a number between 0 and 1",
     Seed: "a whole number of at least 0 and below 2^63",
 }
+# Options that ask the parser for something, and set nothing.
+_ASKING = ("help", "print_config", "print_shtab")
 # Messages of an import that fails.
 _UNIMPORTABLE = re.compile(r"No module named '[\w.]+'|\w+ '[\w.]+' has no attribute '\w+'")
 # Words for types of Python.
 _IN_WORDS = {
     "NoneType": "null",
     "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "collections.abc.Iterable": "a list such as [5, 10]",
     "collections.abc.Sequence": "a list",
     "list": "a list",
     "tuple": "a list",
 }
 # More classes than this are no help.
 _MOST_OWNERS = 3
+# More names than this are no help.
+_MOST_KNOWN = 16
 
 
 class SentenceParser(ArgumentParser):
@@ -69,6 +76,7 @@ class SentenceParser(ArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
         self.swaps: list[swaps.Swap] = []
         self._said: list[swaps.Said] = []
+        self._arguments: list[str] = []
 
     def start_new_classes_afresh(self) -> None:
         """Make each class that replaces another keep none of the other's arguments.
@@ -79,8 +87,9 @@ class SentenceParser(ArgumentParser):
 
     def parse_args(self, args: Any = None, *more: Any, **kwargs: Any) -> Any:
         arguments = sys.argv[1:] if args is None else args
+        self._arguments = list(map(with_public_paths, arguments))
         with _own_words():
-            return super().parse_args(list(map(with_public_paths, arguments)), *more, **kwargs)
+            return super().parse_args(self._arguments, *more, **kwargs)
 
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Any:
         return super().parse_string(with_public_paths(content), *args, **kwargs)
@@ -93,7 +102,10 @@ class SentenceParser(ArgumentParser):
         stored = settings_of_run(str(cfg_path), self.allow)
         is_stored = stored is not None
         text = yaml.safe_dump(stored) if is_stored else settings_text(str(cfg_path), "config")
-        return self.parse_string(text, *args, **kwargs)
+        try:
+            return self.parse_string(text, *args, **kwargs)
+        except ValueError as error:
+            raise ValueError(f"{str(error).rstrip('.')} (in {cfg_path}).") from error
 
     def _parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
         self._said.clear()
@@ -136,19 +148,20 @@ class SentenceParser(ArgumentParser):
     def _explain(self, message: str) -> str:
         """Return one sentence for a message of jsonargparse."""
         if match := re.search(r"unrecognized arguments: ?([^\s=]*)", message):
-            return f"'{match[1]}' is no setting{suggestion(match[1], self._options())}."
+            return self._unknown(match[1])
         if match := re.search(
             r"^(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", message
         ):
             name = ".".join(filter(None, match.groups()))
-            near = suggestion(name, self._options()).replace("'--", "'")
-            return f"'{name}' is no setting{near}."
+            return self._unknown(name).replace("'--", "'").rstrip(".") + f"{self._in_file()}."
         if match := re.search(r"^argument (-[\w.-]+): expected one argument$", message):
-            return f"'{match[1]}' needs a value, got none."
+            return f"'{match[1]}' needs a value, got none{self._dashed(match[1])}."
         if match := re.search(r"^argument (-[\w.-]+): ignored explicit argument (.*)$", message):
             return f"'{match[1]}' takes no value, got {match[2]}."
         if match := re.search(r"^the following arguments are required: (.*)$", message):
             return f"{_quoted(match[1])} must be given, got none."
+        if match := re.search(r'^Spaces not allowed in keys: "(.*)"', message):
+            return f"A setting must have a name without spaces, got '{match[1]}'."
         if match := re.search(r"^--([\w.]+)\.help: .*[:'] ?([^:']+)'?$", message):
             return f"'{match[1]}' has no class {match[2]} to explain."
         if match := re.search(
@@ -163,6 +176,14 @@ class SentenceParser(ArgumentParser):
 
     def _explain_value(self, key: str, reason: str) -> str:
         """Return one sentence for a value that a setting does not accept."""
+        if key == "config":
+            return reason
+        if match := re.search(r"Parameter '(\w+)' from '([\w.]+)\.__init__' does not spec", reason):
+            name = match[2].rpartition(".")[2]
+            return (
+                f"'{key}' cannot be {name} in settings, since its argument '{match[1]}' has no "
+                f"type: make the {name} in Python."
+            )
         if match := re.search(r"((?:'\w+' and )*'\w+') must be given", reason):
             names = match[1].replace("'", "").replace(" and ", ", ")
             return f"{_quoted(names, f'{key}.')} must be given, got none."
@@ -195,6 +216,8 @@ class SentenceParser(ArgumentParser):
         if literals:  # jsonargparse also names their type
             types = [name for name in types if name != "str"]
         names = [_IN_WORDS.get(name, name) for name in types]
+        if _takes_function(hint):
+            names.insert(0, "the import path of a class whose objects can be called")
         accepted = " or ".join(dict.fromkeys([*literals, *names]))
         if not accepted:
             return f"'{key}' must be valid: {reason}"
@@ -202,7 +225,7 @@ class SentenceParser(ArgumentParser):
 
     def _owners(self, key: str, name: str, words: str) -> str:
         """Return the classes of a setting that have an argument which the chosen class lacks."""
-        if words != "is no setting.":
+        if not words.startswith("is no setting") or "; the nearest" in words:
             return ""
         owners: list[str] = []
         for cls in _known_classes(self._hint(key)).values():
@@ -211,6 +234,43 @@ class SentenceParser(ArgumentParser):
         if not owners or len(owners) > _MOST_OWNERS:
             return ""
         return f" It belongs to {' and '.join(sorted(owners))}."
+
+    def _unknown(self, name: str) -> str:
+        """Return one sentence for a name that is no setting."""
+        if self._arguments and not name.startswith("-") and name in self._arguments:
+            return f"'{name}' is one argument too many."
+        group = name.lstrip("-").rpartition(".")[0]
+        options = [option for option in self._options() if option != f"--{group}"]
+        near = suggestion(name, options)
+        if near:
+            return f"'{name}' is no setting{near}."
+        known: list[str] = []
+        for option in options:
+            before, _, last = option.lstrip("-").rpartition(".")
+            is_setting = option.startswith("--") and not option.endswith("+")
+            if is_setting and before == group and last not in _ASKING:
+                known.append(last)
+        if not known or len(known) > _MOST_KNOWN:
+            return f"'{name}' is no setting."
+        return f"'{name}' is no setting; known are {', '.join(known)}."
+
+    def _dashed(self, option: str) -> str:
+        """Return a hint if a value with a dash follows an option, as it reads like an option."""
+        following = self._arguments[1:]
+        for word, value in zip(self._arguments, following, strict=False):
+            is_setting = value.partition("=")[0] in self._options()
+            if word == option and value.startswith("-") and not is_setting:
+                return f" before {value}: join a value that begins with a dash as {option}={value}"
+        return ""
+
+    def _in_file(self) -> str:
+        """Return the only file of settings on the command line, in words, or nothing."""
+        following = self._arguments[1:]
+        files: list[str] = []
+        for word, value in zip(self._arguments, following, strict=False):
+            if word == "--config" and is_file(value):
+                files.append(value)
+        return f" (in {files[0]})" if len(files) == 1 else ""
 
     def _hint(self, key: str) -> Any:
         """Return the type of a setting, or None if it has none."""
@@ -306,6 +366,12 @@ def _class_types(annotation: Any) -> Iterator[type]:
             yield argument
         elif get_args(argument):
             yield from _class_types(argument)
+
+
+def _takes_function(hint: Any) -> bool:
+    """Return True if a setting of this type accepts a function that makes no part."""
+    is_function = get_origin(hint) is Callable and not list(_class_types(hint))
+    return is_function or any(map(_takes_function, get_args(hint)))
 
 
 def _literals(annotation: Any) -> list[str]:

@@ -10,6 +10,9 @@ from pyro_vae.support.checks import one_line
 
 # The groups of settings. The device is the only setting outside them.
 GROUPS = ("vae", "data", "training")
+# Endings of files of data, and of YAML.
+_DATA = (".npy", ".npz")
+_YAML = (".yaml", ".yml")
 
 
 def read_text(path: str | Path) -> str:
@@ -57,17 +60,39 @@ def settings_text(value: str, option: str) -> str:
     Raises:
         ValueError: if it is neither, or the YAML is no tree of settings.
     """
-    is_file = _exists(value)
-    text = read_text(value) if is_file else value
-    name = value if is_file else f"'{option}'"
+    is_named = _exists(value)
+    if is_named:
+        check_kind(value)
+    text = read_text(value) if is_named else value
+    name = value if is_named else f"'{option}'"
     is_yaml = any(sign in value for sign in ":{[\n")
-    if not is_file and not is_yaml:
+    if not is_named and not is_yaml:
         received = f"{value}, which is no file" if value else "an empty string"
         raise ValueError(f"'{option}' accepts a YAML file or YAML itself, got {received}.")
     tree = read_yaml(text, name)
     if option == "config":
         check_groups(tree, name)
     return text
+
+
+def check_kind(file: str | Path) -> None:
+    """Refuse a file that cannot hold settings: one of data, of weights or of results.
+
+    Raises:
+        ValueError: if it is one.
+    """
+    suffix = Path(file).suffix.lower()
+    if suffix in _DATA:
+        raise ValueError(
+            f"Settings must come from a preset or a YAML file, got {file}, which holds data: name "
+            f"data by --data.source ArrayFile --data.source.path {file}."
+        )
+    is_of_run = Path(file).with_name("run.json").is_file()
+    if is_of_run and suffix not in _YAML:
+        raise ValueError(
+            f"Settings must come from a preset or a YAML file, got {file}: those of this run are "
+            f"in {Path(file).with_name('settings.yaml')}."
+        )
 
 
 def check_groups(tree: dict[str, Any], name: str) -> None:
@@ -81,6 +106,11 @@ def check_groups(tree: dict[str, Any], name: str) -> None:
         if group in tree and not isinstance(tree[group], dict):
             received = type(tree[group]).__name__
             raise ValueError(f"'{group}' in {name} must be a group of settings, got {received}.")
+
+
+def is_file(value: str) -> bool:
+    """Return True if a value that may also be YAML itself is the name of a file."""
+    return _exists(value) and Path(value).is_file()
 
 
 def _exists(value: str) -> bool:

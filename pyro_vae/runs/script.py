@@ -4,6 +4,7 @@ import codecs
 import io
 import logging
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -31,6 +32,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     a program, and keep their traceback.
     """
     _print_on_any_console()
+    sys.argv[1:] = map(with_home, sys.argv[1:])
     # torch tells of its search for CUDA wherever a compiler of CUDA is installed without a GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -51,6 +53,15 @@ def run(main: Callable[[], int | None]) -> NoReturn:
                 raise
             print(f"error: {sentence}", file=sys.stderr)
             sys.exit(_MISTAKE)
+
+
+def with_home(argument: str) -> str:
+    """Return a word of the command line with the home folder in place of a leading `~`.
+
+    A shell does so for a path alone, and not after `--run=`.
+    """
+    match = re.fullmatch(r"(-[\w.-]+=)?~(/.*)", argument, re.DOTALL)
+    return argument if match is None else f"{match[1] or ''}{Path.home()}{match[2]}"
 
 
 def _sentence(error: Exception) -> str | None:

@@ -27,9 +27,9 @@ from pyro_vae.parts.contracts import (
 )
 from pyro_vae.parts.encoder_inputs import AsIs, Standardized, WithMask
 from pyro_vae.runs.devices import device
-from pyro_vae.runs.errors import made_from, whole_names
+from pyro_vae.runs.errors import class_named, made_from, networks_named, shapes_named, whole_names
 from pyro_vae.runs.folder import RunFolder, settings_of_run
-from pyro_vae.runs.reading import settings_text
+from pyro_vae.runs.reading import check_kind, settings_text
 from pyro_vae.runs.record import DataRecord, data_record
 from pyro_vae.runs.trust import check_parsed, trusted_packages
 from pyro_vae.support.arguments import arguments_checked
@@ -168,23 +168,27 @@ def build_vae(model: ModelSettings, x_shape: Shape) -> VAE:
     """Build the VAE that settings describe, with new weights from torch's default generator."""
     latent_dim = model.latent_dim
     prior = model.prior(latent_dim=latent_dim)
-    likelihood = model.likelihood(
-        network=lambda out_shape: model.decoder(in_shape=(latent_dim,), out_shape=out_shape),
-        x_shape=x_shape,
-    )
+
+    def decoder(out_shape: torch.Size) -> nn.Module:
+        with shapes_named("vae.decoder"):
+            return model.decoder(in_shape=(latent_dim,), out_shape=out_shape)
+
+    likelihood = model.likelihood(network=decoder, x_shape=x_shape)
     posterior = model.posterior(
         network=lambda out_shape: _encoder(model, likelihood, out_shape),
         x_shape=x_shape,
         latent_dim=latent_dim,
     )
-    return VAE(prior, likelihood, posterior, missing=model.missing)
+    with networks_named(likelihood="vae.decoder", posterior="vae.encoder"):
+        return VAE(prior, likelihood, posterior, missing=model.missing)
 
 
 def _encoder(model: ModelSettings, likelihood: Likelihood, out_shape: torch.Size) -> nn.Module:
     """Return the encoder: its network, after the module that makes its input from x."""
 
     def network(in_shape: Shape) -> nn.Module:
-        return model.encoder(in_shape=in_shape, out_shape=out_shape)
+        with shapes_named("vae.encoder"):
+            return model.encoder(in_shape=in_shape, out_shape=out_shape)
 
     def with_mask(x_shape: Shape) -> nn.Module:
         return WithMask(network, x_shape)
@@ -384,10 +388,14 @@ def read_preset(preset: str, allow: Sequence[str] = ()) -> tuple[dict[str, Any],
         return _read_own(preset), []
     if not Path(preset).is_file():
         known = ", ".join(names)
+        hint = nearest(preset, names)
+        if Path(preset).is_dir() and preset:
+            is_run = Path(preset, "run.json").is_file()
+            hint = f": a run goes on by --resume --run {preset}" if is_run else ""
         raise ValueError(
-            f"'preset' must be one of {known}, or a YAML file, "
-            f"got {_received(preset)}{nearest(preset, names)}."
+            f"'preset' must be one of {known}, or a YAML file, got {_received(preset)}{hint}."
         )
+    check_kind(preset)
     stored = settings_of_run(preset, allow)
     if stored is not None:
         return stored, []
@@ -448,6 +456,6 @@ def instantiate(
     """
     read = {name: namespace[name] for name in Settings.__dataclass_fields__}
     check_parsed(read, packages)
-    with whole_names(read):
+    with whole_names(read), class_named(read):
         fields = parser.instantiate(namespace)
         return Settings(**{name: fields[name] for name in read})

@@ -39,13 +39,21 @@ def _likeness(wanted: str, option: str) -> float:
     """Return the likeness, from 0 to 1, of a name and the path of an option or its last parts."""
     parts = option.lstrip("-").split(".")
     endings = [_plain(".".join(parts[start:])) for start in range(len(parts))]
-    ratios = [difflib.SequenceMatcher(None, wanted, ending).ratio() for ending in endings]
+    ratios = [_ratio(wanted, ending) for ending in endings]
     last = wanted.rpartition(".")[2]
     if last == endings[-1]:  # as --training.lr
         ratios.append(0.99)
     if len(wanted) >= _PREFIX and endings[-1].startswith(wanted):  # as --optim
         ratios.append(0.9)
     return max(ratios)
+
+
+def _ratio(wanted: str, ending: str) -> float:
+    """Return the likeness of two names; a group that they share makes them no more alike."""
+    group, _, last = wanted.rpartition(".")
+    other_group, _, other_last = ending.rpartition(".")
+    pair = (last, other_last) if group == other_group else (wanted, ending)
+    return difflib.SequenceMatcher(None, *pair).ratio()
 
 
 def _plain(name: str) -> str:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from train import read_settings
 
 from comparison.rows import Row
 from pyro_vae import Estimate, evaluate, load, load_data
 from pyro_vae.evaluation import evaluate_rows
+from pyro_vae.runs import check_settings
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 
@@ -68,6 +70,19 @@ def command(row: Row, folder: Path, settings: str = "") -> list[str]:
     ]
 
 
+def check(row: Row, settings: str) -> None:
+    """Refuse settings that train.py would refuse for a row, before any row is trained.
+
+    Raises:
+        ValueError: if it refuses them.
+    """
+    words = [*shlex.split(row.changes), *shlex.split(settings)]
+    try:
+        check_settings(read_settings(row.preset, words).settings)
+    except ValueError as error:
+        raise ValueError(f"'settings' must be those of train.py, but: {error}") from error
+
+
 def measure(row: Row, folder: Path, counts: Counts, settings: str = "") -> Measured:
     """Train to the end, and evaluate: each only if the folder does not hold it yet.
 
@@ -100,11 +115,14 @@ def train(row: Row, folder: Path, settings: str) -> None:
     """Train in a process of its own, from where the folder's run was interrupted.
 
     Raises:
-        ValueError: if training ends with an error.
+        ValueError: if training is killed.
+        SystemExit: if training ends with an error, which it has told itself.
     """
     go_on = "--resume" if (folder / "state.pt").is_file() else "--overwrite"
     _, *arguments = command(row, folder, settings)
     ended = subprocess.run([sys.executable, str(TRAIN), *arguments, go_on], check=False)
+    if ended.returncode > 0:
+        sys.exit(ended.returncode)
     if ended.returncode:
         raise ValueError(
             f"{folder} must be trained to the end, but train.py ended with the exit code "

@@ -73,7 +73,13 @@ def train(vae: pv.VAE, rows: pv.Rows, epochs: int) -> pv.VAE:
 
 def vae_of_whole_digits(rows: pv.Rows, options: Namespace) -> pv.VAE:
     if options.run:
-        return pv.load(options.run).requires_grad_(False)
+        vae = pv.load(options.run).requires_grad_(False)
+        if vae.x_shape != rows.x_shape:
+            raise ValueError(
+                f"'run' must hold a VAE of rows of the shape {tuple(rows.x_shape)}, as those of "
+                f"{options.source} have, got {tuple(vae.x_shape)}."
+            )
+        return vae
     return train(new_vae(rows.x_shape), rows, options.epochs)
 
 

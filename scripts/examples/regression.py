@@ -232,6 +232,10 @@ def main() -> int:
     torch.manual_seed(options.seed)
 
     table = standardised_table()
+    if not 2 <= options.folds <= len(table):
+        raise ValueError(
+            f"'folds' must be a whole number from 2 to the {len(table)} rows, got {options.folds}."
+        )
     is_missing = torch.rand(len(table), X_DIM) < torch.rand(len(table), 1)
     x = table[:, :X_DIM].masked_fill(is_missing, torch.nan)
     y = table[:, TARGET]

@@ -17,6 +17,7 @@ from pyro_vae import (
     FashionMNIST,
     Identity,
     OneHot,
+    Rows,
     UnitInterval,
     load_splits,
 )
@@ -121,6 +122,25 @@ def test_a_fraction_must_leave_rows_on_both_sides(tmp_path, fraction, name):
         match=rf"'{name}' must leave rows on both sides of a split of \d+, got {fraction}",
     ):
         load_splits(source, Identity(), fraction if name == "validation_fraction" else 0.0)
+
+
+def test_a_single_row_cannot_be_split(tmp_path):
+    source = ArrayFile(save(tmp_path / "x.npy", numbered(1)), 0.5)
+    with pytest.raises(ValueError, match="^'data' must have at least 2 rows for a split by 'test_f"):
+        source.read()
+
+
+def test_rows_without_an_axis_are_told_both_shapes_that_can_be_meant():
+    with pytest.raises(ValueError, match=r"reshape it to \(1, 6\) for one row, or to \(-1, 1\)"):
+        Rows(np.arange(6.0))
+
+
+def test_an_error_of_torchvision_without_words_leaves_no_name_of_a_class(data_folder):
+    raw = data_folder / "MNIST" / "raw"
+    write_idx(raw)
+    (raw / FILES[0]).write_bytes(b"junk" * 8)
+    with pytest.raises(ValueError, match=r"belong in .* \(another place: set PYRO_VAE_DATA\)\.$"):
+        MNIST().read()
 
 
 def test_a_missing_file_is_named(tmp_path):

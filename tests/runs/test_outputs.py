@@ -1,8 +1,17 @@
 """Places to write: they are refused before the work, and nothing is left by the look at them."""
 
+import os
+
 import pytest
 
-from pyro_vae.runs import output_file, output_folder
+from pyro_vae.runs import output_file as output_file_of_kind
+from pyro_vae.runs import output_folder
+
+HEADER = "row,score"
+
+
+def output_file(path, name):
+    return output_file_of_kind(path, name, begins=HEADER)
 
 
 @pytest.fixture
@@ -44,3 +53,29 @@ def test_a_place_that_cannot_be_written_is_refused(place, check, path, sentence)
     with pytest.raises(ValueError, match=sentence):
         check(path, "out")
     assert sorted(file.name for file in place.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("content", ["", "row,score\n0,1\n"])
+def test_an_empty_file_or_one_of_the_same_kind_may_be_replaced(place, content):
+    (place / "scores.csv").write_text(content)
+    assert str(output_file("scores.csv", "out")) == "scores.csv"
+    assert (place / "scores.csv").read_text() == content
+
+
+@pytest.mark.parametrize("content", ["row\n", "x", "epoch,loss\n1,2\n", "\x93NUMPY\x01"])
+@pytest.mark.parametrize("link", [None, os.symlink, os.link])
+def test_a_file_of_another_kind_is_no_output(place, content, link):
+    (place / "input").write_text(content)
+    if link is not None:
+        link("input", "other")
+    name = "input" if link is None else "other"
+    with pytest.raises(ValueError, match=f"'out' must be a new file, .* got {name}, which holds"):
+        output_file(name, "out")
+    assert (place / "input").read_text() == content
+
+
+def test_a_run_folder_is_no_folder_for_other_output(place):
+    (place / "folder" / "run.json").touch()
+    with pytest.raises(ValueError, match="'out' must be a folder without a run, got folder, whose"):
+        output_folder("folder", "out")
+    assert str(output_folder("folder/out", "out")) == "folder/out"

@@ -3,6 +3,7 @@
 import io
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,6 +30,23 @@ def raising(error):
         raise error
 
     return main
+
+
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        ("--run=~/a b", "--run=HOME/a b"),
+        ("~/x.npy", "HOME/x.npy"),
+        ("--run=a~/b", "--run=a~/b"),
+        ("--training.scheduler=~", "--training.scheduler=~"),
+        ("~", "~"),
+        ("a=~/b", "a=~/b"),
+    ],
+)
+def test_a_path_may_begin_with_the_sign_of_the_home_folder(monkeypatch, given, passed):
+    monkeypatch.setattr(sys, "argv", ["script", given])
+    ended(monkeypatch, lambda: 0)
+    assert sys.argv[1] == passed.replace("HOME", str(Path.home()))
 
 
 MISTAKES = [

@@ -195,10 +195,13 @@ MISTAKES = [
         "--trainingg.epochs 3",
         r"'--trainingg.epochs' is no setting; the nearest is '--training.epochs'",
     ),
-    ("--vae.latent_dim two", r"'vae.latent_dim' accepts int, got two"),
-    ("--training.epochs 1.5", r"'training.epochs' accepts int, got 1.5"),
-    ("--vae.decoder.hidden [3,x]", r"'vae.decoder.hidden' accepts int, got x"),
-    ("--vae.likelihood.total_count x", r"'vae.likelihood.total_count' accepts int, got x"),
+    ("--vae.latent_dim two", r"'vae.latent_dim' accepts a whole number, got two"),
+    ("--training.epochs 1.5", r"'training.epochs' accepts a whole number, got 1.5"),
+    ("--vae.decoder.hidden [3,x]", r"'vae.decoder.hidden' accepts a whole number, got x"),
+    (
+        "--vae.likelihood.total_count x",
+        r"'vae.likelihood.total_count' accepts a whole number, got x",
+    ),
     (
         "--vae.likelihood.total_cout 5",
         r"'vae.likelihood.total_cout' is no setting; the nearest is 'total_count'",
@@ -278,7 +281,9 @@ def test_a_mistake_is_explained_in_one_sentence(read, arguments, sentence):
 
 @pytest.mark.parametrize("value", ["q", "[3]", "2.5"])
 def test_a_wrong_value_in_yaml_is_explained_like_one_on_the_command_line(read, value):
-    with pytest.raises(ValueError, match=r"'(config\.)?vae.latent_dim' accepts int, got"):
+    with pytest.raises(
+        ValueError, match=r"'(config\.)?vae.latent_dim' accepts a whole number, got"
+    ):
         read("--config", f"vae: {{latent_dim: {value}}}")
 
 

@@ -1,6 +1,7 @@
 """The command lines end to end: what they write, how they end, and what they say to a mistake."""
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -317,6 +318,20 @@ def test_a_run_that_ended_in_nan_says_so_when_it_is_loaded(trained, tmp_path):
             ["--epochs", "x"],
             "'epochs' must be a whole number of at least 1, got x",
         ),
+        ("reproduce", ["all", "R9"], "'systems' must be of R0, R1, R2, R3, R4, anomaly, remedies"),
+        ("run_benchmark", ["all", "epoch"], "or all, got epoch; the nearest is 'epochs'"),
+        ("compare", ["elbo", "--settings", "--training.epochs"], "'--settings' needs a value, got"),
+        (
+            "compare",
+            ["elbo", "--settings=--training.epochs 0"],
+            "'training.epochs' must be a whole",
+        ),
+        (
+            "examples/regression",
+            ["--folds", "1"],
+            "'folds' must be a whole number from 2 to the 569",
+        ),
+        ("examples/regression", ["--folds", "570"], "'folds' must be a whole number from 2 to"),
         ("reproduce", ["R0", "--out", "/proc/none"], "'out' must be a folder that can be written"),
         ("run_benchmark", ["page", "--out", "none"], "'out' must hold the JSON of a part"),
         (
@@ -334,6 +349,38 @@ def test_a_mistake_that_needs_no_run_ends_every_script_in_one_sentence(
 ):
     assert_one_error(call(tmp_path, script, *arguments), sentence)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["all"], ["a", "b"]),
+        (["all", "b"], ["a", "b"]),
+        (["c", "all"], ["c", "a", "b"]),
+        (["b", "b"], ["b"]),
+    ],
+)
+def test_all_stands_for_several_names_and_each_is_taken_once(monkeypatch, names, found):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    chosen = importlib.import_module("choice").chosen
+    assert chosen(names, "parts", "abc", of_all=["a", "b"]) == found
+
+
+def test_an_objective_that_cannot_take_a_step_is_named_and_nothing_is_written(tmp_path):
+    wrong = ("--training.objective=TraceTailAdaptive_ELBO", "--training.epochs=1")
+    ended = call(tmp_path, "train", *wrong, *SMALL, "--run", "run")
+    assert_one_error(ended, "'training.objective' cannot be used: TraceTailAdaptive_ELBO only")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_setting_of_the_stored_data_may_be_repeated_but_not_changed(tmp_path):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(40, 6)))
+    of_file = ("--data.source=ArrayFile", "--data.source.path=a.npy", *SMALL)
+    likelihood = ("--vae.likelihood=NormalLikelihood", "--vae.initialize_bias=false")
+    first = call(tmp_path, "train", *of_file, *likelihood, "--training.epochs=1", "--run", "run")
+    assert first.code == 0, first.err
+    ended = call(tmp_path, "train", "--resume", "--run", "run", "--data.source.path=b.npy")
+    assert_one_error(ended, "'data.source.path' must be ")
 
 
 # Evaluation and samples
@@ -500,7 +547,7 @@ MISTAKES = [
         ["--vae.latent_dims", "3"],
         "'--vae.latent_dims' is no setting; the nearest is '--vae.latent_dim'",
     ),
-    (["--training.epochs", "many"], "'training.epochs' accepts int, got many"),
+    (["--training.epochs", "many"], "'training.epochs' accepts a whole number, got many"),
     (["--training.epochs", "0"], "'training.epochs' must be a whole number of at least 1, got 0"),
     (["--vae.latent_dim", "0"], "'vae.latent_dim' must be a whole number of at least 1, got 0"),
     (["--vae.prior", "NormalLikelihood"], "'vae.prior' accepts a subclass of Prior"),
@@ -607,6 +654,12 @@ def test_a_mistake_ends_training_with_one_sentence_and_nothing_is_written(
         ("sample", ["run", "--dims", "[0,5]"], "'dims' must be two dimensions from 0 to 1"),
         ("sample", ["run", "--y", "3"], "'y' is for a VAE with a context, got 3"),
         ("sample", ["run", "--out", ""], "'out' must be the name of a folder"),
+        ("evaluate", ["run", "run"], "'run' is one argument too many"),
+        ("evaluate", ["run", "--split", "test", "--data", "flat.npy"], "'split' chooses rows"),
+        ("detect", ["run", "flat.npy", "--out", "flat.npy"], "'out' must be a new file, or one of"),
+        ("detect", ["run", "flat.npy", "--out", "run/history.csv"], "got run/history.csv, which"),
+        ("sample", ["run", "--out", "run"], "'out' must be a folder without a run, got run"),
+        ("diagnose", ["run", "--out", "run/."], "'out' must be a folder without a run, got run/."),
         ("detect", ["run", "flat.npy", "--out", "run"], "'out' must be a file, got the folder run"),
         ("detect", ["run", "flat.npy", "--false_positive_rate", "2"], "a number between 0 and 1"),
         ("diagnose", ["run", "--out", "flat.npy"], "'out' must be a folder that can be written"),
@@ -656,7 +709,7 @@ def test_a_mistake_in_a_process_of_its_own_is_one_line_and_exit_code_2(tmp_path)
     command = [sys.executable, SCRIPTS / "train.py", "--training.epochs", "many"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: 'training.epochs' accepts int, got many.\n"
+    assert done.stderr == "error: 'training.epochs' accepts a whole number, got many.\n"
     assert list(tmp_path.iterdir()) == []
 
 
