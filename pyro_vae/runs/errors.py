@@ -151,7 +151,7 @@ def networks_named(**settings: str) -> Iterator[None]:
     """Name the setting in the error of a part whose network fails.
 
     Arguments:
-        settings: the setting of the network, by the name of the part.
+        settings: the setting of the network, by the name of the part and by that of its class.
 
     Raises:
         ValueError: in place of the part's error.
@@ -160,12 +160,12 @@ def networks_named(**settings: str) -> Iterator[None]:
         yield
     except ValueError as error:
         message = one_line(error)
-        wrong_size = re.match(r"'(\w+)' must make .*? fails: 'network' of \w+ (must .*)", message)
-        failing = re.match(r"'(\w+)' must make .*? but its network fails: (.*?)\.?$", message)
+        wrong_size = re.match(r"'network' of (\w+)\b.*? (must give .*)", message)
+        failing = re.match(r"'(\w+)', .* but (its 'network[\w.]*', .*)", message)
         match = wrong_size or failing
         if match is None or match[1] not in settings:
             raise
-        problem = match[2] if wrong_size else f"makes a network that fails: {match[2]}."
+        problem = match[2] if wrong_size else f"makes a network that fails: {match[2]}"
         raise ValueError(f"'{settings[match[1]]}' {problem}") from error
 
 

@@ -176,7 +176,7 @@ class SentenceParser(ArgumentParser):
 
     def _explain_value(self, key: str, reason: str) -> str:
         """Return one sentence for a value that a setting does not accept."""
-        if key == "config":
+        if key == "config" and reason.startswith("'"):
             return reason
         if match := re.search(r"Parameter '(\w+)' from '([\w.]+)\.__init__' does not spec", reason):
             name = match[2].rpartition(".")[2]

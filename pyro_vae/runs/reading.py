@@ -61,7 +61,7 @@ def settings_text(value: str, option: str) -> str:
         ValueError: if it is neither, or the YAML is no tree of settings.
     """
     is_named = _exists(value)
-    if is_named:
+    if is_file(value):
         check_kind(value)
     text = read_text(value) if is_named else value
     name = value if is_named else f"'{option}'"

@@ -179,7 +179,8 @@ def build_vae(model: ModelSettings, x_shape: Shape) -> VAE:
         x_shape=x_shape,
         latent_dim=latent_dim,
     )
-    with networks_named(likelihood="vae.decoder", posterior="vae.encoder"):
+    networks = {type(likelihood).__name__: "vae.decoder", type(posterior).__name__: "vae.encoder"}
+    with networks_named(likelihood="vae.decoder", posterior="vae.encoder", **networks):
         return VAE(prior, likelihood, posterior, missing=model.missing)
 
 

@@ -1,6 +1,7 @@
 """Suggest settings for a name that is none."""
 
 import difflib
+import math
 from collections.abc import Iterable
 
 # Names that are less similar are not what was meant.
@@ -49,11 +50,12 @@ def _likeness(wanted: str, option: str) -> float:
 
 
 def _ratio(wanted: str, ending: str) -> float:
-    """Return the likeness of two names; a group that they share makes them no more alike."""
+    """Return the likeness of two names; in the group that was meant, less of it is enough."""
     group, _, last = wanted.rpartition(".")
     other_group, _, other_last = ending.rpartition(".")
-    pair = (last, other_last) if group == other_group else (wanted, ending)
-    return difflib.SequenceMatcher(None, *pair).ratio()
+    if group and group == other_group:
+        return math.sqrt(difflib.SequenceMatcher(None, last, other_last).ratio())
+    return difflib.SequenceMatcher(None, wanted, ending).ratio()
 
 
 def _plain(name: str) -> str:

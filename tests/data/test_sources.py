@@ -126,13 +126,15 @@ def test_a_fraction_must_leave_rows_on_both_sides(tmp_path, fraction, name):
 
 def test_a_single_row_cannot_be_split(tmp_path):
     source = ArrayFile(save(tmp_path / "x.npy", numbered(1)), 0.5)
-    with pytest.raises(ValueError, match="^'data' must have at least 2 rows for a split by 'test_f"):
+    with pytest.raises(
+        ValueError, match="^'data' must have at least 2 rows for a split by 'test_f"
+    ):
         source.read()
 
 
 def test_rows_without_an_axis_are_told_both_shapes_that_can_be_meant():
     with pytest.raises(ValueError, match=r"reshape it to \(1, 6\) for one row, or to \(-1, 1\)"):
-        Rows(np.arange(6.0))
+        Rows(np.arange(6.0), Identity())
 
 
 def test_an_error_of_torchvision_without_words_leaves_no_name_of_a_class(data_folder):

@@ -90,9 +90,15 @@ def settings_from(*arguments):
         (["--vae.encoder=ConvEncoder"], r"'vae.encoder' cannot be ConvEncoder: its in_shape must"),
         (["--vae.encoder=ConvDecoder"], r"'vae.encoder' cannot be ConvDecoder: its out_shape must"),
         (["--vae.decoder=ConvDecoder"], r"'vae.decoder' cannot be ConvDecoder: its out_shape must"),
-        (["--vae.decoder.activation=torch.nn.GLU"], "'vae.decoder' makes a network that fails: m"),
+        (
+            ["--vae.decoder.activation=torch.nn.GLU"],
+            "'vae.decoder' makes a network that fails: its ",
+        ),
         (["--vae.encoder=torch.nn.Identity"], "'vae.encoder' must give 4 numbers for each row"),
-        (["--vae.encoder.activation=torch.nn.GLU"], "'vae.encoder' makes a network that fails: m"),
+        (
+            ["--vae.encoder.activation=torch.nn.GLU"],
+            "'vae.encoder' makes a network that fails: its ",
+        ),
     ],
 )
 def test_the_setting_of_a_network_is_named_if_the_other_parts_do_not_suit_it(arguments, sentence):

@@ -266,7 +266,7 @@ MISTAKES = [
     ),
     ("--config {vae:{latent_dim:q}}", r"'config' must be valid: .*found unexpected ':'"),
     ("--training.epochs", r"'--training.epochs' needs a value, got none"),
-    ("digits", r"'digits' is no setting"),
+    ("digits", r"'digits' is one argument too many"),
 ]
 
 
