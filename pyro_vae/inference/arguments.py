@@ -70,9 +70,7 @@ def check_program(program: Any, name: str) -> None:
     Raises:
         ValueError: if it cannot be called with data.
     """
-    is_unfinished = isinstance(program, nn.Module) and (
-        type(program).forward is nn.Module.forward  # it raises NotImplementedError
-    )
+    is_unfinished = isinstance(program, nn.Module) and _never_returns(type(program).forward)
     if callable(program) and not isinstance(program, type) and not is_unfinished:
         return
     method = getattr(program, name, None)
@@ -82,6 +80,11 @@ def check_program(program: Any, name: str) -> None:
     raise ValueError(
         f"'{name}' must be a Pyro program, a function of the data, got {described(program)}{hint}."
     )
+
+
+def _never_returns(forward: Callable) -> bool:
+    """Return True for the `forward` of a module that cannot be called itself."""
+    return forward is nn.Module.forward or forward.__annotations__.get("return") is NoReturn
 
 
 def check_tensor(value: Any, name: str) -> None:

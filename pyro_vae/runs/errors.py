@@ -59,7 +59,12 @@ def _place(name: str, message: str, tree: Any) -> str | None:
 
 
 def _shows(message: str, value: Any) -> bool:
+    """Return True if the value stands behind "got" as Python or YAML write it."""
     after = message.rpartition("got ")[2]
+    if value is None:
+        return after.startswith(("None", "null", "none"))
+    if isinstance(value, float):
+        return after.startswith(f"{value:g}")
     return any(after.startswith(text) for text in (str(value), repr(value)))
 
 

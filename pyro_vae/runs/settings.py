@@ -93,7 +93,7 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         if self.encoder_sees_mask and self.missing is None:
-            raise ValueError("'encoder_sees_mask' needs 'missing' to be nan, got null.")
+            raise ValueError("'vae.encoder_sees_mask' needs 'missing' to be nan, got null.")
 
 
 @dataclass
@@ -348,7 +348,7 @@ def rows_like(
     x_shape = tuple(folder.info().x_shape)
     if tuple(rows.x_shape) != x_shape:
         raise ValueError(
-            f"'data' must have rows of the run's shape {x_shape}, got {tuple(rows.x_shape)}."
+            f"'data' must have rows of the shape {x_shape}, as the run, got {tuple(rows.x_shape)}."
         )
     levels = replace(rows, max_level=_max_level(folder, settings.data))
     return sources.transformed(levels, settings.data.transform, 2)

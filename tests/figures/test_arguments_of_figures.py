@@ -19,7 +19,9 @@ REFUSED = {
     ),
     "got the shapes (3,).": lambda: figures.image_grid([torch.rand(3)], "title"),
     "got the shapes (0, 4, 4).": lambda: figures.image_grid([PICTURES[:0]], "title"),
-    "got the shapes (4,), (4,), (4,).": lambda: figures.image_grid(torch.rand(3, 4), "title"),
+    "each a tensor, got a tensor of the shape (3, 4).": lambda: figures.image_grid(
+        torch.rand(3, 4), "title"
+    ),
     "a list with an array of the shape (3, 4, 4).": lambda: figures.image_grid(
         [PICTURES.numpy()], "title"
     ),
@@ -33,9 +35,13 @@ REFUSED = {
         [PICTURES], "title", max_level="255"
     ),
     "'x' must have the shape (B, *x_shape), got (3,).": lambda: figures.as_images(torch.rand(3)),
-    "'grid' must have the shape (4, 4, 2), got (5, 5, 2).": lambda: figures.manifold(
-        torch.rand(4, 4, 16), torch.rand(5, 5, 2)
+    "'means' must have the shape (5, 5, *x_shape), as the grid, got (4, 4, 16).": lambda: (
+        figures.manifold(torch.rand(4, 4, 16), torch.rand(5, 5, 2))
     ),
+    "'grid' must have the shape (side, side, 2), got (5, 5, 3).": lambda: figures.manifold(
+        torch.rand(5, 5, 16), torch.rand(5, 5, 3)
+    ),
+    "'history' must have at least one epoch, got none.": lambda: figures.elbo_history([], "t"),
     "'pictures' must be pictures of one shape, (H, W) or (H, W, 3), got none.": lambda: (
         figures.animation([], [])
     ),

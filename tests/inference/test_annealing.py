@@ -263,7 +263,7 @@ def test_exact_draws_must_be_of_all_latents_and_rows(vae):
 @pytest.mark.parametrize("count", [0, 2.0])
 @pytest.mark.parametrize("name", ["num_temperatures", "num_chains", "num_steps"])
 def test_counts_are_checked(vae, name, count):
-    with pytest.raises(ValueError, match=f"^'{name}' must be a whole number of at least 1"):
+    with pytest.raises(ValueError, match=f"^'{name}' must be a whole number.*, got {count}"):
         sandwich(vae.model, vae.guide, torch.zeros(1, 4), **{name: count})
 
 

@@ -145,7 +145,7 @@ def test_a_run_over_a_table_is_trained_from_the_command_line_and_loaded_again(
         ),
         (
             "[{sise: 3, likelihood: NormalLikelihood}]",
-            "'vae.likelihood.columns.sise' is no setting; .* 'size'",
+            "'vae.likelihood.columns.sise' is no setting; known are size, likelihood",
         ),
         (
             "[{size: 0, likelihood: NormalLikelihood}]",

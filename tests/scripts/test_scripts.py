@@ -630,7 +630,7 @@ def test_a_mistake_ends_training_with_one_sentence_and_nothing_is_written(
         (
             "evaluate",
             ["run", "--data", "flat.npy"],
-            r"'data' must have rows of the shape \(1, 8, 8\), got \(64,\)",
+            r"'data' must have rows of the shape \(1, 8, 8\), as the run, got \(64,\)",
         ),
         (
             "evaluate",
