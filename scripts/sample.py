@@ -49,6 +49,8 @@ def main() -> int:
                 f"'{name}' must be at most {MOST_ON_A_SIDE}, since so many images fit on a side of "
                 f"a picture, got {options[name]}."
             )
+    if options.steps < 2:
+        raise ValueError(f"'steps' must be at least 2, for both ends, got {options.steps}.")
     y = pictures.contexts(vae, rows, options.y)
     dims = tuple(options.dims)
     if vae.latent_dim > 1:

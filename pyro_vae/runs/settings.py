@@ -393,6 +393,8 @@ def read_preset(preset: str, allow: Sequence[str] = ()) -> tuple[dict[str, Any],
         if Path(preset).is_dir() and preset:
             is_run = Path(preset, "run.json").is_file()
             hint = f": a run goes on by --resume --run {preset}" if is_run else ""
+        elif Path(preset).suffix in (".yaml", ".yml"):
+            hint = ", which does not exist"
         raise ValueError(
             f"'preset' must be one of {known}, or a YAML file, got {_received(preset)}{hint}."
         )

@@ -27,11 +27,22 @@ def one_line(message: object) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `"; the nearest is …"` with the most similar known name, or an empty string.
 
-    Upper and lower case count as equal.
+    Upper and lower case count as equal. An ending that the name shares with all known names, such
+    as "Likelihood", counts for nothing.
     """
+    wanted = name.lower()
     by_lower = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return f"; the nearest is '{by_lower[close[0]]}'" if close else ""
+    ending = _common_ending([wanted, *by_lower]) if len(by_lower) > 1 else ""
+    own = {candidate.removesuffix(ending): by_lower[candidate] for candidate in by_lower}
+    close = difflib.get_close_matches(wanted.removesuffix(ending), own, n=1, cutoff=0.6)
+    return f"; the nearest is '{own[close[0]]}'" if close else ""
+
+
+def _common_ending(names: list[str]) -> str:
+    ending = names[0]
+    while not all(name.endswith(ending) for name in names):
+        ending = ending[1:]
+    return ending
 
 
 def described(value: object) -> str:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from pyro_vae.data.batch import Batch
 from pyro_vae.data.missing import filled
+from pyro_vae.data.rows import Rows
 from pyro_vae.evaluation.vae_rows import VAERows
 from pyro_vae.inference.divergences import monte_carlo_sites
 from pyro_vae.vae import VAE
@@ -13,6 +14,8 @@ from pyro_vae.vae import VAE
 # With larger inputs, a network with the usual start weights gives log-scales whose exponential is
 # far too large.
 _LARGE = 300.0
+# Places that a sentence names.
+_MOST_PLACES = 3
 
 
 @torch.no_grad()
@@ -20,7 +23,7 @@ def warnings_for(rows: VAERows, batch: Batch, objective: ELBO) -> list[str]:
     """Return a sentence on each choice that is seldom meant.
 
     Such choices are a KL without the closed form that was asked for, whole numbers that a density
-    scores, and an encoder that sees large numbers.
+    scores, an element of x that is never observed, and an encoder that sees large numbers.
 
     Arguments:
         rows: all rows to train on, with their VAE.
@@ -45,6 +48,12 @@ def warnings_for(rows: VAERows, batch: Batch, objective: ELBO) -> list[str]:
             "density: -ELBO has no lower limit where a scale can shrink, and compares with that of "
             "no discrete likelihood."
         )
+    unseen = _never_observed(rows.rows)
+    if unseen:
+        sentences.append(
+            f"No training row has an observed value of x at {', '.join(unseen)}, so the VAE knows "
+            "nothing of it: leave it out."
+        )
     highest = max(float(_seen(vae, rows.batch(block).x)) for block in blocks())
     if highest > _LARGE:
         sentences.append(
@@ -53,6 +62,17 @@ def warnings_for(rows: VAERows, batch: Batch, objective: ELBO) -> list[str]:
             "before fit."
         )
     return sentences
+
+
+def _never_observed(rows: Rows) -> list[str]:
+    """Return the first places in a row that are missing in all rows, in Python's notation."""
+    if not rows.has_missing:
+        return []
+    observed = torch.zeros(rows.levels.shape[1:], dtype=torch.bool)
+    for block in rows.blocks():
+        observed |= ~rows.levels[block].isnan().all(0).cpu()
+    places = (~observed).nonzero().tolist()
+    return [str(place).replace(" ", "") for place in places[:_MOST_PLACES]]
 
 
 def _seen(vae: VAE, x: Tensor) -> Tensor:

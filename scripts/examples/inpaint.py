@@ -35,6 +35,8 @@ LATENT_DIM = 20
 # Widths of the hidden layers of the decoder and of each encoder.
 HIDDEN = [400]
 NUM_CHAINS = 4
+# So many give each chain the four draws that R̂ needs.
+FEWEST_DRAWS = 4 * NUM_CHAINS
 # Leapfrog steps of HMC for each draw.
 NUM_STEPS = 10
 # Importance resampling looks at as many places as HMC, which warms up for half of its time.
@@ -223,6 +225,10 @@ def main() -> int:
     torch.manual_seed(options.seed)
     source = getattr(pv, options.source)()
     train_rows, _, test = pv.load_splits(source, pv.DynamicDraw())
+    if options.rows > len(test):
+        raise ValueError(f"'rows' must be at most the {len(test)} test rows, got {options.rows}.")
+    if options.draws < FEWEST_DRAWS:
+        raise ValueError(f"'draws' must be at least {FEWEST_DRAWS}, got {options.draws}.")
     guides = two_guides(train_rows, options)
 
     x = test.batch(slice(options.rows))

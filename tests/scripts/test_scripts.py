@@ -650,6 +650,7 @@ def test_a_mistake_ends_training_with_one_sentence_and_nothing_is_written(
         ("sample", ["run", "--start", "297"], "'start' must be a test row from 0 to 296, got 297"),
         ("sample", ["run", "--end", "-1"], "'end' must be a test row from 0 to 296, got -1"),
         ("sample", ["run", "--num_rows", "0"], "'num_rows' must"),
+        ("sample", ["run", "--steps", "1"], "'steps' must be at least 2, for both ends, got 1"),
         ("sample", ["run", "--num_rows", "1000000"], "'num_rows' must be at most 200"),
         ("sample", ["run", "--dims", "[0,5]"], "'dims' must be two dimensions from 0 to 1"),
         ("sample", ["run", "--y", "3"], "'y' is for a VAE with a context, got 3"),

@@ -17,6 +17,7 @@ from pyro_vae.support.checks import (
     flag,
     instance,
     made_by,
+    nearest,
     not_negative,
     positive,
     share,
@@ -126,6 +127,14 @@ def test_a_factory_must_make_what_is_asked(factory, words):
     with pytest.raises(ValueError, match=f"^'activation' must be a class, got .*{words}"):
         made_by(factory, nn.Module, "activation", "a class")
     assert isinstance(made_by(nn.ReLU, nn.Module, "activation", "a class"), nn.ReLU)
+
+
+def test_an_ending_of_all_names_makes_none_similar():
+    known = ["PoissonLikelihood", "NormalLikelihood"]
+    assert nearest("GaussianLikelihood", known) == ""
+    assert nearest("normallikelihood", known) == "; the nearest is 'NormalLikelihood'"
+    assert nearest("NormalLikelihod", known) == "; the nearest is 'NormalLikelihood'"
+    assert nearest("lr", ["lr"]) == "; the nearest is 'lr'"
 
 
 def test_a_class_in_place_of_its_object_is_told_so():

@@ -493,6 +493,18 @@ def test_whole_numbers_under_a_density_are_said_to_be_so():
     fit(vae, x + 0.5, plain(epochs=1, batches=Shuffled(10)))
 
 
+def test_an_element_that_no_row_has_is_said_to_be_unknown():
+    x = torch.rand(20, 3)
+    x[:, 1] = torch.nan
+    likelihood = NormalLikelihood(MLP(2, [], 3), 3)
+    posterior = DiagNormalPosterior(MLP(3, [], 4), 3, 2)
+    vae = VAE(StandardNormalPrior(2), likelihood, posterior, missing="nan")
+    with pytest.warns(UserWarning, match=r"has an observed value of x at \[1\], so the VAE knows"):
+        fit(vae, x, plain(epochs=1, batches=Shuffled(10)))
+    x[3, 1] = 0.5
+    fit(vae, x, plain(epochs=1, batches=Shuffled(10)))
+
+
 # Short batches
 
 
