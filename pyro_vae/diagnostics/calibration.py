@@ -253,10 +253,6 @@ def _check_context(y: Tensor | None, num_rows: int, context_dim: int) -> None:
             f"'y' must have the shape {(num_rows, context_dim)} for this conditional VAE, got "
             f"{received}."
         )
-    if not context_dim and y is not None:
-        raise ValueError(
-            f"'y' must be omitted for a VAE without a context, got the shape {tuple(y.shape)}."
-        )
 
 
 def _rank_block(vae: VAE, draw: Draw, num_rows: int, num_draws: int, y: Tensor | None) -> Tensor:

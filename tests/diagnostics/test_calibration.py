@@ -431,7 +431,7 @@ def test_the_prior_may_depend_on_the_context():
         ({"failure_rate": 0.0}, "'failure_rate' must lie in (0, 1), got 0.0."),
         (
             {"y": torch.zeros(1000, 2)},
-            "'y' must be omitted for a VAE without a context, got the shape (1000, 2).",
+            "'y' must be omitted for a VAE without a context, got a tensor of the shape (1000, 2).",
         ),
         (
             {"draw": lambda x, y, count: torch.zeros(3, 2)},

@@ -46,7 +46,7 @@ ACCEPTED = {
     Mapping[str, float]: [{}, {"a": 1}],
     dict[str, Tensor]: [{}],
     Sequence[float]: [[], (1, 2.0), range(3), np.ones(3), torch.ones(3)],
-    Sequence[Tensor]: [[torch.ones(2)], torch.ones(2, 2)],
+    Sequence[Tensor]: [[torch.ones(2)], (torch.ones(2), torch.ones(3))],
     Sequence[str]: [["a"], "abc"],
     Collection[int]: [{1, 2}, range(3), frozenset()],
     tuple[int, int]: [(1, 2), [1, 2]],
@@ -89,6 +89,7 @@ REFUSED = [
     (Sequence[float], "12", "each a number, got '12'"),
     (Sequence[float], {1: 2}, "each a number, got {1: 2}"),
     (Sequence[float], [1, None, "a"], "each a number, got a list with None"),
+    (Sequence[Tensor], torch.ones(9, 2), "each a tensor, got a tensor of the shape (9, 2)"),
     (Sequence[Tensor], [np.ones(3)], "got a list with array([1., 1., 1.])"),
     (tuple[int, int], (1, 2, 3), "a sequence of 2 values, each a whole number, got a tuple of 3"),
     (
