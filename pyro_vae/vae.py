@@ -24,6 +24,7 @@ from pyro_vae.parts.checks import (
     check_finite,
     check_fit,
     check_kinds,
+    check_latents_of_rows,
     check_no_infinity,
     check_shape,
     num_rows_of,
@@ -221,7 +222,9 @@ class VAE(nn.Module):
         """
         rows, context = self._read(x, y)
         check_shape(rows, self.x_shape, least_axes=0)
-        p_x, observed = self._of_observed(self.decode(z, context), rows)
+        decoded = self.decode(z, context)
+        check_latents_of_rows(decoded.batch_shape, rows.shape[: rows.dim() - len(self.x_shape)])
+        p_x, observed = self._of_observed(decoded, rows)
         return p_x.log_prob(observed)
 
     @torch.no_grad()

@@ -443,6 +443,16 @@ def test_the_state_dict_holds_each_tensor_once_and_only_parameters(vae):
     assert set(vae.state_dict()) == {name for name, _ in vae.named_parameters()}
 
 
+def test_latents_of_other_rows_are_refused(vae, x):
+    z = torch.zeros(3, len(x), vae.latent_dim)
+    assert vae.log_likelihood(x, z).shape == (3, len(x))
+    assert vae.log_likelihood(x[0], z).shape == (3, len(x))
+    with pytest.raises(
+        ValueError, match=r"^'z' must have the batch shape \(6,\) of x, .*got \(5,\)"
+    ):
+        vae.log_likelihood(x, z[0, :5])
+
+
 def test_a_vae_is_not_called_itself(vae, x):
     with pytest.raises(TypeError, match="^A VAE is not called itself: call its encode"):
         vae(x)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pyro_vae.data.missing import filled
-from pyro_vae.support.checks import described, with_article
+from pyro_vae.support.checks import described
 
 Array: TypeAlias = Tensor | np.ndarray
 
@@ -195,7 +195,7 @@ def _problem_of_object(value: Any) -> str | None:
     if isinstance(value, Mapping):
         return f"a {kind} with the keys {', '.join(map(str, value))}: pass one of its arrays"
     if isinstance(value, tuple) and hasattr(value, "_fields"):  # several results in one object
-        return f"{with_article(kind)} with {', '.join(value._fields)}: pass one of these"
+        return f"{described(value)}: pass one of these"
     without_numbers = [name for name, dtype in _columns(value).items() if dtype not in "buif"]
     if without_numbers:
         names = ", ".join(without_numbers[:_MOST_NAMES])

@@ -90,6 +90,11 @@ def inference_gaps(
         >>> inference_gaps(vae, x, log_marginal=log_marginal, num_steps=2).amortisation.shape
         torch.Size([3])
     """
+    if torch.is_inference_mode_enabled():
+        raise ValueError(
+            "'inference_gaps' must be called with gradients, got a call under "
+            "torch.inference_mode()."
+        )
     whole(num_steps, "num_steps")
     whole(num_samples, "num_samples")
     reference = tensor_like(vae)

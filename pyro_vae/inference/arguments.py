@@ -206,6 +206,11 @@ def _of_kind(error: BaseException, programs: Programs) -> Exception | None:
         return None
     if "nference tensor" in message:
         return _of_inference_mode(error, programs)
+    if "does not have a grad_fn" in message and torch.is_inference_mode_enabled():
+        return RuntimeError(
+            "The densities must have gradients, which torch.inference_mode() takes away: make the "
+            "call outside of it."
+        )
     if not _KIND.search(message):
         return None
     like = _weight(error)

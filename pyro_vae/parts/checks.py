@@ -167,6 +167,25 @@ def check_context(
         )
 
 
+def check_latents_of_rows(latents: torch.Size, rows: torch.Size) -> None:
+    """Refuse latents that are those of other rows.
+
+    Arguments:
+        latents: the batch shape of z.
+        rows: the batch shape of x.
+
+    Raises:
+        ValueError: if the two do not broadcast.
+    """
+    try:
+        torch.broadcast_shapes(latents, rows)
+    except RuntimeError:
+        raise ValueError(
+            f"'z' must have the batch shape {tuple(rows)} of x, or draws in front of it, got "
+            f"{tuple(latents)}."
+        ) from None
+
+
 def check_finite(y: Tensor | None) -> None:
     """Refuse a context y that is not finite.
 

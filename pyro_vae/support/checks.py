@@ -60,6 +60,8 @@ def described(value: object) -> str:
         return f"the function {name}"
     if isinstance(value, str | bytes):
         return f"{shown[:_MOST_SHOWN]}…"
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return f"{with_article(type(value).__name__)} with {', '.join(value._fields)}"
     size = f" of {len(value)}" if isinstance(value, list | tuple | dict | set) else ""
     return f"{with_article(type(value).__name__)}{size}"
 

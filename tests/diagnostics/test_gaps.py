@@ -216,3 +216,12 @@ def test_where_nothing_has_moved_the_amortisation_gap_is_exactly_zero():
     x = vae.sample(4)
     gaps = inference_gaps(vae, x, log_marginal=torch.zeros(4), num_steps=1, learning_rate=0.0)
     assert (gaps.amortisation == 0).all()
+
+
+def test_gradients_are_needed():
+    vae = binary_vae()
+    with (
+        torch.inference_mode(),
+        pytest.raises(ValueError, match="^'inference_gaps' must be called with gradients"),
+    ):
+        inference_gaps(vae, torch.zeros(3, 1, 4, 4), log_marginal=torch.zeros(3))

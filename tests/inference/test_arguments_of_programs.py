@@ -393,3 +393,13 @@ def test_rows_in_no_plate_are_said_to_need_one():
         run = partial(svi_step, model, lambda x: None, torch.zeros(3))
         match = "at site .x., invalid log_prob shape .Expected .., actual .3..: put it into a plate"
         assert_one_sentence(run, match, ValueError)
+
+
+@pytest.mark.parametrize("function", [hmc, nuts, sandwich])
+def test_what_needs_gradients_says_so_in_inference_mode(function):
+    vae = binary_vae().eval()
+    with (
+        torch.inference_mode(),
+        pytest.raises(RuntimeError, match=r"^The densities must have gradients, which torch.infer"),
+    ):
+        function(vae.model, vae.guide, X)

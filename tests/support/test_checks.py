@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -127,6 +128,11 @@ def test_a_factory_must_make_what_is_asked(factory, words):
     with pytest.raises(ValueError, match=f"^'activation' must be a class, got .*{words}"):
         made_by(factory, nn.Module, "activation", "a class")
     assert isinstance(made_by(nn.ReLU, nn.Module, "activation", "a class"), nn.ReLU)
+
+
+def test_an_object_of_several_results_is_shown_by_their_names():
+    several = namedtuple("Several", "lower, upper")(torch.ones(50), torch.ones(50))
+    assert described(several) == "a Several with lower, upper"
 
 
 def test_an_ending_of_all_names_makes_none_similar():
