@@ -382,7 +382,10 @@ def split(rows: Rows, fraction: float, seed: int, name: str) -> tuple[Rows, Rows
     """
     if len(rows) == 1:
         raise ValueError(f"'data' must have at least 2 rows for a split by '{name}', got 1.")
-    second = round(len(rows) * real(fraction, name))
+    share = real(fraction, name)
+    if not 0 < share < 1:
+        raise ValueError(f"'{name}' must be a share of the rows between 0 and 1, got {fraction}.")
+    second = round(len(rows) * share)
     if not 0 < second < len(rows):
         raise ValueError(
             f"'{name}' must leave rows on both sides of a split of {len(rows)}, got {fraction}."

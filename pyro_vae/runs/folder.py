@@ -309,6 +309,10 @@ class RunFolder:
         self._require(path)
         try:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
+        except PermissionError:
+            raise ValueError(
+                f"{path} must be a file that can be read: permission denied."
+            ) from None
         except Exception as error:
             raise ValueError(
                 f"{path} must be a file of weights, but is truncated or foreign "
