@@ -32,7 +32,8 @@ from pyro_vae.parts.checks import (
 from pyro_vae.parts.contracts import Likelihood, Posterior, Prior
 from pyro_vae.parts.missing_entries import entries_of
 from pyro_vae.parts.trials import example
-from pyro_vae.support.checks import described, positive, returned, whole
+from pyro_vae.support.checks import described, positive, whole
+from pyro_vae.support.methods_of_users import returned
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.store import make_picklable, show, unique_name
 

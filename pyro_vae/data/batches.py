@@ -8,15 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_vae.support.checks import (
-    as_int,
-    called,
-    check_initialized,
-    described,
-    flag,
-    whole,
-    wrong_result,
-)
+from pyro_vae.support.checks import as_int, described, flag, whole
+from pyro_vae.support.methods_of_users import called, check_initialized, wrong_result
 
 # The dtypes of row numbers; torch takes booleans and bytes for a mask.
 _WHOLE = (torch.int32, torch.int64)

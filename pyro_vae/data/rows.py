@@ -14,7 +14,8 @@ from pyro_vae.data.contexts import as_context
 from pyro_vae.data.missing import Missing, filled
 from pyro_vae.data.transforms import Identity, Transform, checked_result, prepared_by
 from pyro_vae.support.channels import channels_first, check_channels_first
-from pyro_vae.support.checks import called, check_max_level, flag, instance, wrong_result
+from pyro_vae.support.checks import check_max_level, flag, instance
+from pyro_vae.support.methods_of_users import called, wrong_result
 from pyro_vae.support.streams import stream
 
 # Rows that a transform is tried on; the spread of a single one is not defined.

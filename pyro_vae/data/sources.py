@@ -18,17 +18,15 @@ from pyro_vae.data.missing import filled
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.transforms import Identity, Transform
 from pyro_vae.support.checks import (
-    called,
     check_max_level,
     described,
     instance,
     nearest,
     one_line,
     real,
-    returned,
     whole,
-    wrong_result,
 )
+from pyro_vae.support.methods_of_users import called, returned, wrong_result
 from pyro_vae.support.streams import stream_seed
 
 # First bytes of a .npy and of a .npz file.

@@ -8,16 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_vae.support.checks import (
-    as_real,
-    called,
-    described,
-    exactly,
-    real,
-    returned,
-    whole,
-    wrong_result,
-)
+from pyro_vae.support.checks import as_real, described, exactly, real, whole
+from pyro_vae.support.methods_of_users import called, returned, wrong_result
 from pyro_vae.support.streams import stream_seed
 
 # Rows that are drawn at once, to bound the memory. Draws may depend on it.

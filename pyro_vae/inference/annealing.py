@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.engine.program import Program
-from pyro_vae.inference.arguments import described, takes_programs
+from pyro_vae.inference.arguments import takes_programs
 from pyro_vae.inference.determinism import check_deterministic
 from pyro_vae.inference.hamiltonian import Point, hmc_transition, jitter, trajectory_length
 from pyro_vae.inference.programs import Programs
@@ -19,7 +19,7 @@ from pyro_vae.inference.row_densities import RowDensities
 from pyro_vae.inference.sites import Site, is_auxiliary, refuse_points
 from pyro_vae.inference.weights import log_mean_exp, log_mean_exp_variance
 from pyro_vae.support.arguments import arguments_checked
-from pyro_vae.support.checks import nearest, whole
+from pyro_vae.support.checks import described, nearest, whole
 
 # The pilot: its target share of accepted trajectories, the rate at which its step size adapts, and
 # its first step size.

@@ -15,7 +15,7 @@ from pyro_vae.engine.containers import is_object
 from pyro_vae.engine.failures import is_raised_by, walk_tracebacks
 from pyro_vae.inference.programs import Programs
 from pyro_vae.inference.refusals import failing_site, site_without_distribution, what_fails
-from pyro_vae.support.checks import as_int, nearest
+from pyro_vae.support.checks import as_int, described, nearest
 
 # The errors that wrong arguments can cause.
 FAILURES = (AttributeError, TypeError, ValueError, RuntimeError, IndexError)
@@ -95,19 +95,6 @@ def check_tensor(value: Any, name: str) -> None:
     """
     if not isinstance(value, Tensor):
         raise ValueError(f"'{name}' must be a tensor, got {described(value)}.")
-
-
-def described(value: Any) -> str:
-    """Return a value of any type in some words."""
-    if isinstance(value, Tensor):
-        return f"a tensor of {value.dtype} of the shape {tuple(value.shape)}"
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    if value is None or isinstance(value, bool | int | float):
-        return repr(value)
-    if isinstance(value, str):
-        return repr(value[:40])
-    return f"an object of the class {type(value).__name__}"
 
 
 def raise_plainly(error: Exception, programs: Programs, own: list[str] | None = None) -> NoReturn:
@@ -226,7 +213,7 @@ def _of_kind(error: BaseException, programs: Programs) -> Exception | None:
                 )
             if tensor.dtype != like.dtype and _type_name(tensor) in message.lower():
                 return TypeError(
-                    f"'{name}' must have the dtype {like.dtype}{of}, got {described(tensor)}: "
+                    f"'{name}' must have the dtype {like.dtype}{of}, got {tensor.dtype}: "
                     f"{what_fails(error)}."
                 )
     return None

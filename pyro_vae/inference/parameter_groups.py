@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer, SparseAdam
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from pyro_vae.inference.arguments import described
-from pyro_vae.support.checks import one_line
+from pyro_vae.support.checks import described, one_line
 
 
 class GrowingGroups:

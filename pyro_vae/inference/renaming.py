@@ -6,7 +6,7 @@ from typing import Any
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 
-from pyro_vae.inference.arguments import described
+from pyro_vae.support.checks import described
 
 
 class _RenameMessenger(Messenger):

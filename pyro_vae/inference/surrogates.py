@@ -9,7 +9,8 @@ from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor
 
 from pyro_vae.engine.tracing import DetachedReads
-from pyro_vae.support.checks import described, wrong_result
+from pyro_vae.support.checks import described
+from pyro_vae.support.methods_of_users import wrong_result
 
 
 class WrappedELBO(ELBO, ABC):

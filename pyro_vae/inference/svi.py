@@ -29,7 +29,7 @@ from torch.optim import Optimizer
 
 from pyro_vae.engine.execution import Execution, check_execution
 from pyro_vae.engine.program import Program
-from pyro_vae.inference.arguments import FAILURES, check_program, described, raise_plainly
+from pyro_vae.inference.arguments import FAILURES, check_program, raise_plainly
 from pyro_vae.inference.parameter_groups import GrowingGroups, check_optimizer
 from pyro_vae.inference.programs import Programs
 from pyro_vae.inference.sites import is_auxiliary
@@ -40,7 +40,7 @@ from pyro_vae.inference.surrogates import (
     innermost,
     loss_and_surrogate,
 )
-from pyro_vae.support.checks import whole
+from pyro_vae.support.checks import described, whole
 from pyro_vae.support.store import make_picklable, store_as_found
 
 _JIT = (JitTrace_ELBO, JitTraceMeanField_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO)

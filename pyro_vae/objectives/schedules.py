@@ -7,7 +7,8 @@ from numbers import Real
 from pyro.infer import ELBO
 
 from pyro_vae.support.arguments import arguments_checked
-from pyro_vae.support.checks import called, check_finite, described, positive, share
+from pyro_vae.support.checks import check_finite, described, positive, share
+from pyro_vae.support.methods_of_users import called
 
 
 class Schedule(ABC):

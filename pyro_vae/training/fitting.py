@@ -22,8 +22,9 @@ from pyro_vae.inference.svi import SVI
 from pyro_vae.objectives import RowELBO, scheduled_by
 from pyro_vae.objectives.schedules import checked_number, first_number
 from pyro_vae.support.arguments import arguments_checked
-from pyro_vae.support.checks import called, one_line
+from pyro_vae.support.checks import one_line
 from pyro_vae.support.invalid_parameters import InvalidParameterError
+from pyro_vae.support.methods_of_users import called
 from pyro_vae.support.modules import evaluating, modes_restored, state_difference, tensor_like
 from pyro_vae.support.store import store_as_found
 from pyro_vae.support.streams import stream

@@ -15,7 +15,8 @@ from pyro_vae.data.batches import Batches, Shuffled
 from pyro_vae.engine.execution import Execution
 from pyro_vae.objectives import ConstantKL, Schedule, scheduled_by
 from pyro_vae.support.arguments import arguments_checked
-from pyro_vae.support.checks import check_initialized, described, positive, whole, with_article
+from pyro_vae.support.checks import described, positive, whole, with_article
+from pyro_vae.support.methods_of_users import check_initialized
 
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory: TypeAlias = Callable[[Optimizer], LRScheduler]

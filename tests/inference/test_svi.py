@@ -488,14 +488,14 @@ def frozen(vae):
 OPTIMISERS = {
     "got 'Adam'": lambda vae: "Adam",
     "got None": lambda vae: None,
-    "got an object of the class dict": lambda vae: {"lr": 0.1},
-    "got an object of the class generator": lambda vae: vae.parameters(),
-    "got an object of the class StepLR": scheduler,
+    "got {'lr': 0.1}": lambda vae: {"lr": 0.1},
+    "got a generator": lambda vae: vae.parameters(),
+    "got a StepLR": scheduler,
     "got the class StepLR": lambda vae: torch.optim.lr_scheduler.StepLR,
     "got the class ExponentialLR": lambda vae: partial(
         torch.optim.lr_scheduler.ExponentialLR, gamma=1
     ),
-    "got an object of the class VAE": lambda vae: vae,
+    "got a VAE": lambda vae: vae,
     "'optim' and 'loss' swapped?": lambda vae: Trace_ELBO(),
     "got Adam of pyro.optim": lambda vae: pyro.optim.Adam,
     "got ClippedAdam of pyro.optim": lambda vae: partial(pyro.optim.ClippedAdam, {"lr": 0.1}),
@@ -547,7 +547,7 @@ def test_sparse_gradients_are_refused():
 LOSSES = {
     "'loss' must be .* got the class Trace_ELBO: pass Trace_ELBO": lambda: Trace_ELBO,
     "'loss' must be .* got None": lambda: None,
-    "'loss' must be .* got an object of the class MSELoss": nn.MSELoss,
+    "'loss' must be .* got MSELoss": nn.MSELoss,
     "'num_particles' must be a whole number of at least 1, got -1": lambda: Trace_ELBO(-1),
     "'num_particles' must be a whole number of at least 1, got True": lambda: Trace_ELBO(True),
     "'num_particles' must be a whole number of at least 1, got '2'": lambda: Trace_ELBO("2"),
