@@ -14,8 +14,8 @@ from pyro_vae.support.checks import described
 
 Array: TypeAlias = Tensor | np.ndarray
 
-# Unsigned integers that torch can store, but supports few operations on.
-_WIDE_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+# Unsigned integers that torch can store, but supports few operations on, and what replaces them.
+_SIGNED = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.int64}
 _HIGHEST_BY_DTYPE = {"uint8": 255.0, "uint16": 65_535.0}
 # float32 holds each whole number up to this one.
 _LARGEST = 2**24
@@ -34,7 +34,7 @@ _MOST_NAMES = 5
 def as_tensor(array: Any, name: str = "data") -> Tensor:
     """Return the array as a tensor that torch can compute with, for any byte order.
 
-    A numpy array is copied. Unsigned integers wider than 8 bits become int64.
+    A numpy array is copied. uint16 becomes int32, and wider unsigned integers become int64.
 
     Arguments:
         array: a tensor, an array, or anything that numpy turns into one.
@@ -47,9 +47,9 @@ def as_tensor(array: Any, name: str = "data") -> Tensor:
     tensor = array if isinstance(array, Tensor) else _from_numpy(array, name)
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
         tensor = tensor.clone()  # autograd saves no tensor of inference mode
-    if tensor.dtype not in _WIDE_UNSIGNED:
+    if tensor.dtype not in _SIGNED:
         return tensor
-    signed = tensor.to(torch.int64)
+    signed = tensor.to(_SIGNED[tensor.dtype])
     if signed.numel() and signed.min() < 0:
         raise ValueError(
             f"'{name}' must hold whole numbers below 2^63, got "

@@ -161,9 +161,9 @@ def check_context(
             f"for a VAE with a context of {context_dim}, got {received}."
         )
     if y is not None and batch_shape is not None and not _expands(shape[:-1], batch_shape):
-        wanted = (*batch_shape, context_dim)
         raise ValueError(
-            f"'y' must have the shape {wanted}, or one that expands to it, got {shape}."
+            f"'y' must have the batch shape {tuple(batch_shape)}, or one that expands to it, got "
+            f"{shape[:-1]}."
         )
 
 

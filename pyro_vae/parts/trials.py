@@ -53,6 +53,8 @@ def check_part(
     """
     title = f"'{name}', {_class_of(part)},"
     _check_signature(title, part, in_shape is not None)
+    if like.is_meta:  # a part without numbers cannot be tried
+        return
     for num_draws in (0, _NUM_DRAWS) if takes_draws else (0,):
         run = partial(_zeros_through, part, in_shape, context_dim, like, num_draws)
         accepted = f"{title} must make a distribution{_source(in_shape, num_draws)}"

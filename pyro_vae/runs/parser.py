@@ -205,7 +205,7 @@ class SentenceParser(ArgumentParser):
         if match := _UNIMPORTABLE.search(reason):
             name = "" if "Namespace(" in reason else f", got {received}"
             return f"'{key}' must name a class that can be imported{name}: {match[0]}."
-        if known and (" class" in reason or "import path" in reason):
+        if known and (" class" in reason or "import path" in reason.lower()):
             accepted = _accepted(hint, sorted(known))
             return f"'{key}' accepts {accepted}, got {received}{nearest(received, known)}."
         for number in (hint, *get_args(hint)):
@@ -388,7 +388,8 @@ def _accepted(hint: Any, names: list[str]) -> str:
     bases = " or ".join(base.__name__ for base in _class_types(hint))
     if get_origin(hint) is type:
         return f"the import path of a subclass of {bases}"
-    return f"a subclass of {bases} ({', '.join(names)}, or an import path)"
+    or_null = " or null" if type(None) in get_args(hint) else ""
+    return f"a subclass of {bases} ({', '.join(names)}, or an import path){or_null}"
 
 
 def _known_subclasses(base: type) -> list[type]:

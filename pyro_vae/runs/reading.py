@@ -6,10 +6,12 @@ from typing import Any
 
 import yaml
 
-from pyro_vae.support.checks import one_line
+from pyro_vae.support.checks import described, one_line
 
 # The groups of settings. The device is the only setting outside them.
 GROUPS = ("vae", "data", "training")
+# What YAML says of an object: its class, and its arguments by name.
+_CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 # Endings of files of data, and of YAML.
 _DATA = (".npy", ".npz")
 _YAML = (".yaml", ".yml")
@@ -47,7 +49,28 @@ def read_yaml(text: str, name: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         received = "nothing" if tree is None else type(tree).__name__
         raise ValueError(f"{name} must hold a tree of settings, got {received}.")
+    _check_classes(tree, name)
     return tree
+
+
+def _check_classes(branch: Any, name: str, place: str = "") -> None:
+    """Refuse a class whose arguments do not lie under `init_args`."""
+    if isinstance(branch, list):
+        for number, value in enumerate(branch):
+            _check_classes(value, name, f"{place}[{number}]")
+    if not isinstance(branch, dict):
+        return
+    others = [str(key) for key in branch if key not in _CLASS_KEYS]
+    has_arguments = isinstance(branch.get("init_args") or {}, dict)
+    if "class_path" in branch and (others or not has_arguments):
+        received = f"{', '.join(others)} beside class_path" if others else described(branch["init_args"])
+        raise ValueError(
+            f"'{place}' in {name} must hold the arguments of its class by name under init_args, "
+            f"got {received}."
+        )
+    for key, value in branch.items():
+        is_named = key not in _CLASS_KEYS
+        _check_classes(value, name, f"{place}.{key}".lstrip(".") if is_named else place)
 
 
 def settings_text(value: str, option: str) -> str:

@@ -2,7 +2,7 @@
 
 import torch
 from pyro.infer import ELBO, TraceMeanField_ELBO
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_vae.data.batch import Batch
 from pyro_vae.data.missing import filled
@@ -49,7 +49,7 @@ def warnings_for(rows: VAERows, batch: Batch, objective: ELBO) -> list[str]:
             "no discrete likelihood."
         )
     unseen = _never_observed(rows.rows)
-    if unseen:
+    if unseen and _is_trained(vae.likelihood):
         sentences.append(
             f"No training row has an observed value of x at {', '.join(unseen)}, so the VAE knows "
             "nothing of it: leave it out."
@@ -73,6 +73,10 @@ def _never_observed(rows: Rows) -> list[str]:
         observed |= ~rows.levels[block].isnan().all(0).cpu()
     places = (~observed).nonzero().tolist()
     return [str(place).replace(" ", "") for place in places[:_MOST_PLACES]]
+
+
+def _is_trained(part: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in part.parameters())
 
 
 def _seen(vae: VAE, x: Tensor) -> Tensor:

@@ -55,6 +55,14 @@ def test_torch_and_numpy_give_the_same_rows(dtype):
     assert torch.equal(theirs.batch(slice(None)), ours.batch(slice(None)))
 
 
+@pytest.mark.parametrize(("kind", "size"), [("u1", 1), ("u2", 4), (">u2", 4), ("u4", 8), ("i2", 2)])
+def test_levels_take_no_more_memory_than_their_numbers_need(kind, size):
+    array = np.array([[0, 2 ** (8 * np.dtype(kind).itemsize - 1) - 1]]).astype(kind)
+    levels = as_rows(array).levels
+    assert levels.element_size() == size
+    assert levels.tolist() == array.tolist()
+
+
 def test_what_numpy_makes_an_array_of_is_read():
     class Table:
         def __array__(self, dtype=None, copy=None):

@@ -163,7 +163,7 @@ WRONG = {
     ),
     "fewer rows": (
         lambda y: y[:4],
-        r"'y' must have (as many rows as 'x', 6, got 4|the shape .*got \(4, 3\))\.",
+        r"'y' must have (as many rows as 'x', 6, got 4|the batch shape .*got \(4,\))\.",
     ),
 }
 
@@ -181,6 +181,12 @@ def test_another_context_than_the_parts_take_is_refused(vae, x, y, use, wrong):
 def test_a_context_that_no_part_takes_is_refused(x, y, use):
     with pytest.raises(ValueError, match="'y' must be omitted for a VAE without a context, got "):
         USES[use](make_vae(()), x, y)
+
+
+@pytest.mark.parametrize("make", [torch.eye, torch.arange], ids=["vectors", "labels"])
+def test_contexts_of_other_rows_are_counted_as_they_came(vae, make):
+    with pytest.raises(ValueError, match=r"'y' must have the batch shape \(16,\), .* got \(3,\)\."):
+        vae.sample(16, make(3))
 
 
 @pytest.mark.parametrize("program", ["model", "guide"])

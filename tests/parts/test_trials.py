@@ -95,6 +95,13 @@ class WithoutInit(Prior):
     forward = two_normals
 
 
+def test_parts_without_numbers_are_not_tried():
+    with torch.device("meta"):
+        vae = make_vae()
+    vae.to_empty(device="cpu").load_state_dict(make_vae().state_dict())
+    assert vae.sample(3).isfinite().all()
+
+
 NETWORK = "^'network' of DiagNormalPosterior, an Own, must "
 POSTERIOR = "^'posterior', a DiagNormalPosterior, must make a distribution from rows of the shape "
 SCALE = "^'likelihood', a NormalLikelihood, must make .* but its 'scale', an Own, "

@@ -24,6 +24,18 @@ WRONG = [
         b"training:\n  epoks: 1\n",
         "'training.epoks' is no setting; the nearest is 'training.epochs'",
     ),
+    (
+        b"training: {optimizer: {class_path: Adam, lr: 0.1}}\n",
+        "'training.optimizer' in .* of its class by name under init_args, got lr beside class_path",
+    ),
+    (
+        b"vae: {prior: {class_path: VampPrior, init_args: [3]}}\n",
+        r"'vae.prior' in .* of its class by name under init_args, got \[3\]",
+    ),
+    (
+        b"a: [1, {b: {init_args: {c: {class_path: D, e: 1, f: 2}}}}]\n",
+        r"'a\[1\].b.c' in .* got e, f beside class_path",
+    ),
 ]
 
 

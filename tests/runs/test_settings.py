@@ -229,6 +229,10 @@ MISTAKES = [
         "--vae.posterior DiagNormal",
         r"subclass of Posterior .*; the nearest is 'DiagNormalPosterior'",
     ),
+    (
+        "--vae.posterior FlowPosterior --vae.posterior.flow torch.nn.Linear",
+        r"'vae.posterior.flow' accepts a subclass of Flow \(.*\) or null, got torch.nn.Linear",
+    ),
     ("--vae.decoder MPL", r"'vae.decoder' accepts a subclass of Module .*; the nearest is 'MLP'"),
     (
         "--training.optimizer Adm",

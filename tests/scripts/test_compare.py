@@ -48,12 +48,21 @@ def test_rows_are_measured_once_and_compared_row_by_row(tmp_path):
     assert "must be measured with num_rows" in other.err
 
 
-@pytest.mark.slow
-def test_a_training_that_fails_ends_in_one_sentence(tmp_path, capfd):
+def test_settings_that_train_py_refuses_are_refused_before_any_training(tmp_path):
     ended = call(tmp_path, "compare", "standard", "--out", "out", "--settings=--trainin.epochs 1")
     assert (ended.code, ended.err.count("\n")) == (2, 1)
-    assert "train.py ended with the exit code 2" in ended.err
-    assert "'--trainin.epochs' is no setting" in capfd.readouterr().err
+    assert "'--trainin.epochs' is no setting; the nearest is '--training.epochs'" in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_ends_in_one_sentence(tmp_path, capfd):
+    diverges = f"{TINY[-1]} --training.optimizer.lr 1e38"
+    ended = call(tmp_path, "compare", "standard", "--out", "out", *TINY[:-1], diverges)
+    # The sentence is that of train.py, a process of its own.
+    error = capfd.readouterr().err
+    assert (ended.code, ended.err, error.count("\n")) == (2, "", 1)
+    assert "error: The loss became NaN or infinite in epoch 1" in error
 
 
 def test_a_row_that_is_not_known_is_refused(tmp_path):
