@@ -63,7 +63,9 @@ def _check_classes(branch: Any, name: str, place: str = "") -> None:
     others = [str(key) for key in branch if key not in _CLASS_KEYS]
     has_arguments = isinstance(branch.get("init_args") or {}, dict)
     if "class_path" in branch and (others or not has_arguments):
-        received = f"{', '.join(others)} beside class_path" if others else described(branch["init_args"])
+        received = (
+            f"{', '.join(others)} beside class_path" if others else described(branch["init_args"])
+        )
         raise ValueError(
             f"'{place}' in {name} must hold the arguments of its class by name under init_args, "
             f"got {received}."
