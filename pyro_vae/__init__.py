@@ -6,124 +6,123 @@ A prior p(z), a likelihood p(x | z) and a posterior q(z | x) are joined by `VAE`
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pyro_vae.data import (
-    KMNIST,
-    MNIST,
-    ArrayFile,
-    Digits,
-    DynamicDraw,
-    FashionMNIST,
-    FixedDraw,
-    Identity,
-    OneHot,
-    OpenUnitInterval,
-    Rows,
-    Shuffled,
-    Splits,
-    Threshold,
-    UnitInterval,
-    WithReplacement,
-    load_splits,
-)
-from pyro_vae.distributions import Concatenation, ContinuousBernoulli, DiscretizedLogistic
-from pyro_vae.engine import Execution
-from pyro_vae.evaluation import (
-    AggregatedPosterior,
-    Estimate,
-    Evaluation,
-    Imputation,
-    evaluate,
-    gaussian_mixture,
-    impute,
-)
-from pyro_vae.inference import (
-    SVI,
-    Chains,
-    WeightedDraws,
-    hmc,
-    importance_sample,
-    log_mean_exp,
-    log_weights,
-    monte_carlo_sites,
-    nuts,
-    pareto_smooth,
-    renamed,
-)
-from pyro_vae.objectives import (
-    CapacityELBO,
-    ConstantKL,
-    CyclicalKL,
-    DoublyReparameterizedELBO,
-    FreeBitsELBO,
-    ImportanceWeightedELBO,
-    LinearCapacity,
-    LinearWarmup,
-    RateTerms,
-    StickingTheLandingELBO,
-    TotalCorrelationELBO,
-)
-from pyro_vae.parts import (
-    MLP,
-    AffineFlow,
-    AsIs,
-    BernoulliLikelihood,
-    BetaLikelihood,
-    BinomialLikelihood,
-    ByColumn,
-    Columns,
-    Composed,
-    ConditionalNormalPrior,
-    ContinuousBernoulliLikelihood,
-    ConvDecoder,
-    ConvEncoder,
-    DiagNormalPosterior,
-    DiagNormalPrior,
-    DiscretizedLogisticLikelihood,
-    DiscretizedLogisticMixtureLikelihood,
-    Divided,
-    EncoderInput,
-    FixedScale,
-    FlowPosterior,
-    FlowPrior,
-    FullNormalPosterior,
-    GatedMLP,
-    LaplaceLikelihood,
-    LaplacePrior,
-    LearnedScale,
-    Likelihood,
-    Log1p,
-    LowRankNormalPosterior,
-    MixtureNormalPrior,
-    NegativeBinomialLikelihood,
-    NetworkScale,
-    NormalLikelihood,
-    OneHotCategoricalLikelihood,
-    PoissonLikelihood,
-    Posterior,
-    Prior,
-    ProductLikelihood,
-    SplineFlow,
-    Standardized,
-    StandardNormalPrior,
-    StudentTLikelihood,
-    VampPrior,
-    WithMask,
-    ZeroInflatedNegativeBinomialLikelihood,
-)
-from pyro_vae.training import (
-    Change,
-    Epoch,
-    Fit,
-    NonFiniteLossError,
-    Snapshots,
-    Training,
-    fit,
-    initialize,
-)
-from pyro_vae.vae import VAE
-
 if TYPE_CHECKING:
+    from pyro_vae.data import (
+        KMNIST,
+        MNIST,
+        ArrayFile,
+        Digits,
+        DynamicDraw,
+        FashionMNIST,
+        FixedDraw,
+        Identity,
+        OneHot,
+        OpenUnitInterval,
+        Rows,
+        Shuffled,
+        Splits,
+        Threshold,
+        UnitInterval,
+        WithReplacement,
+        load_splits,
+    )
+    from pyro_vae.distributions import Concatenation, ContinuousBernoulli, DiscretizedLogistic
+    from pyro_vae.engine import Execution
+    from pyro_vae.evaluation import (
+        AggregatedPosterior,
+        Estimate,
+        Evaluation,
+        Imputation,
+        evaluate,
+        gaussian_mixture,
+        impute,
+    )
+    from pyro_vae.inference import (
+        SVI,
+        Chains,
+        WeightedDraws,
+        hmc,
+        importance_sample,
+        log_mean_exp,
+        log_weights,
+        monte_carlo_sites,
+        nuts,
+        pareto_smooth,
+        renamed,
+    )
+    from pyro_vae.objectives import (
+        CapacityELBO,
+        ConstantKL,
+        CyclicalKL,
+        DoublyReparameterizedELBO,
+        FreeBitsELBO,
+        ImportanceWeightedELBO,
+        LinearCapacity,
+        LinearWarmup,
+        RateTerms,
+        StickingTheLandingELBO,
+        TotalCorrelationELBO,
+    )
+    from pyro_vae.parts import (
+        MLP,
+        AffineFlow,
+        AsIs,
+        BernoulliLikelihood,
+        BetaLikelihood,
+        BinomialLikelihood,
+        ByColumn,
+        Columns,
+        Composed,
+        ConditionalNormalPrior,
+        ContinuousBernoulliLikelihood,
+        ConvDecoder,
+        ConvEncoder,
+        DiagNormalPosterior,
+        DiagNormalPrior,
+        DiscretizedLogisticLikelihood,
+        DiscretizedLogisticMixtureLikelihood,
+        Divided,
+        EncoderInput,
+        FixedScale,
+        FlowPosterior,
+        FlowPrior,
+        FullNormalPosterior,
+        GatedMLP,
+        LaplaceLikelihood,
+        LaplacePrior,
+        LearnedScale,
+        Likelihood,
+        Log1p,
+        LowRankNormalPosterior,
+        MixtureNormalPrior,
+        NegativeBinomialLikelihood,
+        NetworkScale,
+        NormalLikelihood,
+        OneHotCategoricalLikelihood,
+        PoissonLikelihood,
+        Posterior,
+        Prior,
+        ProductLikelihood,
+        SplineFlow,
+        Standardized,
+        StandardNormalPrior,
+        StudentTLikelihood,
+        VampPrior,
+        WithMask,
+        ZeroInflatedNegativeBinomialLikelihood,
+    )
     from pyro_vae.runs import load, load_data, rows_like
+    from pyro_vae.training import (
+        Change,
+        Epoch,
+        Fit,
+        NonFiniteLossError,
+        Snapshots,
+        Training,
+        fit,
+        initialize,
+    )
+    from pyro_vae.vae import VAE
 
 __version__ = "0.2.0"
 
@@ -239,8 +238,33 @@ __all__ = [
 ]
 
 
+# The modules that hold the public names, in the order in which they are searched.
+_MODULES = (
+    "data",
+    "distributions",
+    "engine",
+    "parts",
+    "vae",
+    "inference",
+    "objectives",
+    "evaluation",
+    "training",
+    "runs",
+)
+
+
 def __getattr__(name: str) -> Any:
-    # `runs` imports a parser of command lines and YAML, which most notebooks do not need.
-    if name in ("load", "load_data", "rows_like"):
-        return getattr(import_module("pyro_vae.runs"), name)
-    raise AttributeError(f"module 'pyro_vae' has no attribute '{name}'")
+    # The help of a command needs no torch, which takes seconds to import.
+    if name in _MODULES:
+        return import_module(f"pyro_vae.{name}")
+    if name not in __all__:
+        raise AttributeError(f"module 'pyro_vae' has no attribute '{name}'")
+    for module in map(import_module, (f"pyro_vae.{module}" for module in _MODULES)):
+        if name in getattr(module, "__all__", ("VAE",)):
+            globals()[name] = getattr(module, name)
+            return globals()[name]
+    raise AttributeError(f"no module of pyro_vae has '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,8 +14,8 @@ from choice import chosen
 from comparison.measure import Counts, Measured, check, command, mean_and_error, measure
 from comparison.rows import ROWS
 from jsonargparse.typing import PositiveInt
-from page import Page
 
+from pyro_vae.commands.page import Page
 from pyro_vae.runs import SentenceParser, output_folder
 from pyro_vae.support.checks import one_line
 

@@ -1,29 +1,7 @@
-"""Door of every script, imported before all else: Ctrl-C is one line, also during the imports."""
+"""Door of the scripts: imported before what takes long, it makes Ctrl-C one line."""
 
-import os
-import signal
-from collections.abc import Callable
-from typing import Any, NoReturn
+from pyro_vae.commands.door import run, watch
 
+__all__ = ["run"]
 
-def run(main: Callable[[], int | None]) -> NoReturn:
-    """Run a script as `pyro_vae.runs.run` does; Ctrl-C raises `KeyboardInterrupt` in it again."""
-    from pyro_vae import runs
-
-    if signal.getsignal(signal.SIGINT) is _interrupted:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    runs.run(main)
-
-
-def _interrupted(*_: Any) -> NoReturn:
-    """End the process: nothing is done yet, and an error inside an import is not always passed on.
-
-    The exit code is 128 + SIGINT, by convention.
-    """
-    os.write(2, b"Interrupted.\n")
-    os._exit(130)
-
-
-# A shell that starts a script in the background makes it ignore the signal.
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, _interrupted)
+watch()

@@ -9,8 +9,8 @@ import sys
 
 import door
 from choice import chosen
-from page import Page
 
+from pyro_vae.commands.page import Page
 from pyro_vae.runs import SentenceParser, output_folder
 
 ALL = ("R0", "R1", "R2", "R3", "R4", "anomaly")

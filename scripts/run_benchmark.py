@@ -19,9 +19,9 @@ from benchmark.machinery.setting import Setting
 from choice import chosen
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
-from page import Page
 
 from pyro_vae import MNIST
+from pyro_vae.commands.page import Page
 from pyro_vae.data import data_folder
 from pyro_vae.runs import SentenceParser, output_folder
 

@@ -38,6 +38,10 @@ MAY_IMPORT = {
     "diagnostics": {"evaluation", "inference", "vae", "data"},
     "figures": {"training", "diagnostics", "inference"},
     "runs": {"training", "evaluation", "vae", "parts", "objectives", "data"},
+    "commands": {
+        *("runs", "figures", "diagnostics", "training", "evaluation", "objectives"),
+        *("inference", "engine", "vae", "parts", "distributions", "data"),
+    },
 }
 
 IMPORT = """
@@ -69,6 +73,8 @@ def state():
 
 before = state()
 import pyro_vae
+for name in set(pyro_vae.__all__) - {"load", "load_data", "rows_like"}:  # of run folders
+    getattr(pyro_vae, name)
 after = state()
 print(json.dumps({
     "changed": [name for name in before if before[name] != after[name]],
@@ -80,7 +86,8 @@ print(json.dumps({
 @lru_cache
 def modules():
     found = pkgutil.walk_packages([str(PACKAGE)], "pyro_vae.")
-    return [module.name.removeprefix("pyro_vae.") for module in found]
+    names = [module.name.removeprefix("pyro_vae.") for module in found]
+    return [name for name in names if name != "__main__"]
 
 
 def test_importing_the_package_changes_nothing_and_loads_only_what_every_use_needs():
@@ -173,7 +180,7 @@ def test_the_modules_of_a_room_have_no_circle(name):
         new = {module for module in new if module[9:] in modules()}
 
 
-@pytest.mark.parametrize("folder", sorted(set(MAY_IMPORT) - {"vae"}))
+@pytest.mark.parametrize("folder", sorted(set(MAY_IMPORT) - {"vae", "commands"}))
 def test_no_module_bears_the_name_of_what_its_folder_exports(folder):
     package = importlib.import_module(f"pyro_vae.{folder}")
     files = {module.name for module in pkgutil.iter_modules(package.__path__)}
@@ -197,9 +204,22 @@ def test_all_lists_what_the_package_imports_for_its_users():
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and node.module.startswith("pyro_vae")
     ]
-    assert set(pyro_vae.__all__) == {
-        alias.asname or alias.name for node in imports for alias in node.names
-    }
+    homes = {alias.name: node.module for node in imports for alias in node.names}
+    assert set(pyro_vae.__all__) == set(homes)
+    for name, home in homes.items():  # found at its first use
+        assert getattr(pyro_vae, name) is getattr(importlib.import_module(home), name)
+
+
+def test_importing_the_package_alone_imports_nothing_else():
+    code = "import sys, pyro_vae; print({name.partition('.')[0] for name in sys.modules} & LARGE)"
+    code = code.replace("LARGE", "{'torch', 'pyro', 'numpy', 'jsonargparse'}")
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
+
+
+def test_the_folders_are_attributes_of_the_package():
+    assert pyro_vae.parts is importlib.import_module("pyro_vae.parts")
+    assert set(pyro_vae.__all__) <= set(dir(pyro_vae))
 
 
 def test_all_is_sorted_as_ruff_sorts_it():

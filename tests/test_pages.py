@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pyro
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 import pyro_vae as pv
+from pyro_vae.commands.request import read_settings
 from pyro_vae.runs import RunFolder, initialized
 
 ROOT = Path(__file__).parents[1]
@@ -45,10 +45,8 @@ EXTERNAL = ("http://", "https://")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with the runs that pages load, of one small VAE that is not trained: the programs need no better one."""
-    with pytest.MonkeyPatch.context() as patch:
-        read_settings = import_read_settings(patch)
-        options = "--vae.encoder.hidden [32] --vae.decoder.hidden [32]"
-        settings, text, _ = read_settings("digits", options.split())
+    options = "--vae.encoder.hidden [32] --vae.decoder.hidden [32]"
+    settings, text, _ = read_settings("digits", options.split())
     rows = settings.data.read()
     splits = settings.data.split(*rows)
     vae = initialized(settings, splits)
@@ -58,14 +56,6 @@ def folder(tmp_path_factory):
         folder.begin(text, splits.train.x_shape, settings.data.record(*rows))
         torch.save(vae.state_dict(), folder.path / "best.pt")
     return path
-
-
-def import_read_settings(patch):
-    patch.syspath_prepend(ROOT / "scripts")
-    patch.setattr(sys, "dont_write_bytecode", True)
-    from train import read_settings
-
-    return read_settings
 
 
 def run(name):
@@ -173,8 +163,7 @@ def test_the_program_of_the_readme_has_at_most_fifteen_lines():
 
 
 @pytest.mark.parametrize("arguments", TRAININGS)
-def test_the_training_commands_are_accepted(arguments, monkeypatch):
-    read_settings = import_read_settings(monkeypatch)
+def test_the_training_commands_are_accepted(arguments):
     preset, *rest = [*shlex.split(arguments)]
     preset, rest = (preset, rest) if not preset.startswith("-") else ("digits", [preset, *rest])
     settings, text, _ = read_settings(preset, rest)

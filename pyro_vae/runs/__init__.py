@@ -5,7 +5,7 @@ from pyro_vae.runs.errors import used_from, whole_names
 from pyro_vae.runs.folder import FORMAT, RunFolder, write_atomically
 from pyro_vae.runs.outputs import output_file, output_folder
 from pyro_vae.runs.parser import Seed, SentenceParser, run_options, run_parser
-from pyro_vae.runs.reading import GROUPS
+from pyro_vae.runs.reading import GROUPS, is_yaml
 from pyro_vae.runs.record import DataRecord, data_record
 from pyro_vae.runs.script import INTERRUPTED, run
 from pyro_vae.runs.settings import (
@@ -20,6 +20,7 @@ from pyro_vae.runs.settings import (
     load_data,
     load_settings,
     prepare,
+    presets,
     read_preset,
     rows_like,
     settings_parser,
@@ -44,12 +45,14 @@ __all__ = [
     "device",
     "initialized",
     "instantiate",
+    "is_yaml",
     "load",
     "load_data",
     "load_settings",
     "output_file",
     "output_folder",
     "prepare",
+    "presets",
     "read_preset",
     "rows_like",
     "run",

@@ -4,6 +4,7 @@ import inspect
 import re
 import sys
 import warnings
+from argparse import SUPPRESS
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,18 +130,30 @@ class SentenceParser(ArgumentParser):
                 self.set_nested_defaults(value, f"{prefix}{name}.")
             else:
                 self.set_defaults({prefix + name: value})
+                self._action(prefix + name).required = False
 
     def format_help(self, formatter: Any = None) -> str:
         """Return the help of every setting, with the known names for a setting that is a class."""
+        self._name_known_classes()
+        return super().format_help(formatter)
+
+    def format_group_help(self, group: str) -> str:
+        """Return the help of a group of settings, such as `vae`. All other help is lost."""
+        for action in self._actions:
+            is_setting = action.dest.startswith(f"{group}.") and not action.dest.endswith(".help")
+            if not is_setting:
+                action.help = SUPPRESS
+        return self.format_help()
+
+    def _name_known_classes(self) -> None:
         for action in self._actions:
             known: list[str] = []
             for base in _class_types(getattr(action, "_typehint", None)):
                 if base.__module__ != "typing":
                     known += [cls.__name__ for cls in _known_subclasses(base)]
             names = ", ".join(sorted(known))
-            if names and names not in (action.help or ""):
+            if names and action.help != SUPPRESS and names not in (action.help or ""):
                 action.help = f"{action.help} Known: {names}; or the import path of another."
-        return super().format_help(formatter)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise ValueError(self._explain(one_line(message))) from ex
@@ -274,10 +287,11 @@ class SentenceParser(ArgumentParser):
 
     def _hint(self, key: str) -> Any:
         """Return the type of a setting, or None if it has none."""
-        for action in self._actions:
-            if action.dest == key:
-                return getattr(action, "_typehint", None)
-        return None
+        return getattr(self._action(key), "_typehint", None)
+
+    def _action(self, key: str) -> Any:
+        """Return the argument that sets a key, or None."""
+        return next((action for action in self._actions if action.dest == key), None)
 
     def _options(self) -> list[str]:
         """Return the options, and the arguments of the default classes."""

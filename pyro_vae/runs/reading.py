@@ -90,14 +90,18 @@ def settings_text(value: str, option: str) -> str:
         check_kind(value)
     text = read_text(value) if is_named else value
     name = value if is_named else f"'{option}'"
-    is_yaml = any(sign in value for sign in ":{[\n")
-    if not is_named and not is_yaml:
+    if not is_named and not _has_signs(value):
         received = f"{value}, which is no file" if value else "an empty string"
         raise ValueError(f"'{option}' accepts a YAML file or YAML itself, got {received}.")
     tree = read_yaml(text, name)
     if option == "config":
         check_groups(tree, name)
     return text
+
+
+def is_yaml(value: str) -> bool:
+    """Return True for YAML itself, and for the name of a YAML file."""
+    return value.endswith(_YAML) or (_has_signs(value) and not _exists(value))
 
 
 def check_kind(file: str | Path) -> None:
@@ -136,6 +140,10 @@ def check_groups(tree: dict[str, Any], name: str) -> None:
 def is_file(value: str) -> bool:
     """Return True if a value that may also be YAML itself is the name of a file."""
     return _exists(value) and Path(value).is_file()
+
+
+def _has_signs(value: str) -> bool:
+    return any(sign in value for sign in ":{[\n")
 
 
 def _exists(value: str) -> bool:

@@ -370,6 +370,15 @@ def _max_level(folder: RunFolder, data: DataSettings) -> float:
     return found.max_level
 
 
+def presets() -> dict[str, str]:
+    """Return the names of the presets, each with a line that describes it."""
+    found: dict[str, str] = {}
+    for file in sorted(_PRESETS.iterdir(), key=lambda file: file.name):
+        first_line = file.read_text(encoding="utf-8").partition("\n")[0]
+        found[file.name.removesuffix(".yaml")] = first_line.removeprefix("# ").partition(";")[0]
+    return found
+
+
 def read_preset(preset: str, allow: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
     """Return the settings of a preset, and arguments for a parser with these defaults.
 
@@ -383,8 +392,7 @@ def read_preset(preset: str, allow: Sequence[str] = ()) -> tuple[dict[str, Any],
     Raises:
         ValueError: if there is no such preset and no such file.
     """
-    files = [file.name for file in _PRESETS.iterdir() if file.name.endswith(".yaml")]
-    names = sorted(file.removesuffix(".yaml") for file in files)
+    names = sorted(presets())
     if preset in names:
         return _read_own(preset), []
     if not Path(preset).is_file():

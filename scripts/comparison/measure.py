@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from train import read_settings
 
 from comparison.rows import Row
 from pyro_vae import Estimate, evaluate, load, load_data
+from pyro_vae.commands.request import read_settings
 from pyro_vae.evaluation import evaluate_rows
 from pyro_vae.runs import check_settings
 

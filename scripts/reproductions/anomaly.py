@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 import torch
-from page import Page
 from torch import Tensor
 
 from pyro_vae import VAE, Rows, fit
+from pyro_vae.commands.page import Page
 from pyro_vae.evaluation import AnomalyScores, anomaly_scores, auroc, threshold
 from pyro_vae.figures import score_histogram
 from pyro_vae.runs import prepare

@@ -1,9 +1,9 @@
 """R0: four unit vectors, the shares of the classes among prior samples, and their overlap in z."""
 
 import torch
-from page import Page
 
 from pyro_vae import VAE
+from pyro_vae.commands.page import Page
 from pyro_vae.figures import elbo_history, image_grid, latent_scatter
 from pyro_vae.support import stream
 from reproductions.training import Trained, labels_of, train

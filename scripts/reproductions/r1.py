@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import torch
-from page import Page
 from torch import Tensor
 
 from pyro_vae import VAE, Snapshots, Splits
+from pyro_vae.commands.page import Page
 from pyro_vae.evaluation import ACTIVE_VARIANCE, evaluate_rows
 from pyro_vae.figures import (
     animation,

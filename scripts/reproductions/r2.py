@@ -1,9 +1,9 @@
 """R2: dynamically binarised MNIST in two dimensions, with plain SGD."""
 
 import torch
-from page import Page
 
 from pyro_vae import Identity, Rows
+from pyro_vae.commands.page import Page
 from pyro_vae.figures import image_grid, latent_scatter, linear_grid, manifold
 from pyro_vae.support import stream
 from reproductions.training import compare, labels_of, train

@@ -1,9 +1,9 @@
 """R3: grey MNIST under a relaxed Bernoulli in ten dimensions."""
 
 import torch
-from page import Page
 from sklearn.manifold import TSNE
 
+from pyro_vae.commands.page import Page
 from pyro_vae.figures import image_grid, latent_scatter
 from pyro_vae.support import stream
 from reproductions.training import compare, labels_of, train

@@ -1,10 +1,10 @@
 """R4: interpolation between digits in twenty dimensions."""
 
 import torch
-from page import Page
 from torch import Tensor
 
 from pyro_vae import VAE, Snapshots, Splits
+from pyro_vae.commands.page import Page
 from pyro_vae.distributions import distribution_mean
 from pyro_vae.figures import image_grid, spherical_path, straight_path
 from pyro_vae.support import stream

@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 import torch
-from page import Page
 from torch import Tensor
 
 from pyro_vae import VAE, Rows
+from pyro_vae.commands.page import Page
 from pyro_vae.evaluation import auroc, evaluate_rows
 from reproductions.anomaly import of_digit, train_without
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
-from page import Page
 from torch import Tensor
 
 from pyro_vae import VAE, Evaluation, Fit, Rows, Snapshots, Splits, evaluate, fit
+from pyro_vae.commands.page import Page
 from pyro_vae.figures import elbo_history
 from pyro_vae.runs import Settings, instantiate, prepare, read_preset, settings_parser
 

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from page import Page
-
 from benchmark.machinery.contest import contest
 from benchmark.machinery.figures import dots
 from benchmark.machinery.options import Options
@@ -17,6 +15,7 @@ from benchmark.machinery.summary import (
     judge,
     verdict_rows,
 )
+from pyro_vae.commands.page import Page
 
 # Names of the objectives, as the contestants take them.
 TRACE = "Trace_ELBO"

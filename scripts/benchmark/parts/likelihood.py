@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from page import Page
-
 from benchmark.machinery.contest import contest
 from benchmark.machinery.options import Options
 from benchmark.machinery.setting import Entry
 from benchmark.machinery.summary import Record, as_records, ratios
+from pyro_vae.commands.page import Page
 
 # Importance samples for each row.
 NUM_SAMPLES = 5000

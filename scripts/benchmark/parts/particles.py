@@ -3,8 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-from page import Page
-
 from benchmark.machinery.contest import contest
 from benchmark.machinery.figures import dots
 from benchmark.machinery.options import Options
@@ -18,6 +16,7 @@ from benchmark.machinery.summary import (
     judge,
     verdict_rows,
 )
+from pyro_vae.commands.page import Page
 
 NUM_PARTICLES = 50
 # Steps of a block.

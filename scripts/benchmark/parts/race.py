@@ -8,8 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from page import Page
-
 from benchmark.machinery.contest import WorkerError, environment
 from benchmark.machinery.figures import dots
 from benchmark.machinery.options import Options
@@ -24,6 +22,7 @@ from benchmark.machinery.summary import (
     verdict_rows,
 )
 from benchmark.parts.epochs import MEAN_FIELD, TUTORIAL, ours
+from pyro_vae.commands.page import Page
 
 # Test −ELBO in nats per row at which a runner has arrived.
 GOAL = 93.0

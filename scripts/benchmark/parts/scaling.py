@@ -7,13 +7,13 @@ from statistics import median
 from typing import Any
 
 import torch
-from page import Page
 
 from benchmark.machinery.contest import contest
 from benchmark.machinery.figures import Line, Panel, panels
 from benchmark.machinery.options import Options
 from benchmark.machinery.setting import Entry, Setting
 from benchmark.machinery.summary import Record, as_records
+from pyro_vae.commands.page import Page
 
 ENTRIES = (
     Entry("stock Pyro", "steps.StockSteps", {"is_validated": True}),

@@ -5,12 +5,11 @@ Pyro's loop is measured on 64 of the rows.
 
 from typing import Any
 
-from page import Page
-
 from benchmark.machinery.contest import contest
 from benchmark.machinery.options import Options
 from benchmark.machinery.setting import Entry
 from benchmark.machinery.summary import Record, as_records, ratios
+from pyro_vae.commands.page import Page
 
 # Draws of z for each row.
 NUM_SAMPLES = 100

@@ -1,0 +1,119 @@
+"""Request for a training: the settings and options that a command line asks for."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jsonargparse import Namespace
+
+from pyro_vae.commands.own_data import with_source
+from pyro_vae.commands.train_help import page as help_page
+from pyro_vae.commands.training_parser import training_parser
+from pyro_vae.commands.words import spelled_out
+from pyro_vae.runs import Settings, instantiate, read_preset, settings_parser
+
+# Settings that a resumed run must share with the stored one: its data, its VAE, its objective, and
+# the batches and draws of its epochs. The class of the optimiser is among them, since another class
+# cannot read its moments. The rest of `training` and the device may change.
+FIXED = (
+    "vae",
+    "data",
+    "training.objective",
+    "training.batches",
+    "training.seed",
+    "training.optimizer.class_path",
+)
+
+
+class Request(NamedTuple):
+    """Settings and options from the command line.
+
+    Arguments:
+        settings: the settings of the run.
+        text: the settings as YAML.
+        options: the options of this script, and `swaps`: the classes that replaced others.
+    """
+
+    settings: Settings
+    text: str
+    options: Namespace
+
+
+def read_settings(
+    preset: str,
+    arguments: list[str],
+    stored: dict[str, Any] | None = None,
+) -> Request:
+    """Read the command line after the preset. A question for help is answered, and exits.
+
+    Arguments:
+        preset: the name of a preset, or a YAML file.
+        arguments: the rest of the command line.
+        stored: the settings of a stored run, which replace those of the preset.
+    """
+    early = early_options(arguments)
+    allow = early.allow
+    defaults, overlay = read_preset(preset, allow)
+    if stored is not None:
+        defaults = stored
+        overlay = []
+    parser = training_parser(defaults, allow)
+    if early.help is not None:
+        print(help_page(early.help, parser), end="")
+        sys.exit()
+    options = parser.parse_args([*overlay, *spelled_out(with_source(arguments))])
+    options.swaps = parser.swaps
+    path = options.get("data.source.init_args.path")
+    if path is not None:
+        # An absolute path is also right when the run is loaded from another folder.
+        options["data.source.init_args.path"] = str(Path(path).absolute())
+    settings = instantiate(parser, options)
+    tree = Namespace({name: options[name] for name in Settings.__dataclass_fields__})
+    text = settings_parser().dump(tree, skip_unset=False)
+    return Request(settings, text, options)
+
+
+def early_options(arguments: list[str]) -> argparse.Namespace:
+    """Return the options that are needed before the settings of a run are read.
+
+    The parser of the settings refuses what is wrong with them.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--allow", nargs="*", default=[])
+    parser.add_argument("--run", nargs="?")
+    parser.add_argument("-h", "--help", nargs="?", const="")
+    for flag in ("--resume", "--overwrite"):
+        parser.add_argument(flag, nargs="?", const=True, default=False)
+    known, _ = parser.parse_known_args(arguments)
+    return known
+
+
+def check_resumable(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> None:
+    """Refuse a change of any setting in `FIXED`.
+
+    Arguments:
+        stored: the settings of the run.
+        wanted: those asked for now.
+        prefix: the place of both among all settings, with a dot at its end.
+
+    Raises:
+        ValueError: if such a setting differs.
+    """
+    for name in {**stored, **wanted}:
+        before = stored.get(name)
+        after = wanted.get(name)
+        place = prefix + name
+        if isinstance(before, dict) and isinstance(after, dict):
+            check_resumable(before, after, f"{place}.")
+        elif before != after and is_fixed(place):
+            setting = place.replace(".init_args", "")
+            raise ValueError(
+                f"'{setting}' must be {before} as in the run that is resumed, "
+                f"got {after}: to change it, begin a new run."
+            )
+
+
+def is_fixed(place: str) -> bool:
+    """Return True for a setting in `FIXED`, and for a part of one."""
+    return any(f"{place}.".startswith(f"{fixed}.") for fixed in FIXED)

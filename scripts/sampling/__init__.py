@@ -1,1 +1,0 @@
-"""Pictures that `sample.py` draws of a run."""
