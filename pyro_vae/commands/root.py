@@ -16,6 +16,7 @@ COMMANDS = {
     "sample": "draw prior samples, reconstructions, an interpolation and a manifold",
     "detect": "score rows by how unlike the training rows they are",
     "diagnose": "judge the posterior: collapse, calibration, k-hat, bounds and gaps",
+    "runs": "list the runs in a folder: settings that differ, -ELBO, log p(x) and commands",
     "completion": "print the completion of these commands for a shell",
 }
 _USAGE = """usage: pyro-vae COMMAND [arguments]

@@ -13,6 +13,7 @@ from pyro_vae.figures.diagnosis import (
     sandwich,
     worst_rows,
 )
+from pyro_vae.figures.histories import loss_curves
 from pyro_vae.figures.images import animation, as_images, image_grid, manifold, tiled
 from pyro_vae.figures.latent_grids import (
     in_plane,
@@ -33,6 +34,7 @@ __all__ = [
     "kl_by_dimension",
     "latent_scatter",
     "linear_grid",
+    "loss_curves",
     "manifold",
     "quantile_grid",
     "rank_histograms",

@@ -3,6 +3,15 @@
 from pyro_vae.runs.devices import device
 from pyro_vae.runs.errors import used_from, whole_names
 from pyro_vae.runs.folder import FORMAT, RunFolder, write_atomically
+from pyro_vae.runs.listing import (
+    ListedRun,
+    Listing,
+    differing,
+    list_runs,
+    read_metrics,
+    short_names,
+)
+from pyro_vae.runs.origin import Origin
 from pyro_vae.runs.outputs import output_file, output_folder
 from pyro_vae.runs.parser import Seed, SentenceParser, run_options, run_parser
 from pyro_vae.runs.reading import GROUPS, is_yaml
@@ -33,7 +42,10 @@ __all__ = [
     "INTERRUPTED",
     "DataRecord",
     "DataSettings",
+    "ListedRun",
+    "Listing",
     "ModelSettings",
+    "Origin",
     "RunFolder",
     "Seed",
     "SentenceParser",
@@ -43,9 +55,11 @@ __all__ = [
     "check_settings",
     "data_record",
     "device",
+    "differing",
     "initialized",
     "instantiate",
     "is_yaml",
+    "list_runs",
     "load",
     "load_data",
     "load_settings",
@@ -53,12 +67,14 @@ __all__ = [
     "output_folder",
     "prepare",
     "presets",
+    "read_metrics",
     "read_preset",
     "rows_like",
     "run",
     "run_options",
     "run_parser",
     "settings_parser",
+    "short_names",
     "used_from",
     "whole_names",
     "write_atomically",

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pyro_vae.evaluation.results import Evaluation
 from pyro_vae.runs.formats import asked_with_public_paths, upgraded, with_public_paths
+from pyro_vae.runs.origin import Origin
 from pyro_vae.runs.outputs import writable_folder
 from pyro_vae.runs.reading import GROUPS, read_text, read_yaml
 from pyro_vae.runs.record import DataRecord
@@ -62,6 +63,10 @@ class RunInfo(NamedTuple):
         versions: the versions of Python and of the packages that wrote the folder.
         data: the record of the data; None in format 1.
         data_path: the file of the data, relative to the run folder; None if there is no such file.
+        command: the command lines that trained it, as `Origin` has them; None in older folders.
+        commit: the git commit of the folder in which it was trained; None if there was none.
+        device: the device that trained it; None in older folders.
+        seconds: the duration of its epochs, in seconds; None before the first one.
     """
 
     x_shape: tuple[int, ...]
@@ -69,6 +74,10 @@ class RunInfo(NamedTuple):
     versions: dict[str, str]
     data: DataRecord | None = None
     data_path: str | None = None
+    command: str | None = None
+    commit: str | None = None
+    device: str | None = None
+    seconds: float | None = None
 
 
 class RunFolder:
@@ -121,17 +130,24 @@ class RunFolder:
         settings: str,
         x_shape: tuple[int, ...],
         data: DataRecord | None = None,
+        origin: Origin | None = None,
     ) -> None:
-        """Write the settings and the record of the data, and remove files of an earlier run.
+        """Write the settings and the facts of a run, and remove files of an earlier run.
+
+        Arguments:
+            settings: the settings, as YAML.
+            x_shape: the shape of one row of data.
+            data: the record of the data.
+            origin: the command, the commit and the device.
 
         Raises:
             ValueError: if the settings are no YAML, or the shape is none; this writes nothing.
         """
-        self._facts(settings, x_shape, data)  # before a folder is made
+        self._facts(settings, x_shape, data, origin)  # before a folder is made
         self.path.mkdir(parents=True, exist_ok=True)
         for name in _RESULTS:
             (self.path / name).unlink(missing_ok=True)
-        self.save_settings(settings, x_shape, data)
+        self.save_settings(settings, x_shape, data, origin)
 
     @arguments_checked
     def save_settings(
@@ -139,18 +155,25 @@ class RunFolder:
         settings: str,
         x_shape: tuple[int, ...],
         data: DataRecord | None = None,
+        origin: Origin | None = None,
     ) -> None:
-        """Write the settings, given as YAML, and the record of the data, in format `FORMAT`.
+        """Write the settings, given as YAML, and the facts of the run, in format `FORMAT`.
 
         The run goes on from here, so that an earlier failure of it is forgotten.
         """
-        facts = self._facts(settings, x_shape, data)
+        info = self._facts(settings, x_shape, data, origin)
         self._write_text("settings.yaml", with_public_paths(settings))
-        self._write_text("run.json", facts)
+        self._write_text("run.json", _json(info))
         (self.path / "failure.txt").unlink(missing_ok=True)
 
-    def _facts(self, settings: str, x_shape: tuple[int, ...], data: DataRecord | None) -> str:
-        """Return the text of `run.json`."""
+    def _facts(
+        self,
+        settings: str,
+        x_shape: tuple[int, ...],
+        data: DataRecord | None,
+        origin: Origin | None,
+    ) -> RunInfo:
+        """Return what `run.json` says of a run before its first epoch."""
         versions = {package: version(package) for package in _PACKAGES}
         versions = {"python": platform.python_version()} | versions
         path = data_path(read_yaml(settings, "'settings'"))
@@ -158,8 +181,7 @@ class RunFolder:
             path = os.path.relpath(Path(path).resolve(), self.path.resolve())
         shape = as_shape(x_shape, "x_shape")
         info = RunInfo(tuple(shape), FORMAT, versions, data, path)
-        fields = info._asdict() | {"data": None if data is None else data._asdict()}
-        return json.dumps(fields, indent=2) + "\n"
+        return info._replace(**(origin or Origin())._asdict())
 
     @arguments_checked
     def save(self, fit: Fit, weights: dict[str, Tensor]) -> None:
@@ -177,6 +199,8 @@ class RunFolder:
         self._write_table("history.csv", [Epoch._fields, *fit.history])
         if fit.changes:
             self._write_table("changes.csv", [Change._fields, *fit.changes])
+        seconds = sum(row.seconds for row in fit.history)
+        self._write_text("run.json", _json(self.info()._replace(seconds=seconds)))
 
     @arguments_checked
     def save_metrics(self, evaluation: Evaluation, name: str = "metrics.json") -> None:
@@ -225,7 +249,7 @@ class RunFolder:
     ) -> dict[str, Any]:
         """Read the settings, and check the names in them before anything is imported.
 
-        All code that reads the settings of a run must call this method.
+        All code that makes something of the settings of a run must call this method.
 
         Arguments:
             allow: packages of the user's own whose classes the settings may name; a string names
@@ -235,6 +259,24 @@ class RunFolder:
         Raises:
             ValueError: if `run.json` or the file is missing, damaged or of a newer format, or the
                 settings name a class that is not trusted.
+        """
+        tree = self.plain_settings(name)
+        try:
+            check_trusted(tree, trusted_packages(allow))
+        except RecursionError:
+            raise self._endless(name) from None
+        self._find_data(tree, self.info())
+        return tree
+
+    @arguments_checked
+    def plain_settings(self, name: str = "settings.yaml") -> dict[str, Any]:
+        """Read the settings as plain data, to show them; nothing is imported or checked.
+
+        Arguments:
+            name: the file in the folder.
+
+        Raises:
+            ValueError: if `run.json` or the file is missing, damaged or of a newer format.
         """
         info = self.info()
         text = with_public_paths(self._read_text(name))
@@ -248,14 +290,14 @@ class RunFolder:
                     f"but '{group}' is no setting or no group."
                 )
         try:
-            tree = upgraded(tree, info.format)
-            check_trusted(tree, trusted_packages(allow))
+            return upgraded(tree, info.format)
         except RecursionError:
-            raise ValueError(
-                f"{self.path / name} must hold a tree of settings, got one that holds itself."
-            ) from None
-        self._find_data(tree, info)
-        return tree
+            raise self._endless(name) from None
+
+    def _endless(self, name: str) -> ValueError:
+        return ValueError(
+            f"{self.path / name} must hold a tree of settings, got one that holds itself."
+        )
 
     @arguments_checked
     def check_data(self, found: DataRecord) -> None:
@@ -390,6 +432,12 @@ def data_path(tree: dict[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def _json(info: RunInfo) -> str:
+    """Return the text of `run.json`."""
+    data = None if info.data is None else info.data._asdict()
+    return json.dumps(info._asdict() | {"data": data}, indent=2) + "\n"
+
+
 def _run_info(fields: dict[str, Any]) -> RunInfo:
     """Return the facts of a run from the fields of its JSON."""
     info = RunInfo(**fields)
@@ -400,6 +448,10 @@ def _run_info(fields: dict[str, Any]) -> RunInfo:
         versions=dict(info.versions),
         data=None if data is None else DataRecord(**data | {"shape": tuple(data["shape"])}),
         data_path=None if info.data_path is None else os.fspath(info.data_path),
+        command=None if info.command is None else os.fspath(info.command),
+        commit=None if info.commit is None else os.fspath(info.commit),
+        device=None if info.device is None else os.fspath(info.device),
+        seconds=None if info.seconds is None else float(info.seconds),
     )
 
 

@@ -47,7 +47,7 @@ def writable_folder(path: str | Path, name: str) -> Path:
         raise _unwritable(path, name, "folder", error) from error
 
 
-def output_file(path: str | Path, name: str, begins: str) -> Path:
+def output_file(path: str | Path, name: str, begins: str | bytes) -> Path:
     """Return a file that can be written, in a folder that need not exist. This writes nothing.
 
     An existing file is replaced only if it is of the same kind, so that no input is lost.
@@ -55,7 +55,7 @@ def output_file(path: str | Path, name: str, begins: str) -> Path:
     Arguments:
         path: the file.
         name: its name in errors.
-        begins: the first line of a file of this kind.
+        begins: the start of a file of this kind.
 
     Raises:
         ValueError: if the path is empty or a folder, leads through a file, cannot be written, or
@@ -78,12 +78,11 @@ def output_file(path: str | Path, name: str, begins: str) -> Path:
     return file
 
 
-def _begins(file: Path, line: str) -> bool:
-    """Return True if a file is empty, or begins with this line."""
-    wanted = line.encode()
+def _begins(file: Path, start: str | bytes) -> bool:
+    """Return True if a file is empty, or begins with this."""
+    wanted = start.encode() if isinstance(start, str) else start
     with file.open("rb") as opened:
-        start = opened.read(len(wanted))
-    return start in (b"", wanted)
+        return opened.read(len(wanted)) in (b"", wanted)
 
 
 def _path(path: str | Path, name: str, kind: str) -> Path:
