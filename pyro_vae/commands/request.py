@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,7 +82,8 @@ def early_options(arguments: list[str]) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--allow", nargs="*", default=[])
-    parser.add_argument("--run", nargs="?")
+    for option in ("--run", "--seeds", "--init_from"):
+        parser.add_argument(option, nargs="?")
     parser.add_argument("-h", "--help", nargs="?", const="")
     for flag in ("--resume", "--overwrite"):
         parser.add_argument(flag, nargs="?", const=True, default=False)
@@ -89,24 +91,51 @@ def early_options(arguments: list[str]) -> argparse.Namespace:
     return known
 
 
-def check_resumable(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> None:
+class Difference(NamedTuple):
+    """A setting that differs between two trees.
+
+    Arguments:
+        place: its whole name, with `init_args` and `class_path`.
+        before: its value in the first tree; None if it has none.
+        after: its value in the second tree; None if it has none.
+    """
+
+    place: str
+    before: Any
+    after: Any
+
+
+def differences(
+    before: dict[str, Any], after: dict[str, Any], prefix: str = ""
+) -> Iterator[Difference]:
+    """Yield the settings that differ between two trees.
+
+    Arguments:
+        before: the first tree.
+        after: the second tree.
+        prefix: the place of both among all settings, with a dot at its end.
+    """
+    for name in {**before, **after}:
+        first = before.get(name)
+        second = after.get(name)
+        if isinstance(first, dict) and isinstance(second, dict):
+            yield from differences(first, second, f"{prefix}{name}.")
+        elif first != second:
+            yield Difference(prefix + name, first, second)
+
+
+def check_resumable(stored: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Refuse a change of any setting in `FIXED`.
 
     Arguments:
         stored: the settings of the run.
         wanted: those asked for now.
-        prefix: the place of both among all settings, with a dot at its end.
 
     Raises:
         ValueError: if such a setting differs.
     """
-    for name in {**stored, **wanted}:
-        before = stored.get(name)
-        after = wanted.get(name)
-        place = prefix + name
-        if isinstance(before, dict) and isinstance(after, dict):
-            check_resumable(before, after, f"{place}.")
-        elif before != after and is_fixed(place):
+    for place, before, after in differences(stored, wanted):
+        if is_fixed(place):
             setting = place.replace(".init_args", "")
             raise ValueError(
                 f"'{setting}' must be {before} as in the run that is resumed, "

@@ -5,20 +5,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import yaml
 
 from pyro_vae import VAE, Fit, NonFiniteLossError, Rows, evaluate, fit
-from pyro_vae.commands.request import Request, check_resumable, early_options, read_settings
+from pyro_vae.commands.job import Job, read_job
+from pyro_vae.commands.request import Request, early_options
+from pyro_vae.commands.seeds import read_seeds, summary
 from pyro_vae.commands.training_parser import training_parser
 from pyro_vae.distributions import distribution_mean
 from pyro_vae.figures import elbo_history, manifold, quantile_grid
 from pyro_vae.runs import (
     INTERRUPTED,
+    Origin,
     RunFolder,
     SentenceParser,
     check_settings,
     device,
     initialized,
+    output_folder,
     read_preset,
     used_from,
     whole_names,
@@ -39,26 +42,45 @@ def main() -> int:
     if arguments and not arguments[0].startswith("-"):
         preset = arguments.pop(0)
     early = early_options(arguments)
-    run = f"runs/{Path(preset).stem}" if early.run is None else early.run
-    stored = None
-    if early.resume:
-        if early.overwrite:
-            raise ValueError("'resume' continues a run and 'overwrite' replaces it: name one.")
-        stored = RunFolder(run).settings(early.allow)
-    request = read_settings(preset, arguments, stored)
-    folder = RunFolder(run)
-    folder.check_free(early.overwrite or early.resume)
-    if stored is not None:
-        before = read_settings(preset, [], stored)
-        check_resumable(yaml.safe_load(before.text), yaml.safe_load(request.text))
-    with whole_names(request.options):
-        return train(request, folder)
+    is_one = early.seeds is None or early.help is not None
+    usual = f"runs/{Path(preset).stem}" + ("" if is_one else "-seeds")
+    run = usual if early.run is None else early.run
+    if is_one:
+        return train(read_job(preset, arguments, run, early.resume))
+    return train_seeds(preset, arguments, run)
 
 
-def train(request: Request, folder: RunFolder) -> int:
+def train_seeds(preset: str, arguments: list[str], run: str) -> int:
+    """Train once for each seed, and report the spread. A finished run is not trained again.
+
+    All runs are checked before the first one is trained.
+    """
+    early = early_options(arguments)
+    seeds = read_seeds(early.seeds, arguments)
+    place = output_folder(run, "run")
+    jobs: list[Job] = []
+    for seed in seeds:
+        path = place / f"seed-{seed}"
+        resume = early.resume and (path / "run.json").is_file()
+        jobs.append(read_job(preset, [*arguments, f"--seed={seed}"], path, resume))
+    for job in jobs:
+        if job.is_done():
+            print(f"The run in {job.folder.path} is finished.")
+        elif code := train(job):
+            return code
+    print(summary([job.folder.path for job in jobs]))
+    return 0
+
+
+def train(job: Job) -> int:
     """Train, save after every epoch, and report on the test rows. Return the exit code."""
+    with whole_names(job.request.options):
+        return _train(job)
+
+
+def _train(job: Job) -> int:
+    request, folder, resume = job.request, job.folder, job.resume
     settings = request.settings
-    resume = request.options.resume
     check_settings(settings)
     rows = settings.data.read()
     record = settings.data.record(*rows)
@@ -67,13 +89,20 @@ def train(request: Request, folder: RunFolder) -> int:
     splits = settings.data.split(*rows)
     earlier = folder.fit() if resume else None
     begun = len(earlier.history) if earlier else 0
-    vae = initialized(settings, splits).to(device(settings.device))
+    vae = initialized(settings, splits)
+    if job.start is not None:
+        job.start.give(vae)
+    place = device(settings.device)
+    vae.to(place)
 
     def begin() -> None:
+        origin = Origin.of_process("pyro-vae train", place)
         if resume:
-            folder.save_settings(request.text, splits.train.x_shape, folder.info().data)
+            info = folder.info()
+            origin = origin.after(info.command)
+            folder.save_settings(request.text, splits.train.x_shape, info.data, origin)
         else:
-            folder.begin(request.text, splits.train.x_shape, record)
+            folder.begin(request.text, splits.train.x_shape, record, origin)
 
     run = Writer(folder, begin)
 

@@ -31,6 +31,16 @@ def add_run_options(parser: Any) -> None:
         help="continue the run in the folder; most settings of training may change",
     )
     parser.add_argument(
+        "--seeds",
+        metavar="LIST",
+        help="train once for each seed, such as 1,2,3, in FOLDER/seed-1 and so on",
+    )
+    parser.add_argument(
+        "--init_from",
+        metavar="RUN",
+        help="start from the best weights of another run, whose VAE has the same settings",
+    )
+    parser.add_argument(
         "--allow",
         nargs="*",
         default=[],
