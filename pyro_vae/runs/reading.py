@@ -12,6 +12,8 @@ from pyro_vae.support.checks import described, one_line
 GROUPS = ("vae", "data", "training")
 # What YAML says of an object: its class, and its arguments by name.
 _CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
+# Values of a tree of settings; aliases inside aliases could make a few lines endless.
+_MOST_VALUES = 100_000
 # Endings of files of data, and of YAML.
 _DATA = (".npy", ".npz")
 _YAML = (".yaml", ".yml")
@@ -40,7 +42,7 @@ def read_yaml(text: str, name: str) -> dict[str, Any]:
         name: its name in errors.
 
     Raises:
-        ValueError: if it is damaged, names a setting twice, or holds something else.
+        ValueError: if it is damaged, endless, names a setting twice, or holds something else.
     """
     try:
         tree = yaml.load(text, _OnceLoader)
@@ -49,8 +51,28 @@ def read_yaml(text: str, name: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         received = "nothing" if tree is None else type(tree).__name__
         raise ValueError(f"{name} must hold a tree of settings, got {received}.")
+    if _num_values(tree, {}) > _MOST_VALUES:
+        raise ValueError(
+            f"{name} must hold at most {_MOST_VALUES} values, got more by its aliases."
+        )
     _check_classes(tree, name)
     return tree
+
+
+def _num_values(branch: Any, known: dict[int, int]) -> int:
+    """Return the number of values in a branch; those of an alias count wherever it stands.
+
+    Arguments:
+        branch: the branch.
+        known: the numbers of the branches that were counted, by their id.
+    """
+    if not isinstance(branch, dict | list):
+        return 1
+    if id(branch) not in known:
+        known[id(branch)] = 0  # for a branch that holds itself
+        inner = branch.values() if isinstance(branch, dict) else branch
+        known[id(branch)] = 1 + sum(_num_values(value, known) for value in inner)
+    return known[id(branch)]
 
 
 def _check_classes(branch: Any, name: str, place: str = "") -> None:

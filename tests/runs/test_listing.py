@@ -132,11 +132,14 @@ def test_a_setting_is_named_by_its_last_part_unless_that_means_something_else():
 
 
 CODE = "pathlib.Path('was_run').touch()"
+# Each list holds the one before it ten times.
+ALIASES = "\n".join(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 10)}]" for n in range(20))
 BAD = {
     "no run": {"notes.txt": "mine"},
     "no json": {"run.json": "{"},
     "no yaml": {"settings.yaml": "a: ["},
     "itself": {"settings.yaml": "vae: &v {prior: {class_path: a.B, init_args: *v}}"},
+    "endless": {"settings.yaml": f"a0: &a0 [1]\n{ALIASES}"},
     "code": {"settings.yaml": f"vae: !!python/object/apply:eval [{CODE!r}]"},
     "no history": {"history.csv": "epoch,seconds\nx,y\n"},
     "no metrics": {"metrics.json": '{"negative_elbo": {"mean": [1]}}'},
