@@ -3,7 +3,7 @@
 from pyro_vae.runs.devices import device
 from pyro_vae.runs.errors import used_from, whole_names
 from pyro_vae.runs.folder import FORMAT, RunFolder, write_atomically
-from pyro_vae.runs.outputs import output_file, output_folder
+from pyro_vae.runs.outputs import new_file, output_file, output_folder
 from pyro_vae.runs.parser import Seed, SentenceParser, run_options, run_parser
 from pyro_vae.runs.reading import GROUPS, is_yaml
 from pyro_vae.runs.record import DataRecord, data_record
@@ -49,6 +49,7 @@ __all__ = [
     "load",
     "load_data",
     "load_settings",
+    "new_file",
     "output_file",
     "output_folder",
     "prepare",
