@@ -53,7 +53,16 @@ def test_an_unknown_command_is_one_sentence_with_the_nearest():
 
 
 def test_a_word_stands_for_the_setting_it_names():
-    said = ["--lr", "0.1", "--likelihood.total_count=3", "--seed=4", "--run", "lr", "--vae.prior", "p"]
+    said = [
+        "--lr",
+        "0.1",
+        "--likelihood.total_count=3",
+        "--seed=4",
+        "--run",
+        "lr",
+        "--vae.prior",
+        "p",
+    ]
     assert list(words.spelled_out(said)) == [
         *("--training.optimizer.lr", "0.1", "--vae.likelihood.total_count=3"),
         *("--training.seed=4", "--run", "lr", "--vae.prior", "p"),
