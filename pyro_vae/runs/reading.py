@@ -49,7 +49,12 @@ def read_yaml(text: str, name: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         received = "nothing" if tree is None else type(tree).__name__
         raise ValueError(f"{name} must hold a tree of settings, got {received}.")
-    _check_classes(tree, name)
+    try:
+        _check_classes(tree, name)
+    except RecursionError:
+        raise ValueError(
+            f"{name} must hold a tree of settings, got one that holds itself."
+        ) from None
     return tree
 
 
