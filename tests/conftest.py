@@ -38,8 +38,9 @@ def _global_state_is_left_as_found(request):
     before = global_state()
     yield
     request.node.funcargs.clear()  # pytest would keep the VAEs of fixtures alive
-    if global_state() != before:
-        gc.collect()  # what a VAE showed to the param store goes with the VAE
+    for generation in range(3):
+        if global_state() != before:
+            gc.collect(generation)  # what a VAE showed to the param store goes with the VAE
     assert global_state() == before
 
 
