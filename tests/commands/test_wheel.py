@@ -1,6 +1,7 @@
 """The wheel, in a folder without the checkout: it has its commands and presets, and trains."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,11 @@ def run(*words, cwd, **env):
 def test_the_wheel_alone_trains_digits_and_draws_the_manifold(tmp_path):
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "-q")
     no_more = ("--no-deps", "--no-build-isolation")
-    run(*pip, "wheel", *no_more, "-w", str(tmp_path), str(ROOT), cwd=tmp_path)
+    source = tmp_path / "source"  # a build leaves files in the folder of its source
+    shutil.copytree(ROOT / "pyro_vae", source / "pyro_vae")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    run(*pip, "wheel", *no_more, "-w", str(tmp_path), str(source), cwd=tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
     place = tmp_path / "installed"
     run(*pip, "install", "--no-deps", "--target", str(place), str(wheel), cwd=tmp_path)
