@@ -22,10 +22,14 @@ BLOCKS = {
 COMMANDS = [
     line
     for text in TEXTS.values()
-    for line in re.findall(r"^python scripts/([^#\n]*)", text, flags=re.MULTILINE)
+    for line in re.findall(r"^(?:python scripts/|pyro-vae )([^#\n]*)", text, flags=re.MULTILINE)
 ]
 TRAININGS = sorted(
-    {line.removeprefix("train.py").strip() for line in COMMANDS if line.startswith("train.py")}
+    {
+        line.removeprefix("train").removeprefix(".py").strip()
+        for line in COMMANDS
+        if line.startswith("train")
+    }
 )
 KINDS = ("Likelihood", "Prior", "Posterior")
 PARTS = [name for name in pv.__all__ if name.endswith(KINDS) and name not in KINDS]
@@ -180,7 +184,7 @@ def test_every_script_that_is_named_is_there():
 def test_the_readme_has_two_commands_to_set_up():
     commands = re.findall(r"```bash\n(.*?)\n```", TEXTS["README.md"], flags=re.DOTALL)
     assert commands == [
-        "pip install -e . && python scripts/train.py",
+        "pip install -e . && pyro-vae train",
         "pip install -e '.[test]' && python -m pytest",
     ]
 

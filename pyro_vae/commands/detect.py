@@ -9,9 +9,11 @@ from typing import Literal
 
 from jsonargparse.typing import OpenUnitInterval
 
-from pyro_vae import load, load_data, rows_like
+from pyro_vae import load_data, rows_like
+from pyro_vae.commands.loading import loaded_vae
 from pyro_vae.evaluation import AnomalyScores, anomaly_scores, threshold
 from pyro_vae.runs import SentenceParser, output_file, run_options, run_parser
+from pyro_vae.support import progress_shown
 
 # The names of the columns.
 HEADER = ("row", *AnomalyScores._fields, "is_anomalous")
@@ -21,11 +23,14 @@ def main() -> int:
     """Score the rows of a file, and write the scores."""
     options = run_options(command_parser())
     out = output_file(options.out, "out", begins=",".join(HEADER))
-    vae = load(options.run, options.weights, options.allow)
+    vae = loaded_vae(options)
     rows = rows_like(options.run, options.data, options.allow)
-    held_out = anomaly_scores(vae, load_data(options.run, options.allow).test, seed=options.seed)
-    line = threshold(getattr(held_out, options.score), options.false_positive_rate)
-    scores = anomaly_scores(vae, rows, seed=options.seed)
+    vae.check(rows.batch(slice(None)))  # before the scores of the test rows, which take long
+    with progress_shown(options.progress):
+        test = load_data(options.run, options.allow).test
+        held_out = anomaly_scores(vae, test, seed=options.seed)
+        line = threshold(getattr(held_out, options.score), options.false_positive_rate)
+        scores = anomaly_scores(vae, rows, seed=options.seed)
     is_anomalous = [value > line for value in getattr(scores, options.score).tolist()]
     write(scores, is_anomalous, out)
     print(

@@ -9,11 +9,12 @@ import torch
 from jsonargparse.typing import PositiveInt
 from matplotlib.figure import Figure
 
-from pyro_vae import VAE, figures, load, load_data
+from pyro_vae import VAE, figures, load_data
+from pyro_vae.commands.loading import loaded_vae
 from pyro_vae.commands.page import Page
 from pyro_vae.diagnostics import Diagnosis, diagnose
 from pyro_vae.runs import SentenceParser, output_folder, run_options, run_parser, write_atomically
-from pyro_vae.support import evaluating
+from pyro_vae.support import evaluating, progress_shown
 
 # Number of rows in the figure of the rows with the highest k-hat.
 NUM_WORST = 12
@@ -24,17 +25,18 @@ def main() -> int:
     options = run_options(command_parser())
     run = Path(options.run)
     folder = output_folder(run / "diagnosis" if options.out is None else options.out, "out")
-    vae = load(options.run, options.weights, options.allow)
+    vae = loaded_vae(options)
     rows = load_data(options.run, options.allow).test
-    found = diagnose(
-        vae,
-        rows,
-        num_rows=options.num_rows,
-        num_samples=options.num_samples,
-        num_annealed=options.num_annealed,
-        num_temperatures=options.num_temperatures,
-        seed=options.seed,
-    )
+    with progress_shown(options.progress):
+        found = diagnose(
+            vae,
+            rows,
+            num_rows=options.num_rows,
+            num_samples=options.num_samples,
+            num_annealed=options.num_annealed,
+            num_temperatures=options.num_temperatures,
+            seed=options.seed,
+        )
     page = write_page(found, vae, folder, options.run)
     write_atomically(folder / "diagnosis.json", lambda file: file.write(found.to_json().encode()))
     print("\n".join([*found.verdict(), found.advice(), f"The figures are in {page}."]))

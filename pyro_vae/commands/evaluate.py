@@ -3,10 +3,7 @@
 The first four are in nats per row, with their errors.
 """
 
-from typing import Literal
-
 import torch
-from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from pyro_vae import (
@@ -15,14 +12,12 @@ from pyro_vae import (
     Rows,
     TotalCorrelationELBO,
     evaluate,
-    load,
-    load_data,
-    rows_like,
 )
+from pyro_vae.commands.loading import add_rows, chosen_rows, loaded_vae
 from pyro_vae.evaluation import ACTIVE_VARIANCE
 from pyro_vae.figures import kl_by_dimension
 from pyro_vae.runs import RunFolder, SentenceParser, load_settings, run_options, run_parser
-from pyro_vae.support import stream
+from pyro_vae.support import progress_shown, stream
 
 # Rows for the parts of the rate: the work grows with the square of their number.
 RATE_ROWS = 1_000
@@ -31,20 +26,16 @@ RATE_ROWS = 1_000
 def main() -> int:
     """Evaluate a run on rows of its data, or on others."""
     options = run_options(command_parser())
-    if options.data is not None and options.split is not None:
-        raise ValueError(
-            f"'split' chooses rows of the run and 'data' names others: leave out one, "
-            f"got {options.split} and {options.data}."
+    vae = loaded_vae(options)
+    rows = chosen_rows(options).take(slice(options.num_rows))
+    with progress_shown(options.progress):
+        evaluation = evaluate(
+            vae,
+            rows,
+            num_samples=options.num_samples,
+            num_importance_samples=options.num_importance_samples,
+            seed=options.seed,
         )
-    vae = load(options.run, options.weights, options.allow)
-    rows = read_rows(options).take(slice(options.num_rows))
-    evaluation = evaluate(
-        vae,
-        rows,
-        num_samples=options.num_samples,
-        num_importance_samples=options.num_importance_samples,
-        seed=options.seed,
-    )
     print(evaluation.table())
     objective = load_settings(options.run, options.allow).training.objective
     if isinstance(objective, TotalCorrelationELBO):
@@ -57,18 +48,7 @@ def main() -> int:
 def command_parser() -> SentenceParser:
     """Return the parser of the command line."""
     parser = run_parser(__doc__)
-    parser.add_argument(
-        "--split",
-        type=Literal["train", "validation", "test"] | None,
-        default=None,
-        help="the part of the run's data to evaluate; test when omitted",
-    )
-    parser.add_argument(
-        "--data",
-        type=str | None,
-        default=None,
-        help="a .npy or .npz file of other rows, prepared as the run's data are",
-    )
+    add_rows(parser, "--data")
     parser.add_argument(
         "--num_rows",
         type=PositiveInt | None,
@@ -111,16 +91,3 @@ def save(evaluation: Evaluation, folder: RunFolder) -> None:
         is_active = [variance > ACTIVE_VARIANCE for variance in evaluation.active_variance]
         figure = kl_by_dimension(rates, is_active, "KL by latent dimension, test rows")
         figure.savefig(folder.path / "kl_by_dimension.png", dpi=120)
-
-
-def read_rows(options: Namespace) -> Rows:
-    """Return the rows of a file, or of a split of the run's data."""
-    if options.data is not None:
-        return rows_like(options.run, options.data, options.allow)
-    rows = getattr(load_data(options.run, options.allow), options.split or "test")
-    if rows is None:
-        raise ValueError(
-            "'split' must be train or test, since the run set no validation rows apart, "
-            "got validation."
-        )
-    return rows

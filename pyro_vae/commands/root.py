@@ -14,6 +14,8 @@ COMMANDS = {
     "train": "train a VAE: on the data of a preset, or on your own",
     "evaluate": "measure -ELBO, log p(x) and active units of a run, with their errors",
     "sample": "draw prior samples, reconstructions, an interpolation and a manifold",
+    "encode": "write the codes of rows: mean and scale of q(z | x), draws, k-hat",
+    "impute": "fill in missing entries of rows",
     "detect": "score rows by how unlike the training rows they are",
     "diagnose": "judge the posterior: collapse, calibration, k-hat, bounds and gaps",
     "runs": "list the runs in a folder: settings that differ, -ELBO, log p(x) and commands",

@@ -11,8 +11,9 @@ import torch
 from jsonargparse.typing import PositiveInt
 from pyro.distributions import TorchDistribution
 
-from pyro_vae import VAE, AggregatedPosterior, Rows, gaussian_mixture, load, load_data
+from pyro_vae import VAE, AggregatedPosterior, Rows, gaussian_mixture, load_data
 from pyro_vae.commands import pictures
+from pyro_vae.commands.loading import loaded_vae
 from pyro_vae.figures import in_plane, quantile_grid, spherical_path, straight_path
 from pyro_vae.runs import SentenceParser, output_folder, run_options, run_parser
 from pyro_vae.support import stream
@@ -34,7 +35,7 @@ def main() -> int:
     options = run_options(command_parser())
     run = Path(options.run)
     folder = output_folder(run / "samples" if options.out is None else options.out, "out")
-    vae = load(options.run, options.weights, options.allow)
+    vae = loaded_vae(options)
     splits = load_data(options.run, options.allow)
     rows = splits.test
     for name in ("start", "end"):

@@ -13,6 +13,7 @@ from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import described, real, whole
 from pyro_vae.support.chunks import chunk_size
 from pyro_vae.support.modules import evaluating, tensor_like
+from pyro_vae.support.progress import tracked
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
 
@@ -218,7 +219,8 @@ def calibrate(
     draw = draw or (lambda x, y, count: vae.encode(x, y).sample(torch.Size([count])))
     blocks = []
     with evaluating(vae):
-        for number, rows in enumerate(torch.arange(num_rows, device=device).split(BLOCK_ROWS)):
+        blocks = torch.arange(num_rows, device=device).split(BLOCK_ROWS)
+        for number, rows in enumerate(tracked(blocks, "calibration")):
             with stream(seed, number, device=device):
                 ranks = _rank_block(vae, draw, len(rows), num_draws, rows_of(y, rows))
                 blocks.append(ranks.cpu())

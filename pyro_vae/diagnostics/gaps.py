@@ -12,6 +12,7 @@ from pyro_vae.data.rows import as_x
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import not_negative, whole
 from pyro_vae.support.modules import evaluating, tensor_like
+from pyro_vae.support.progress import tracked
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
 
@@ -147,7 +148,7 @@ def _optimise(
 ) -> None:
     optimizer = torch.optim.Adam(local.posterior.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
-    for _ in range(num_steps):
+    for _ in tracked(range(num_steps), "gaps"):
         optimizer.zero_grad()
         loss = -local.elbo(x, y, num_samples=num_samples).sum()
         loss.backward()

@@ -1,4 +1,4 @@
-"""Means of distributions, from draws if they have no closed form."""
+"""Means and standard deviations of distributions, from draws without a closed form."""
 
 from typing import NamedTuple
 
@@ -30,3 +30,11 @@ def estimated_mean(distribution: TorchDistribution, num_samples: int = _NUM_DRAW
 def distribution_mean(distribution: TorchDistribution, num_samples: int = _NUM_DRAWS) -> Tensor:
     """Return the mean, or the average of `num_samples` draws if there is no closed form."""
     return estimated_mean(distribution, num_samples).mean
+
+
+def distribution_stddev(distribution: TorchDistribution, num_samples: int = _NUM_DRAWS) -> Tensor:
+    """Return the standard deviation, or that of `num_samples` draws if there is no closed form."""
+    try:
+        return distribution.stddev
+    except NotImplementedError:
+        return distribution.sample(torch.Size([num_samples])).std(0)

@@ -2,6 +2,7 @@
 
 from pyro_vae.evaluation.aggregate import AggregatedPosterior, gaussian_mixture
 from pyro_vae.evaluation.anomaly import AnomalyScores, anomaly_scores, auroc, threshold
+from pyro_vae.evaluation.codes import Codes, encode_rows
 from pyro_vae.evaluation.imputation import Imputation, impute
 from pyro_vae.evaluation.measures import (
     ACTIVE_VARIANCE,
@@ -16,12 +17,14 @@ __all__ = [
     "ACTIVE_VARIANCE",
     "AggregatedPosterior",
     "AnomalyScores",
+    "Codes",
     "Estimate",
     "Evaluation",
     "Imputation",
     "RowEvaluation",
     "anomaly_scores",
     "auroc",
+    "encode_rows",
     "evaluate",
     "evaluate_rows",
     "gaussian_mixture",

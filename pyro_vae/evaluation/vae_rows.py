@@ -12,6 +12,7 @@ from pyro_vae.data.batch import Batch, rows_of
 from pyro_vae.data.rows import Data, Rows, as_rows
 from pyro_vae.support.checks import instance
 from pyro_vae.support.modules import evaluating, tensor_like
+from pyro_vae.support.progress import tracked
 from pyro_vae.support.streams import stream
 from pyro_vae.vae import VAE
 
@@ -101,7 +102,8 @@ class VAERows:
         device = tensor_like(self.vae).device
         results = []
         with evaluating(self.vae):
-            for number, index in enumerate(self.rows.content_order().split(BLOCK_ROWS)):
+            blocks = self.rows.content_order().split(BLOCK_ROWS)
+            for number, index in enumerate(tracked(blocks, "blocks of rows")):
                 with stream(seed, number, device=device):
                     results.append(function(self.batch(index)))
         return results

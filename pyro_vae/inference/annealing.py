@@ -20,6 +20,7 @@ from pyro_vae.inference.sites import Site, is_auxiliary, refuse_points
 from pyro_vae.inference.weights import log_mean_exp, log_mean_exp_variance
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import described, nearest, whole
+from pyro_vae.support.progress import tracked
 
 # The pilot: its target share of accepted trajectories, the rate at which its step size adapts, and
 # its first step size.
@@ -176,7 +177,7 @@ class _Path:
         """
         log_size = torch.full_like(white[0, :, 0], _FIRST_STEP).log()
         found = []
-        for beta in betas[1:-1]:
+        for beta in tracked(betas[1:-1], "step sizes"):
             white, probability = self._move(white, beta, self.program(white, beta), log_size.exp())
             log_size = log_size + _RATE * (probability.mean(0) - _TARGET)
             found.append(log_size.exp())
@@ -189,7 +190,8 @@ class _Path:
         """
         log_weights = torch.zeros_like(white[..., 0], dtype=torch.float64)
         acceptance = torch.zeros_like(step_sizes)
-        for number, (before, beta) in enumerate(pairwise(betas)):
+        pairs = list(pairwise(betas))
+        for number, (before, beta) in enumerate(tracked(pairs, "temperatures")):
             evaluated = self.program(white, beta)
             log_weights += (beta - before).double() * evaluated[2].double()
             if number < len(step_sizes):

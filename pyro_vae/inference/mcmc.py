@@ -37,6 +37,7 @@ from pyro_vae.inference.supports import (
     run_to_last_latent,
 )
 from pyro_vae.support.checks import whole
+from pyro_vae.support.progress import tracked
 from pyro_vae.support.store import store_as_found
 from pyro_vae.support.validation import validating
 
@@ -227,7 +228,7 @@ def hmc(
 
     point = evaluate(densities.start(num_chains))
     steps = _Steps(point.white, num_warmup, target_accept)
-    for number in range(1, num_warmup + 1):
+    for number in tracked(range(1, num_warmup + 1), "warm-up"):
         point, probability = hmc_transition(
             evaluate, point, steps(steps.log_size), trajectory_length(num_steps)
         )
@@ -236,7 +237,7 @@ def hmc(
             steps.end_window()
     kept = []
     probabilities = []
-    for _ in range(num_samples):
+    for _ in tracked(range(num_samples), "draws"):
         point, probability = hmc_transition(
             evaluate, point, steps(steps.log_mean), trajectory_length(num_steps)
         )

@@ -12,7 +12,7 @@ from pyro_vae.runs.listing import (
     short_names,
 )
 from pyro_vae.runs.origin import Origin
-from pyro_vae.runs.outputs import output_file, output_folder
+from pyro_vae.runs.outputs import new_file, output_file, output_folder
 from pyro_vae.runs.parser import Seed, SentenceParser, run_options, run_parser
 from pyro_vae.runs.reading import GROUPS, is_yaml
 from pyro_vae.runs.record import DataRecord, data_record
@@ -63,6 +63,7 @@ __all__ = [
     "load",
     "load_data",
     "load_settings",
+    "new_file",
     "output_file",
     "output_folder",
     "prepare",

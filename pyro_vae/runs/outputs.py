@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -74,6 +75,28 @@ def output_file(path: str | Path, name: str, begins: str | bytes) -> Path:
             )
     except OSError as error:
         raise _unwritable(path, name, "file", error) from error
+    writable_folder(file.parent, name)
+    return file
+
+
+def new_file(path: str | Path, name: str, overwrite: bool, suffixes: Sequence[str]) -> Path:
+    """Return a new file that can be written, in a folder that need not exist. This writes nothing.
+
+    Arguments:
+        path: the file.
+        name: its name in errors.
+        overwrite: True to replace an existing file.
+        suffixes: the endings that it may have.
+
+    Raises:
+        ValueError: if it exists and may not be replaced, has another ending, or cannot be written.
+    """
+    file = _path(path, name, "file")
+    if file.suffix not in suffixes:
+        raise ValueError(f"'{name}' must end in {' or '.join(suffixes)}, got {path}.")
+    if file.is_dir() or (file.exists() and not overwrite):
+        kind = "a folder" if file.is_dir() else "a file: pass --overwrite to replace it"
+        raise ValueError(f"'{name}' must be a new file, got {path}, which is {kind}.")
     writable_folder(file.parent, name)
     return file
 

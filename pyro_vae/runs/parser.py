@@ -293,6 +293,16 @@ class SentenceParser(ArgumentParser):
         """Return the argument that sets a key, or None."""
         return next((action for action in self._actions if action.dest == key), None)
 
+    def values_by_option(self) -> dict[str, list[str]]:
+        """Return all options, each with the values that its type lists: classes or literals."""
+        found: dict[str, list[str]] = {option: [] for option in self._options()}
+        for action in self._actions:
+            hint = getattr(action, "_typehint", None)
+            for option in action.option_strings:
+                is_help = option.endswith(".help")
+                found[option] = [] if is_help else [*_known_classes(hint), *_literals(hint)]
+        return found
+
     def _options(self) -> list[str]:
         """Return the options, and the arguments of the default classes."""
         options: list[str] = []
@@ -316,6 +326,18 @@ def run_parser(description: str | None) -> SentenceParser:
         "--weights", type=Literal["best", "last"], default="best", help="the weights of the run"
     )
     parser.add_argument("--seed", type=Seed, default=0, help="the seed of the random draws")
+    parser.add_argument(
+        "--device",
+        type=str,
+        default="auto",
+        help="cpu, cuda, or auto, which is cuda if there is one",
+    )
+    parser.add_argument(
+        "--progress",
+        type=bool,
+        default=sys.stderr.isatty(),
+        help="show progress bars, as on every terminal",
+    )
     parser.add_argument(
         "--allow", nargs="*", default=[], help="packages of your own whose classes the run may name"
     )

@@ -55,7 +55,12 @@ def read_yaml(text: str, name: str) -> dict[str, Any]:
         raise ValueError(
             f"{name} must hold at most {_MOST_VALUES} values, got more by its aliases."
         )
-    _check_classes(tree, name)
+    try:
+        _check_classes(tree, name)
+    except RecursionError:
+        raise ValueError(
+            f"{name} must hold a tree of settings, got one that holds itself."
+        ) from None
     return tree
 
 

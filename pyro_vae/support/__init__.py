@@ -2,6 +2,7 @@
 
 from pyro_vae.support.checks import Shape, as_shape, nearest, one_line
 from pyro_vae.support.modules import evaluating, modes_restored, tensor_like
+from pyro_vae.support.progress import progress_shown
 from pyro_vae.support.store import store_as_found
 from pyro_vae.support.streams import stream, stream_seed
 
@@ -12,6 +13,7 @@ __all__ = [
     "modes_restored",
     "nearest",
     "one_line",
+    "progress_shown",
     "store_as_found",
     "stream",
     "stream_seed",

@@ -6,7 +6,7 @@ import numpy as np
 import pyro
 import pytest
 import torch
-from torch import _inductor, nn
+from torch import nn
 
 from pyro_vae.engine import Execution, Program
 from pyro_vae.engine import program as engine_program
@@ -415,7 +415,7 @@ def test_what_fails_to_compile_is_replayed_with_a_warning(monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("out of order")
 
-    monkeypatch.setattr(_inductor, "compile", fail)
+    monkeypatch.setattr("torch._inductor.compile", fail)
     program = Program(noisy, execution=Execution(compile=True))
     with pytest.warns(
         UserWarning, match="is not compiled but replayed from its trace: out of order"
@@ -426,7 +426,8 @@ def test_what_fails_to_compile_is_replayed_with_a_warning(monkeypatch):
 
 def test_what_compiles_to_other_values_is_replayed_with_a_warning(monkeypatch):
     monkeypatch.setattr(
-        _inductor, "compile", lambda run, *_: lambda *inputs: (run(*inputs)[0] * 1.01, None)
+        "torch._inductor.compile",
+        lambda run, *_: lambda *inputs: (run(*inputs)[0] * 1.01, None),
     )
     program = Program(noisy, execution=Execution(compile=True))
     with pytest.warns(UserWarning, match="compiled it gives other values"):

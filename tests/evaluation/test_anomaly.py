@@ -1,14 +1,12 @@
 import csv
 import re
-import runpy
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from models import binary_vae, linear_gaussian_vae
 from references import LinearGaussian
+from test_scripts import SMALL, call
 
 from pyro_vae import Execution, Shuffled, Training, evaluate, fit
 from pyro_vae.evaluation import anomaly_scores, auroc, evaluate_rows, threshold
@@ -129,25 +127,16 @@ def test_snapshots_are_taken_at_their_steps_and_change_nothing():
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
 
 
-def test_the_script_scores_the_users_rows_to_csv(tmp_path, monkeypatch, capsys):
-    scripts = Path(__file__).parents[2] / "scripts"
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
+def test_the_script_scores_the_users_rows_to_csv(tmp_path):
     rows = np.random.default_rng(0).integers(0, 17, (20, 1, 8, 8), dtype=np.uint8)
-    np.save("rows.npy", rows)
-
-    def run(script, *arguments):
-        monkeypatch.setattr(sys, "argv", [script, *arguments])
-        with pytest.raises(SystemExit) as caught:
-            runpy.run_path(str(scripts / f"{script}.py"), run_name="__main__")
-        assert not caught.value.code
-
-    small = ["--vae.decoder.hidden", "[16]", "--vae.encoder.hidden", "[16]"]
-    small += ["--training.batches.size", "500", "--training.execution.trace", "false"]
-    run("train", "--training.epochs", "1", *small, "--run", "run")
-    run("detect", "run", "rows.npy", "--score", "negative_log_marginal")
-    with Path("scores.csv").open(encoding="utf-8") as file:
+    np.save(tmp_path / "rows.npy", rows)
+    small = ("--training.epochs", 1, *SMALL, "--run", "run")
+    assert call(tmp_path, "train", *small).code == 0
+    score = ("--score", "negative_log_marginal")
+    ended = call(tmp_path, "detect", "run", "rows.npy", *score)
+    assert ended.code == 0, ended.err
+    with (tmp_path / "scores.csv").open(encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert [int(row["row"]) for row in table] == list(range(20))
     assert all(row["is_anomalous"] == "True" for row in table)  # noise is nothing like a digit
-    assert "20 of 20 rows" in capsys.readouterr().out
+    assert "20 of 20 rows" in ended.out

@@ -10,9 +10,14 @@ import torch
 from pyro_vae import pareto_smooth
 from pyro_vae.inference import pareto_khat, psis
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # arviz announces its next version
-    from arviz import psislw
+
+def psislw(log_weights):
+    """That of arviz, which is imported here so that other tests need not wait for it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # arviz announces its next version
+        import arviz
+
+    return arviz.psislw(log_weights)
 
 
 def pareto(shape, *size):

@@ -40,7 +40,7 @@ def accuracies(out):
 
 
 def run(script, folder, *arguments):
-    ended = call(folder, f"examples/{script}", *arguments)
+    ended = call(folder, f"examples/{script}", *arguments, draws=True)
     assert (ended.code, ended.err) == (0, "")
     return accuracies(ended.out)
 

@@ -18,7 +18,7 @@ EXAMPLES = Path(__file__).parents[2] / "scripts" / "examples"
 
 def printed(folder, script, *arguments):
     """The table that an example prints: by the words of a row, its pairs of a mean and a standard error."""
-    ended = call(folder, f"examples/{script}", *arguments)
+    ended = call(folder, f"examples/{script}", *arguments, draws=True)
     assert (ended.code, ended.err) == (0, "")
     pairs = {
         line: re.findall(r"(-?\d+\.\d+) ± (\d+\.\d+)", line) for line in ended.out.splitlines()

@@ -1,0 +1,97 @@
+"""Write the codes of rows: mean and scale of q(z | x), draws, and k-hat.
+
+A `.csv` file holds a table. A `.npz` file holds the arrays mean, scale, draws and khat. A `.npy`
+file holds the means alone.
+"""
+
+import numpy as np
+import torch
+from jsonargparse.typing import NonNegativeInt
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pyro_vae.commands.loading import add_rows, chosen_rows, loaded_vae
+from pyro_vae.commands.tables import SUFFIXES, write_arrays
+from pyro_vae.data import Rows
+from pyro_vae.evaluation import encode_rows
+from pyro_vae.figures import latent_scatter
+from pyro_vae.runs import SentenceParser, new_file, run_options, run_parser
+from pyro_vae.support import progress_shown
+
+
+def main() -> int:
+    """Encode the rows, and write their codes."""
+    options = run_options(command_parser())
+    out = new_file(options.out, "out", options.overwrite, SUFFIXES)
+    if options.num_draws and out.suffix != ".npz":
+        raise ValueError(f"'out' must end in .npz to hold draws, got {options.out}.")
+    picture = options.tsne and new_file(options.tsne, "tsne", options.overwrite, [".png"])
+    vae = loaded_vae(options)
+    rows = chosen_rows(options)
+    with progress_shown(options.progress):
+        codes = encode_rows(
+            vae,
+            rows,
+            num_draws=options.num_draws,
+            num_importance_samples=options.num_importance_samples,
+            seed=options.seed,
+        )
+    columns = [f"mean_{dim}" for dim in range(vae.latent_dim)]
+    arrays = {name: value.numpy() for name, value in codes._asdict().items() if value is not None}
+    if not options.num_draws:
+        del arrays["draws"]
+    write_arrays(out, arrays, columns)
+    print(f"The codes of {len(rows)} rows in {vae.latent_dim} dimensions are in {out}.")
+    if picture:
+        draw(codes.mean, rows, options.seed).savefig(picture, dpi=120)
+        print(f"The picture is in {picture}.")
+    return 0
+
+
+def draw(means: Tensor, rows: Rows, seed: int) -> Figure:
+    """Draw the means in the plane, by t-SNE unless they lie in one, coloured by label."""
+    labels = torch.zeros(len(rows), dtype=torch.int64)
+    names = ["rows"]
+    if rows.labels is not None and rows.labels.dim() == 1:
+        labels = rows.labels
+        names = []
+    if means.shape[1] == 2:
+        return latent_scatter(means, labels, "Means of q(z | x)", names=names)
+    plane = torch.from_numpy(embedded(means.numpy(), seed))
+    title = "t-SNE of the means of q(z | x)"
+    return latent_scatter(plane, labels, title, ("t-SNE 1", "t-SNE 2"), names)
+
+
+def embedded(means: np.ndarray, seed: int) -> np.ndarray:
+    """Return points of a plane by t-SNE, `(N, 2)`.
+
+    References:
+        Visualizing data using t-SNE, van der Maaten and Hinton, 2008.
+    """
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(means) - 1) / 3)  # scikit-learn's default, for enough rows
+    return TSNE(perplexity=perplexity, random_state=seed).fit_transform(means)
+
+
+def command_parser() -> SentenceParser:
+    """Return the parser of the command line."""
+    parser = run_parser(__doc__)
+    add_rows(parser, "data")
+    parser.add_argument(
+        "--out", type=str, default="codes.csv", help="the file to write: .csv, .npz or .npy"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
+    parser.add_argument(
+        "--num_draws", type=NonNegativeInt, default=0, help="draws of z a row, in a .npz file"
+    )
+    parser.add_argument(
+        "--num_importance_samples",
+        type=NonNegativeInt,
+        default=0,
+        help="draws of z a row behind its k-hat, such as 1000; 0 for no k-hat",
+    )
+    parser.add_argument(
+        "--tsne", type=str | None, default=None, help="a .png file for a picture of the codes"
+    )
+    return parser

@@ -1,0 +1,6 @@
+"""`pyro-vae encode`, from a checkout."""
+
+from pyro_vae.commands.root import main
+
+if __name__ == "__main__":
+    main("encode")

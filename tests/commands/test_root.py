@@ -1,0 +1,118 @@
+"""The root of the command line: it finds commands, and imports nothing that a help does not need."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pyro_vae import __version__
+from pyro_vae.commands import own_data, train_help, words
+from pyro_vae.commands.completion import script
+from pyro_vae.commands.root import COMMANDS
+from pyro_vae.commands.train import command_parser
+from pyro_vae.runs import presets
+
+WITHOUT_TORCH = """
+import sys
+from pyro_vae.commands.root import main
+sys.argv = ["pyro-vae", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print("torch" in sys.modules, file=sys.stderr)
+"""
+
+
+def root(*arguments):
+    command = [sys.executable, "-c", WITHOUT_TORCH, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_the_help_names_every_command_without_importing_torch(arguments):
+    done = root(*arguments)
+    assert (done.returncode, done.stderr) == (0, "False\n")
+    listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert set(COMMANDS) <= set(listed)
+
+
+def test_the_version_is_that_of_the_package():
+    done = root("--version")
+    assert (done.stdout, done.stderr) == (f"pyro-vae {__version__}\n", "False\n")
+
+
+def test_an_unknown_command_is_one_sentence_with_the_nearest():
+    done = root("trian")
+    assert done.returncode == 2
+    sentence, _ = done.stderr.splitlines()
+    assert sentence.startswith("error: 'command' must be one of train, ")
+    assert sentence.endswith(", got trian; the nearest is 'train'.")
+
+
+# The words and the help of training
+
+
+def test_a_word_stands_for_the_setting_it_names():
+    said = [
+        "--lr",
+        "0.1",
+        "--likelihood.total_count=3",
+        "--seed=4",
+        "--run",
+        "lr",
+        "--vae.prior",
+        "p",
+    ]
+    assert list(words.spelled_out(said)) == [
+        *("--training.optimizer.lr", "0.1", "--vae.likelihood.total_count=3"),
+        *("--training.seed=4", "--run", "lr", "--vae.prior", "p"),
+    ]
+
+
+@pytest.mark.parametrize("word", words.WORDS.values(), ids=lambda word: word.setting)
+def test_every_word_stands_for_a_setting(word):
+    assert f"--{word.setting}" in command_parser().values_by_option()
+
+
+@pytest.mark.parametrize("said", [["--data", "my.npy"], ["--data=my.npy"]])
+def test_a_file_of_data_becomes_the_source(said):
+    found = own_data.with_source(["--epochs", "3", *said])
+    assert found == [
+        *("--epochs", "3", "--data.source", "ArrayFile", "--data.source.path", "my.npy"),
+    ]
+
+
+@pytest.mark.parametrize("value", ["{seed: 3}", "mine.yaml", "seed: 3"])
+def test_settings_of_the_data_stay_as_they_are(value):
+    assert own_data.with_source(["--data", value]) == ["--data", value]
+
+
+def test_the_first_page_of_help_is_one_screen_with_every_preset_and_word():
+    page = train_help.page("", command_parser())
+    assert len(page.splitlines()) < 50
+    for name in (*presets(), *(f"--{word}" for word in words.WORDS)):
+        assert f"  {name} " in page
+
+
+@pytest.mark.parametrize("group", ["vae", "data", "training"])
+def test_a_page_of_help_shows_one_group_and_each_list_of_classes_once(group):
+    page = train_help.page(group, command_parser())
+    options = [line.split()[0] for line in page.splitlines() if line.startswith("  --")]
+    assert options
+    assert all(option.startswith(f"--{group}.") for option in options)
+    assert page.count("Known: ConditionalNormalPrior") == (group == "vae")
+    assert "<lambda>" not in page
+    assert "required" not in page
+
+
+def test_an_unknown_page_of_help_is_one_sentence():
+    with pytest.raises(ValueError, match="'help' must be one of .* got vea; the nearest is 'vae'"):
+        train_help.page("vea", command_parser())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_the_completion_knows_commands_settings_and_classes(shell):
+    text = script(shell)
+    for name in (*COMMANDS, "--vae.prior", "--training.optimizer.lr", "VampPrior"):
+        assert name in text
+    assert len(text) < 100_000
