@@ -2,7 +2,7 @@
 
 from pyro_vae.runs.devices import device
 from pyro_vae.runs.errors import used_from, whole_names
-from pyro_vae.runs.folder import FORMAT, RunFolder, write_atomically
+from pyro_vae.runs.folder import FORMAT, RunFolder
 from pyro_vae.runs.outputs import output_file, output_folder
 from pyro_vae.runs.parser import Seed, SentenceParser, run_options, run_parser
 from pyro_vae.runs.reading import GROUPS
@@ -25,6 +25,7 @@ from pyro_vae.runs.settings import (
     settings_parser,
 )
 from pyro_vae.runs.swaps import Swap
+from pyro_vae.support.files import write_atomically
 
 __all__ = [
     "FORMAT",

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from pyro_vae.evaluation.results import Evaluation
 from pyro_vae.runs.formats import asked_with_public_paths, upgraded, with_public_paths
-from pyro_vae.runs.outputs import writable_folder
 from pyro_vae.runs.reading import GROUPS, read_text, read_yaml
 from pyro_vae.runs.record import DataRecord
 from pyro_vae.runs.trust import check_trusted, trusted_packages
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import as_shape
+from pyro_vae.support.files import read_tensors, writable_folder, write_atomically
 from pyro_vae.training.history import Epoch, Fit
 from pyro_vae.training.settings import Change
 
@@ -307,17 +307,7 @@ class RunFolder:
     def _read_tensors(self, name: str) -> dict[str, Any]:
         path = self.path / name
         self._require(path)
-        try:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-        except PermissionError:
-            raise ValueError(
-                f"{path} must be a file that can be read: permission denied."
-            ) from None
-        except Exception as error:
-            raise ValueError(
-                f"{path} must be a file of weights, but is truncated or foreign "
-                f"({type(error).__name__})."
-            ) from error
+        tensors = read_tensors(path)
         if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
             raise ValueError(f"{path} must hold a state dict, got {type(tensors).__name__}.")
         return tensors
@@ -401,20 +391,3 @@ def _run_info(fields: dict[str, Any]) -> RunInfo:
         data=None if data is None else DataRecord(**data | {"shape": tuple(data["shape"])}),
         data_path=None if info.data_path is None else os.fspath(info.data_path),
     )
-
-
-def write_atomically(path: Path, write: Callable[[io.BufferedWriter], Any]) -> None:
-    """Write a file under another name, and then move it to its place.
-
-    A reader sees either the whole old file or the whole new one.
-
-    Arguments:
-        path: the place of the file.
-        write: writes the content to an open file.
-    """
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

@@ -1,8 +1,8 @@
 """Places that a script writes to, checked before its work begins."""
 
-import os
-import tempfile
 from pathlib import Path
+
+from pyro_vae.support.files import writable_file, writable_folder
 
 
 def output_folder(path: str | Path, name: str) -> Path:
@@ -24,29 +24,6 @@ def output_folder(path: str | Path, name: str) -> Path:
     return folder
 
 
-def writable_folder(path: str | Path, name: str) -> Path:
-    """Return a folder that can be written. This leaves nothing in it.
-
-    Arguments:
-        path: the folder, which need not exist.
-        name: its name in errors.
-
-    Raises:
-        ValueError: if the path is empty, leads through a file, or cannot be written.
-    """
-    folder = _path(path, name, "folder")
-    try:
-        existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-        if not existing.is_dir():
-            raise ValueError(
-                f"'{name}' must be a folder that can be written, got {path}: {existing} is a file."
-            )
-        with tempfile.TemporaryDirectory(dir=existing):  # the rights alone do not tell
-            return folder
-    except OSError as error:
-        raise _unwritable(path, name, "folder", error) from error
-
-
 def output_file(path: str | Path, name: str, begins: str) -> Path:
     """Return a file that can be written, in a folder that need not exist. This writes nothing.
 
@@ -61,21 +38,7 @@ def output_file(path: str | Path, name: str, begins: str) -> Path:
         ValueError: if the path is empty or a folder, leads through a file, cannot be written, or
             is a file of another kind.
     """
-    file = _path(path, name, "file")
-    try:
-        if file.is_dir():
-            raise ValueError(f"'{name}' must be a file, got the folder {path}.")
-        if file.exists() and not os.access(file, os.W_OK):
-            raise PermissionError(0, "Permission denied")
-        if file.is_file() and not _begins(file, begins):
-            raise ValueError(
-                f"'{name}' must be a new file, or one of an earlier call to replace, got {path}, "
-                "which holds something else."
-            )
-    except OSError as error:
-        raise _unwritable(path, name, "file", error) from error
-    writable_folder(file.parent, name)
-    return file
+    return writable_file(path, name, lambda file: _begins(file, begins))
 
 
 def _begins(file: Path, line: str) -> bool:
@@ -84,14 +47,3 @@ def _begins(file: Path, line: str) -> bool:
     with file.open("rb") as opened:
         start = opened.read(len(wanted))
     return start in (b"", wanted)
-
-
-def _path(path: str | Path, name: str, kind: str) -> Path:
-    if not str(path).strip():
-        raise ValueError(f"'{name}' must be the name of a {kind}, got an empty string.")
-    return Path(path)
-
-
-def _unwritable(path: str | Path, name: str, kind: str, error: OSError) -> ValueError:
-    reason = (error.strerror or str(error)).lower()
-    return ValueError(f"'{name}' must be a {kind} that can be written, got {path}: {reason}.")

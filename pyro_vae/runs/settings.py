@@ -34,7 +34,7 @@ from pyro_vae.runs.record import DataRecord, data_record
 from pyro_vae.runs.trust import check_parsed, trusted_packages
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import Shape, check_max_level, nearest, one_line, whole
-from pyro_vae.support.modules import state_difference
+from pyro_vae.support.modules import not_finite, state_difference
 from pyro_vae.support.streams import stream
 from pyro_vae.training.initialization import initialize
 from pyro_vae.training.settings import Training
@@ -274,17 +274,13 @@ def load(run: str | PathLike, weights: str = "best", allow: str | Sequence[str] 
             f"{folder.path / weights}.pt must hold the weights of this VAE, but does not: "
             f"{state_difference(vae, state) or one_line(error)}"
         ) from error
-    _check_finite(vae, folder.path / f"{weights}.pt")
+    bad = not_finite(vae, state)
+    if bad is not None:
+        raise ValueError(
+            f"{folder.path / weights}.pt must hold finite weights, got NaN or infinity in {bad}: "
+            "the run failed."
+        )
     return vae.eval()
-
-
-def _check_finite(vae: VAE, file: Path) -> None:
-    """Refuse weights of a run that ended in NaN or infinity."""
-    for name, parameter in vae.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise ValueError(
-                f"{file} must hold finite weights, got NaN or infinity in {name}: the run failed."
-            )
 
 
 @arguments_checked
