@@ -201,7 +201,7 @@ def train(request: Request, folder: RunFolder) -> int:
         if len(reached.history) == begun:
             announce(request, reached)
         else:
-            run.save(reached, vae)
+            run.save(reached)
 
     try:
         with used_from("training.objective", "pyro.infer"):
@@ -221,7 +221,7 @@ def train(request: Request, folder: RunFolder) -> int:
     if result.outcome == "interrupted" and not run.is_begun:
         print(f"Interrupted in epoch {begun + 1}, before anything was written.")
         return INTERRUPTED
-    run.save(result, vae)
+    run.save(result)
     epochs = "1 epoch" if len(result.history) == 1 else f"{len(result.history)} epochs"
     ended = f"{result.outcome.capitalize()} after {epochs}. The steps were {result.how}."
     print(f"{ended} The run is in {folder.path}.")
@@ -244,12 +244,12 @@ class Writer:
         self.begin = begin
         self.is_begun = False
 
-    def save(self, reached: Fit, vae: VAE) -> None:
+    def save(self, reached: Fit) -> None:
         """Write what training has reached."""
         if not self.is_begun:
             self.begin()
             self.is_begun = True
-        self.folder.save(reached, vae.state_dict())
+        self.folder.save(reached)
 
     def save_failure(self, error: Exception) -> None:
         """Write the error that ended training, unless nothing is written."""
@@ -267,7 +267,6 @@ def announce(request: Request, reached: Fit) -> None:
 
 def report(vae: VAE, result: Fit, test: Rows, folder: RunFolder) -> None:
     """Evaluate the best weights on the test rows, and draw the history and the manifold."""
-    vae.load_state_dict(result.best_weights)
     evaluation = evaluate(vae, test)
     folder.save_metrics(evaluation)
     history = elbo_history(result.history, "−ELBO by epoch")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from pyro_vae.evaluation.results import Evaluation
 from pyro_vae.runs.formats import asked_with_public_paths, upgraded, with_public_paths
@@ -162,18 +161,13 @@ class RunFolder:
         return json.dumps(fields, indent=2) + "\n"
 
     @arguments_checked
-    def save(self, fit: Fit, weights: dict[str, Tensor]) -> None:
-        """Write the state of training.
-
-        Arguments:
-            fit: the state at the end of the last whole epoch.
-            weights: the VAE's present weights, which may come from an interrupted epoch.
-        """
+    def save(self, fit: Fit) -> None:
+        """Write the state of training at the end of the last whole epoch."""
         changes = [tuple(change) for change in fit.changes]
         state = fit._asdict() | {"history": [tuple(row) for row in fit.history], "changes": changes}
         self._write_tensors("state.pt", state)
         self._write_tensors("best.pt", fit.best_weights)
-        self._write_tensors("last.pt", weights)
+        self._write_tensors("last.pt", fit.weights)
         self._write_table("history.csv", [Epoch._fields, *fit.history])
         if fit.changes:
             self._write_table("changes.csv", [Change._fields, *fit.changes])

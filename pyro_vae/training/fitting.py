@@ -62,9 +62,10 @@ def fit(
 ) -> Fit:
     """Train a VAE in place.
 
-    At the end the VAE has its last weights, and the result also holds the best ones. After an error
-    it has those of the end of the last whole epoch. After Ctrl-C, `fit` returns the state at the
-    end of that epoch.
+    At the end the VAE has the weights of the epoch with the best validation ELBO, or without
+    validation rows those of the last epoch. The result holds both. After Ctrl-C, `fit` returns the
+    state at the end of the last whole epoch, and the VAE has the best or last weights until then.
+    After an error it has the weights of the end of the last whole epoch.
 
     The same seed gives the same losses, and a resumed run has the losses of an uninterrupted one.
     The caller's random state, Pyro's param store and its validation flags stay as they are.
@@ -119,8 +120,8 @@ def fit(
         run.put_back()
         raise
     except KeyboardInterrupt:
-        return run.reached.copy()._replace(outcome="interrupted")
-    return run.reached.copy()._replace(outcome="finished" if run.is_complete() else "stopped early")
+        return run.ended("interrupted")
+    return run.ended("finished" if run.is_complete() else "stopped early")
 
 
 class _Run:
@@ -377,6 +378,14 @@ class _Run:
             f"{what} in epoch {number} {place}, and the VAE has the weights of the end of epoch "
             f"{number - 1} again: {advice}"
         )
+
+    def ended(self, outcome: str) -> Fit:
+        """Give the VAE the best weights, which are the last ones without validation rows.
+
+        Return the state that was reached, with this outcome.
+        """
+        self.vae.load_state_dict(self.reached.best_weights)
+        return self.reached.copy()._replace(outcome=outcome)
 
     def put_back(self) -> None:
         """Give the VAE the weights of the end of the last whole epoch."""

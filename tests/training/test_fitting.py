@@ -185,6 +185,56 @@ def test_early_stopping_keeps_the_best_weights(x):
     )
     assert same_weights(result.best_weights, again.weights)
     assert not same_weights(result.best_weights, result.weights)
+    assert same_weights(vae.state_dict(), result.best_weights)
+
+
+def overfitted(vae, x, epochs, **options):
+    """The result of a fit whose best epoch is long before its last."""
+    training = plain(epochs=epochs, batches=Shuffled(10), optimizer=ADAM)
+    return fit(vae, x, training, **options)
+
+
+@pytest.mark.parametrize("is_validated", [True, False])
+def test_after_fit_the_vae_has_the_best_weights_or_without_validation_the_last(x, is_validated):
+    vae = fresh_vae()
+    result = overfitted(vae, x, 30, validation=1 - x if is_validated else None)
+    assert same_weights(vae.state_dict(), result.best_weights)
+    assert same_weights(vae.state_dict(), result.weights) is not is_validated
+
+
+def test_after_ctrl_c_the_vae_has_the_best_weights_of_whole_epochs(x):
+    def interrupt(reached):
+        if len(reached.history) == 30:
+            interrupted.append(True)
+
+    def at_once(step):
+        if interrupted:
+            raise KeyboardInterrupt
+
+    for validation in (1 - x, None):
+        vae, interrupted = fresh_vae(), []
+        result = overfitted(vae, x, 40, validation=validation, on_epoch=interrupt, on_step=at_once)
+        assert (result.outcome, len(result.history)) == ("interrupted", 30)
+        assert same_weights(vae.state_dict(), result.best_weights)
+
+
+def test_a_run_that_is_resumed_goes_on_from_its_last_weights(x):
+    validation = 1 - x
+    vae = fresh_vae()
+    part = overfitted(vae, x, 20, validation=validation)
+    resumed = overfitted(vae, x, 30, validation=validation, resume=part)
+    whole = overfitted(fresh_vae(), x, 30, validation=validation)
+    assert losses(resumed) == losses(whole)
+    assert same_weights(resumed.weights, whole.weights)
+    assert same_weights(vae.state_dict(), whole.best_weights)
+
+
+def test_a_run_with_no_epoch_left_gives_its_best_weights(x):
+    part = overfitted(fresh_vae(), x, 20, validation=1 - x)
+    vae = fresh_vae()
+    again = overfitted(vae, x, 20, validation=1 - x, resume=part)
+    assert same_weights(again.weights, part.weights)
+    assert same_weights(vae.state_dict(), part.best_weights)
 
 
 def test_a_non_finite_loss_names_epoch_and_step_and_gives_the_last_good_weights_back(x):
