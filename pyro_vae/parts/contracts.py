@@ -34,6 +34,7 @@ from pyro_vae.support.checks import (
 from pyro_vae.support.invalid_parameters import InvalidParameterError, sentence_on_parameters
 from pyro_vae.support.modules import tensor_like
 from pyro_vae.support.store import make_picklable
+from pyro_vae.support.tables import shown_in_short
 
 Network: TypeAlias = nn.Module | Callable[[torch.Size], nn.Module]
 
@@ -502,6 +503,7 @@ def _num_not_finite(x: Tensor) -> int:
     return int((~x.isfinite()).sum())
 
 
+@shown_in_short
 @dataclass(frozen=True)
 class Mapped:
     """Blocks with a function applied to each, anew in each iteration."""

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from pyro_vae.data.batch import Batch
 from pyro_vae.data.batches import count_of, indices_of
 from pyro_vae.data.rows import Data, Rows
-from pyro_vae.evaluation.measures import negative_elbo, negative_elbo_by_row
+from pyro_vae.evaluation.measures import mean_elbo_terms, negative_elbo_by_row
 from pyro_vae.evaluation.vae_rows import VAERows, rows_for
 from pyro_vae.inference.soundness import UnsoundStepError
 from pyro_vae.inference.surrogates import checked_loss
@@ -31,7 +31,7 @@ from pyro_vae.support.streams import stream
 from pyro_vae.support.validation import validating
 from pyro_vae.training.early_warnings import warnings_for
 from pyro_vae.training.factories import cut_short, made_optimizer, made_scheduler, rehearse
-from pyro_vae.training.history import Epoch, Fit
+from pyro_vae.training.history import Epoch, Fit, best_epoch
 from pyro_vae.training.per_row import PerRow
 from pyro_vae.training.resuming import asked_for, changes, go_on, step_scheduler
 from pyro_vae.training.settings import Change, Training
@@ -203,7 +203,7 @@ class _Run:
         """Return True if epochs are left and patience has not run out."""
         history = self.reached.history
         patience = self.training.patience
-        has_patience = patience is None or len(history) - _best_epoch(history) < patience
+        has_patience = patience is None or len(history) - best_epoch(history) < patience
         return has_patience and not self.is_complete()
 
     def progress_bar(self, is_shown: bool) -> tqdm:
@@ -230,10 +230,19 @@ class _Run:
             # Pyro only warns of NaN; here NaN is an error.
             warnings.filterwarnings("ignore", message="Encountered ")
             train_loss, value = self._train(number, bar)
-        validation_loss = self._loss("validation", self.validation, number)
-        test_loss = self._loss("test", self.test, number)
-        seconds = time.perf_counter() - started
-        row = Epoch(number, learning_rate, value, train_loss, validation_loss, test_loss, seconds)
+        validation_loss, validation_rate = self._measured("validation", self.validation, number)
+        test_loss, test_rate = self._measured("test", self.test, number)
+        row = Epoch(
+            epoch=number,
+            learning_rate=learning_rate,
+            scheduled=value,
+            train_loss=train_loss,
+            validation_loss=validation_loss,
+            test_loss=test_loss,
+            seconds=time.perf_counter() - started,
+            validation_rate=validation_rate,
+            test_rate=test_rate,
+        )
         step_scheduler(self.scheduler, row)
         self.reached = self._snapshot([*self.reached.history, row], self.reached.best_weights)
 
@@ -331,22 +340,24 @@ class _Run:
         number = len(self.reached.history) + 1
         return self._non_finite(number, f"at step {step}", error.what, advice=advice)
 
-    def _loss(self, name: str, rows: VAERows | None, number: int) -> float | None:
-        """Return −ELBO of validation or test rows in nats per row, or None without rows.
+    def _measured(
+        self, name: str, rows: VAERows | None, number: int
+    ) -> tuple[float | None, float | None]:
+        """Return −ELBO and rate of validation or test rows in nats per row, or None without rows.
 
         Raises:
-            NonFiniteLossError: if it is NaN or infinite.
+            NonFiniteLossError: if −ELBO is NaN or infinite.
         """
         if rows is None:
-            return None
+            return None, None
         place = f"on the rows of '{name}'"
         try:
-            loss = negative_elbo(self.vae, rows)
+            terms = mean_elbo_terms(rows)
         except InvalidParameterError as error:
             raise self._non_finite(number, place, advice=str(error)) from None
-        if not math.isfinite(loss):
+        if not math.isfinite(terms.negative_elbo):
             raise self._non_finite(number, place, rows=rows, name=name)
-        return loss
+        return terms.negative_elbo, terms.rate
 
     def _non_finite(
         self,
@@ -394,7 +405,7 @@ class _Run:
     def _snapshot(self, history: list[Epoch], best_weights: dict[str, Tensor] | None) -> Fit:
         """Return a copy of the present state, given the best weights until now."""
         weights = copy.deepcopy(self.vae.state_dict())
-        is_best = self.validation is None or not history or _best_epoch(history) == len(history)
+        is_best = self.validation is None or not history or best_epoch(history) == len(history)
         scheduler = None if self.scheduler is None else copy.deepcopy(self.scheduler.state_dict())
         return Fit(
             history=history,
@@ -478,14 +489,3 @@ def _odd_row(rows: VAERows, name: str) -> str:
     x = rows.batch(slice(number, number + 1)).x
     highest = x[x.isfinite()].abs().max()
     return f"look at row {number} of '{name}', counted from 0, whose x reaches {highest:g}."
-
-
-def _best_epoch(history: list[Epoch]) -> int:
-    """Return the number of the epoch with the lowest validation loss.
-
-    It is the last epoch if there are no validation rows, and 0 before the first epoch.
-    """
-    validated = [
-        (row.validation_loss, row.epoch) for row in history if row.validation_loss is not None
-    ]
-    return min(validated)[1] if validated else len(history)
