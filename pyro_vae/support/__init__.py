@@ -1,5 +1,9 @@
 """Checks of arguments, modes of modules, named random streams, and Pyro's param store."""
 
+# Before any module that imports Pyro, whose own import of tqdm.auto would warn in some notebooks.
+from pyro_vae.support.progress import progress_bar
+
+# isort: split
 from pyro_vae.support.checks import Shape, as_shape, nearest, one_line
 from pyro_vae.support.modules import evaluating, modes_restored, tensor_like
 from pyro_vae.support.store import store_as_found
@@ -12,6 +16,7 @@ __all__ = [
     "modes_restored",
     "nearest",
     "one_line",
+    "progress_bar",
     "store_as_found",
     "stream",
     "stream_seed",

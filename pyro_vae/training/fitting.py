@@ -2,14 +2,12 @@
 
 import copy
 import math
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from pyro_vae.data.batch import Batch
 from pyro_vae.data.batches import count_of, indices_of
@@ -26,6 +24,7 @@ from pyro_vae.support.checks import one_line
 from pyro_vae.support.invalid_parameters import InvalidParameterError
 from pyro_vae.support.methods_of_users import called
 from pyro_vae.support.modules import evaluating, modes_restored, state_difference, tensor_like
+from pyro_vae.support.progress import progress_bar, tqdm
 from pyro_vae.support.store import store_as_found
 from pyro_vae.support.streams import stream
 from pyro_vae.support.validation import validating
@@ -210,16 +209,7 @@ class _Run:
         """Return one bar over the rows of all epochs; in a resumed run it does not start at 0."""
         total = self.num_dealt * self.training.epochs
         initial = self.num_dealt * len(self.reached.history)
-        seconds = 0.5 if sys.stderr.isatty() else 30.0  # a log file keeps every line
-        return tqdm(
-            total=total,
-            initial=initial,
-            unit=" rows",
-            unit_scale=True,
-            disable=not is_shown,
-            mininterval=seconds,
-            delay=1e-6,  # no bar before the first step has succeeded
-        )
+        return progress_bar(total, "rows", is_shown, initial)
 
     def epoch(self, bar: tqdm) -> None:
         """Train for one epoch, measure the losses, and keep the state that was reached."""
