@@ -114,11 +114,14 @@ from pyro_vae.training import (
     Change,
     Epoch,
     Fit,
+    Logger,
     NonFiniteLossError,
     Snapshots,
+    TensorBoard,
     Training,
     fit,
     initialize,
+    logged,
 )
 from pyro_vae.vae import VAE
 
@@ -187,6 +190,7 @@ __all__ = [
     "LinearCapacity",
     "LinearWarmup",
     "Log1p",
+    "Logger",
     "LowRankNormalPosterior",
     "MixtureNormalPrior",
     "NegativeBinomialLikelihood",
@@ -210,6 +214,7 @@ __all__ = [
     "Standardized",
     "StickingTheLandingELBO",
     "StudentTLikelihood",
+    "TensorBoard",
     "Threshold",
     "TotalCorrelationELBO",
     "Training",
@@ -231,6 +236,7 @@ __all__ = [
     "load_splits",
     "log_mean_exp",
     "log_weights",
+    "logged",
     "monte_carlo_sites",
     "nuts",
     "pareto_smooth",

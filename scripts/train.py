@@ -7,6 +7,7 @@ mnist-interpolate, mnist-gated, mnist-iwae, mnist-conv.
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +15,11 @@ import door
 import torch
 import yaml
 from jsonargparse import Namespace
+from matplotlib.figure import Figure
 
 from pyro_vae import VAE, Fit, NonFiniteLossError, Rows, evaluate, fit
 from pyro_vae.distributions import distribution_mean
-from pyro_vae.figures import elbo_history, manifold, quantile_grid
+from pyro_vae.figures import elbo_history, image_grid, manifold, quantile_grid
 from pyro_vae.runs import (
     INTERRUPTED,
     RunFolder,
@@ -43,6 +45,8 @@ FIXED = (
     "training.seed",
     "training.optimizer.class_path",
 )
+# Rows in the figures of loggers.
+NUM_DRAWN = 8
 
 
 class Request(NamedTuple):
@@ -196,15 +200,19 @@ def train(request: Request, folder: RunFolder) -> int:
             folder.begin(request.text, splits.train.x_shape, record)
 
     run = Writer(folder, begin)
+    drawn = splits.test.take(slice(NUM_DRAWN))
+    figures = drawings(vae, drawn) if settings.logging.loggers else {}
+    logs = settings.logging.logged(folder.path, figures)
 
     def on_epoch(reached: Fit) -> None:
         if len(reached.history) == begun:
             announce(request, reached)
         else:
             run.save(reached)
+        logs(reached)
 
     try:
-        with used_from("training.objective", "pyro.infer"):
+        with closing(logs), used_from("training.objective", "pyro.infer"):
             result = fit(
                 vae,
                 splits.train,
@@ -275,6 +283,20 @@ def report(vae: VAE, result: Fit, test: Rows, folder: RunFolder) -> None:
     if vae.latent_dim == 2 and len(vae.x_shape) == 3 and not vae.context_dim:
         draw_manifold(vae, folder)
     print(evaluation.table())
+
+
+def drawings(vae: VAE, rows: Rows) -> dict[str, Callable[[], Figure]]:
+    """Return functions that draw reconstructions of rows, and samples in the contexts of rows."""
+    x = rows.batch(slice(None))
+    y = rows.context(vae.context_dim)
+
+    def reconstructions() -> Figure:
+        return image_grid([x, vae.reconstruct(x, y)], "Test rows and their reconstructions")
+
+    def samples() -> Figure:
+        return image_grid([vae.sample(len(rows), y)], "Draws from p(x)")
+
+    return {"reconstructions": reconstructions, "samples": samples}
 
 
 def draw_manifold(vae: VAE, folder: RunFolder) -> None:

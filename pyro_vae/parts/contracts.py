@@ -224,7 +224,7 @@ class _Amortised(_Part):
         else:
             batch_shape = torch.broadcast_shapes(batch_shape, y.shape[:-1])
             rows = inputs.expand(*batch_shape, *row_shape).reshape(prod(batch_shape), *row_shape)
-            contexts = y.expand(*batch_shape, y.shape[-1]).reshape(len(rows), -1)
+            contexts = y.expand(*batch_shape, y.shape[-1]).reshape(rows.shape[0], -1)
             outputs = self._outputs(rows, contexts)
         num_rows = prod(batch_shape)
         outputs = rows_returned(outputs, self.network, self, num_rows, self.out_shape.numel())

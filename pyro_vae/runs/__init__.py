@@ -2,6 +2,7 @@
 
 from pyro_vae.runs.devices import device
 from pyro_vae.runs.errors import used_from, whole_names
+from pyro_vae.runs.exporting import Exported, export
 from pyro_vae.runs.folder import FORMAT, RunFolder
 from pyro_vae.runs.outputs import output_file, output_folder
 from pyro_vae.runs.parser import Seed, SentenceParser, run_options, run_parser
@@ -10,6 +11,7 @@ from pyro_vae.runs.record import DataRecord, data_record
 from pyro_vae.runs.script import INTERRUPTED, run
 from pyro_vae.runs.settings import (
     DataSettings,
+    LoggingSettings,
     ModelSettings,
     Settings,
     build_vae,
@@ -33,6 +35,8 @@ __all__ = [
     "INTERRUPTED",
     "DataRecord",
     "DataSettings",
+    "Exported",
+    "LoggingSettings",
     "ModelSettings",
     "RunFolder",
     "Seed",
@@ -43,6 +47,7 @@ __all__ = [
     "check_settings",
     "data_record",
     "device",
+    "export",
     "initialized",
     "instantiate",
     "load",

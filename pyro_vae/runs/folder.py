@@ -49,6 +49,8 @@ _RESULTS = (
     "manifold.png",
     "kl_by_dimension.png",
 )
+# What TensorBoard writes.
+_LOGS = "events.out.tfevents.*"
 _PACKAGES = ("pyro_vae", "pyro-ppl", "torch", "numpy")
 
 
@@ -130,6 +132,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         for name in _RESULTS:
             (self.path / name).unlink(missing_ok=True)
+        for file in self.path.glob(_LOGS):
+            file.unlink()
         self.save_settings(settings, x_shape, data)
 
     @arguments_checked

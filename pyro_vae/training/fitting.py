@@ -4,7 +4,8 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +84,9 @@ def fit(
             the schedule: if it is changed from 1e-3 to 5e-4, a rate that has decayed to 2e-4
             becomes 1e-4. A scheduler that is new or has other settings starts at the next epoch,
             at the new learning rate.
-        on_epoch: called before the first and after each epoch, for instance to save a checkpoint.
+        on_epoch: called before the first and after each epoch, with the VAE in evaluation mode,
+            for instance to save a checkpoint, or `logged`. If it has a method `close`, that is
+            called when training ends, also by an error or Ctrl-C.
         on_step: called after each step with the number of steps since training began, for instance
             `Snapshots`.
         progress: show a progress bar.
@@ -104,10 +107,11 @@ def fit(
 
     def report() -> None:
         if on_epoch is not None:
-            on_epoch(run.reached.copy())
+            with evaluating(vae):  # no draw of `on_epoch` may change running statistics
+                on_epoch(run.reached.copy())
 
     try:
-        with modes_restored(vae), run.progress_bar(progress) as bar:
+        with _closed(on_epoch), modes_restored(vae), run.progress_bar(progress) as bar:
             # A VAE in training mode may have modules that the caller keeps in evaluation mode.
             if not vae.training:
                 vae.train()
@@ -455,6 +459,17 @@ class _Run:
         if last_size == 1:
             self.train.check_one_row()
         self.train.rows.check_varied()
+
+
+@contextmanager
+def _closed(on_epoch: Callable[[Fit], None] | None) -> Iterator[None]:
+    """Call the `close` of a function after the block, if it has one."""
+    try:
+        yield
+    finally:
+        close = getattr(on_epoch, "close", None)
+        if close is not None:
+            close()
 
 
 def _placed(rows: Rows, device: torch.device) -> Rows:
