@@ -60,7 +60,7 @@ def export(vae: VAE, folder: str | PathLike) -> Exported:
     place = writable_folder(str(folder), "folder")
     still = copy.deepcopy(vae).cpu().eval().requires_grad_(False)
     z, y = _example(still, _ROWS)
-    x = still.decode(z, y).mean
+    x = z.new_zeros(_ROWS, *still.x_shape)
     programs = {
         "encoder": _exported("encoder", _Encoder(still), x, y),
         "decoder": _exported("decoder", _Decoder(still), z, y),
@@ -106,7 +106,8 @@ def _exported(name: str, module: nn.Module, *inputs: Tensor | None) -> ExportedP
     rows = Dim("rows")
     shapes = tuple({0: rows} for _ in given)
     try:
-        with torch.no_grad(), validating(False), warnings.catch_warnings():
+        # Not under no_grad: lazy properties of distributions would switch gradients on in the graph.
+        with validating(False), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.export(module, given, dynamic_shapes=shapes, strict=False)
     except NotImplementedError as error:

@@ -16,6 +16,7 @@ from pyro_vae import (
     ConvDecoder,
     ConvEncoder,
     DiagNormalPosterior,
+    DiscretizedLogisticLikelihood,
     FlowPosterior,
     FullNormalPosterior,
     NegativeBinomialLikelihood,
@@ -74,6 +75,11 @@ def of_counts():
     )
 
 
+def of_levels():
+    make = DiscretizedLogisticLikelihood
+    return vae_of(make(lambda out_shape: MLP(2, [8], out_shape), X_SHAPE, num_levels=20))
+
+
 def full():
     return vae_of(
         BinomialLikelihood(MLP(2, [8], 16), X_SHAPE, 16),
@@ -105,10 +111,17 @@ def assert_equal_to_its_own(vae, files):
     "make",
     [
         vae_of,
-        conditional,
         *(
             pytest.param(make, marks=pytest.mark.slow)
-            for make in (with_dropout, with_missing, convolutional, of_counts, full)
+            for make in (
+                conditional,
+                of_levels,
+                with_dropout,
+                with_missing,
+                convolutional,
+                of_counts,
+                full,
+            )
         ),
     ],
 )
@@ -124,9 +137,10 @@ def test_exported_files_give_the_numbers_of_the_vae_for_any_number_of_rows(make,
 
 
 def test_exporting_leaves_random_state_and_validation_alone(tmp_path):
+    vae = vae_of()
     state = torch.get_rng_state()
     validation = torch.distributions.Distribution._validate_args
-    export(vae_of(), tmp_path)
+    export(vae, tmp_path)
     assert torch.equal(state, torch.get_rng_state())
     assert torch.distributions.Distribution._validate_args is validation
 

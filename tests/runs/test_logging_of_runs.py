@@ -3,14 +3,15 @@
 import pytest
 from test_scripts import SMALL, assert_same_run, call
 
-from pyro_vae import load
-from pyro_vae.runs import load_settings
+from pyro_vae import TensorBoard, load
+from pyro_vae.runs import LoggingSettings, load_settings
 
 
 def events(run):
     return [file.name for file in run.iterdir() if "tfevents" in file.name]
 
 
+@pytest.mark.slow
 def test_a_run_with_a_logger_is_the_run_without_it_and_has_a_log(tmp_path):
     train = ("train", *SMALL, "--training.epochs", 2, "--run")
     logging = ("--logging.loggers+=TensorBoard", "--logging.every", 1)
@@ -24,6 +25,12 @@ def test_a_run_with_a_logger_is_the_run_without_it_and_has_a_log(tmp_path):
     assert call(tmp_path, *train, "logged", *logging, "--overwrite").code == 0
     (second,) = events(tmp_path / "logged")  # a log of two runs would show both as one curve
     assert first != second
+
+
+def test_loggers_of_settings_get_the_folder_of_the_run(tmp_path):
+    report = LoggingSettings([TensorBoard], every=3).logged(tmp_path, {})
+    assert [logger.folder for logger in report.loggers] == [str(tmp_path)]
+    assert report.every == 3
 
 
 @pytest.mark.parametrize(
