@@ -106,7 +106,7 @@ def _exported(name: str, module: nn.Module, *inputs: Tensor | None) -> ExportedP
     rows = Dim("rows")
     shapes = tuple({0: rows} for _ in given)
     try:
-        # Not under no_grad: lazy properties of distributions would switch gradients on in the graph.
+        # Not under no_grad: lazy properties of distributions would leave it inside the graph.
         with validating(False), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.export(module, given, dynamic_shapes=shapes, strict=False)
