@@ -116,11 +116,14 @@ if TYPE_CHECKING:
         Change,
         Epoch,
         Fit,
+        Logger,
         NonFiniteLossError,
         Snapshots,
+        TensorBoard,
         Training,
         fit,
         initialize,
+        logged,
     )
     from pyro_vae.vae import VAE
 
@@ -186,6 +189,7 @@ __all__ = [
     "LinearCapacity",
     "LinearWarmup",
     "Log1p",
+    "Logger",
     "LowRankNormalPosterior",
     "MixtureNormalPrior",
     "NegativeBinomialLikelihood",
@@ -209,6 +213,7 @@ __all__ = [
     "Standardized",
     "StickingTheLandingELBO",
     "StudentTLikelihood",
+    "TensorBoard",
     "Threshold",
     "TotalCorrelationELBO",
     "Training",
@@ -230,6 +235,7 @@ __all__ = [
     "load_splits",
     "log_mean_exp",
     "log_weights",
+    "logged",
     "monte_carlo_sites",
     "nuts",
     "pareto_smooth",

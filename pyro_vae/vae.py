@@ -1,5 +1,6 @@
 """The VAE, which joins a prior, a likelihood and a posterior into a Pyro model and guide."""
 
+from os import PathLike
 from types import NoneType
 from typing import Any, NoReturn
 
@@ -7,9 +8,6 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
-from pyro.distributions.torch_distribution import TorchDistributionMixin
-from pyro.poutine.indep_messenger import IndepMessenger
-from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor, nn
 
@@ -24,18 +22,22 @@ from pyro_vae.parts.checks import (
     check_finite,
     check_fit,
     check_kinds,
+    check_latent,
     check_latents_of_rows,
     check_no_infinity,
+    check_outside_row_plate,
     check_shape,
     num_rows_of,
 )
 from pyro_vae.parts.contracts import Likelihood, Posterior, Prior
 from pyro_vae.parts.missing_entries import entries_of
 from pyro_vae.parts.trials import example
-from pyro_vae.support.checks import described, positive, whole
+from pyro_vae.support.arguments import arguments_checked
+from pyro_vae.support.checks import positive, whole
 from pyro_vae.support.methods_of_users import returned
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.store import make_picklable, show, unique_name
+from pyro_vae.support.weight_files import load_weights, save_weights
 
 
 class VAE(nn.Module):
@@ -256,7 +258,9 @@ class VAE(nn.Module):
         count = whole(num_rows, "num_rows")
         context = self._read_context(y)
         check_context(context, self.context_dim, (count,))
-        p_z = self.prior(context) if latent is None else self._as_latent(latent, count)
+        if latent is not None:
+            check_latent(latent, self.latent_dim, count)
+        p_z = self.prior(context) if latent is None else latent
         z = p_z.expand(torch.Size([count])).sample()
         return self.decode(z, context).sample()
 
@@ -312,6 +316,31 @@ class VAE(nn.Module):
         accepted = "None, and raise a ValueError for rows that it refuses"
         returned(refused, NoneType, self.likelihood, "check", accepted)
 
+    @arguments_checked
+    def save(self, path: str | PathLike) -> None:
+        """Write the weights to a file, with the repr and a hash of the architecture.
+
+        `load_weights` of a VAE that is built in the same way reads it. An existing file is
+        replaced only if it is of this kind. Folders on the way to it are made.
+
+        Raises:
+            ValueError: if weights are NaN or infinite, or the file cannot be written.
+        """
+        save_weights(self, path)
+
+    @arguments_checked
+    def load_weights(self, path: str | PathLike) -> None:
+        """Replace the weights by those in a file of `save`. No code in the file is run.
+
+        It warns if the VAE was built with other arguments that leave the architecture the same.
+
+        Raises:
+            ValueError: if the file is missing, damaged or of another kind; if the VAE that was
+                saved has another architecture, by the names, shapes and classes of its parts; if
+                weights are NaN or infinite. The VAE then stays as it was.
+        """
+        load_weights(self, path)
+
     def _read(self, x: Rows | Array, y: Array | None) -> tuple[Tensor, Tensor | None]:
         """Return x and y in the dtype of the parameters, on their device.
 
@@ -335,21 +364,6 @@ class VAE(nn.Module):
         check_context(context, self.context_dim, batch_shape)
         return rows, context
 
-    def _as_latent(self, latent: TorchDistribution, num_rows: int) -> TorchDistribution:
-        """Return a distribution of z, if it is one for each row or one for all."""
-        if not isinstance(latent, TorchDistributionMixin):
-            raise ValueError(f"'latent' must be a Pyro distribution of z, got {described(latent)}.")
-        batch_shape = tuple(latent.batch_shape)
-        event_shape = tuple(latent.event_shape)
-        if event_shape == (self.latent_dim,) and batch_shape in ((), (1,), (num_rows,)):
-            return latent
-        is_undeclared = not event_shape and batch_shape[-1:] == (self.latent_dim,)
-        raise ValueError(
-            f"'latent' must have the batch shape () or ({num_rows},) and the event shape "
-            f"({self.latent_dim},), got {batch_shape} and {event_shape}"
-            f"{': add .to_event(1)' if is_undeclared else ''}."
-        )
-
     def _of_observed(
         self, p_x: TorchDistribution, x: Tensor | None
     ) -> tuple[TorchDistribution, Any]:
@@ -361,7 +375,7 @@ class VAE(nn.Module):
     def _row_plate(
         self, x: Tensor | None, y: Tensor | None, num_rows: int | None, size: int | None
     ) -> pyro.plate:
-        _refuse_row_plate()
+        check_outside_row_plate()
         self._check_given(x, y)
         rows = num_rows_of(self.x_shape, x, y, num_rows, size)
         if x is not None:
@@ -403,17 +417,6 @@ class VAE(nn.Module):
         # A copied or unpickled VAE gets a new name: with the old one it would train the original.
         super().__setstate__(state)
         self._store_name = unique_name(self)
-
-
-def _refuse_row_plate() -> None:
-    """Refuse a call inside a plate of the user at dim −1, the dim of the rows."""
-    for messenger in _PYRO_STACK:
-        if isinstance(messenger, IndepMessenger) and messenger.dim == -1:
-            raise ValueError(
-                "vae.model and vae.guide bring their own row plate, so they cannot be called "
-                "inside another plate at dim -1: use vae.prior(), vae.likelihood(z) and "
-                "vae.posterior(x) there."
-            )
 
 
 def _weighted(kl_weight: float | Tensor) -> ScaleMessenger:

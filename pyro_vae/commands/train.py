@@ -2,9 +2,11 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 
 from pyro_vae import VAE, Fit, NonFiniteLossError, Rows, evaluate, fit
 from pyro_vae.commands.job import Job, read_job
@@ -12,7 +14,7 @@ from pyro_vae.commands.request import Request, early_options
 from pyro_vae.commands.seeds import read_seeds, summary
 from pyro_vae.commands.training_parser import training_parser
 from pyro_vae.distributions import distribution_mean
-from pyro_vae.figures import elbo_history, manifold, quantile_grid
+from pyro_vae.figures import elbo_history, image_grid, manifold, quantile_grid
 from pyro_vae.runs import (
     INTERRUPTED,
     Origin,
@@ -26,6 +28,9 @@ from pyro_vae.runs import (
     used_from,
     whole_names,
 )
+
+# Rows in the figures of loggers.
+NUM_DRAWN = 8
 
 
 def command_parser() -> SentenceParser:
@@ -105,15 +110,19 @@ def _train(job: Job) -> int:
             folder.begin(request.text, splits.train.x_shape, record, origin)
 
     run = Writer(folder, begin)
+    drawn = splits.test.take(slice(NUM_DRAWN))
+    figures = drawings(vae, drawn) if settings.logging.loggers else {}
+    logs = settings.logging.logged(folder.path, figures)
 
     def on_epoch(reached: Fit) -> None:
         if len(reached.history) == begun:
             announce(request, reached)
         else:
-            run.save(reached, vae)
+            run.save(reached)
+        logs(reached)
 
     try:
-        with used_from("training.objective", "pyro.infer"):
+        with closing(logs), used_from("training.objective", "pyro.infer"):
             result = fit(
                 vae,
                 splits.train,
@@ -130,7 +139,7 @@ def _train(job: Job) -> int:
     if result.outcome == "interrupted" and not run.is_begun:
         print(f"Interrupted in epoch {begun + 1}, before anything was written.")
         return INTERRUPTED
-    run.save(result, vae)
+    run.save(result)
     epochs = "1 epoch" if len(result.history) == 1 else f"{len(result.history)} epochs"
     ended = f"{result.outcome.capitalize()} after {epochs}. The steps were {result.how}."
     print(f"{ended} The run is in {folder.path}.")
@@ -153,12 +162,12 @@ class Writer:
         self.begin = begin
         self.is_begun = False
 
-    def save(self, reached: Fit, vae: VAE) -> None:
+    def save(self, reached: Fit) -> None:
         """Write what training has reached."""
         if not self.is_begun:
             self.begin()
             self.is_begun = True
-        self.folder.save(reached, vae.state_dict())
+        self.folder.save(reached)
 
     def save_failure(self, error: Exception) -> None:
         """Write the error that ended training, unless nothing is written."""
@@ -176,7 +185,6 @@ def announce(request: Request, reached: Fit) -> None:
 
 def report(vae: VAE, result: Fit, test: Rows, folder: RunFolder) -> None:
     """Evaluate the best weights on the test rows, and draw the history and the manifold."""
-    vae.load_state_dict(result.best_weights)
     evaluation = evaluate(vae, test)
     folder.save_metrics(evaluation)
     history = elbo_history(result.history, "−ELBO by epoch")
@@ -185,6 +193,20 @@ def report(vae: VAE, result: Fit, test: Rows, folder: RunFolder) -> None:
     if vae.latent_dim == 2 and len(vae.x_shape) == 3 and not vae.context_dim:
         draw_manifold(vae, folder)
     print(evaluation.table())
+
+
+def drawings(vae: VAE, rows: Rows) -> dict[str, Callable[[], Figure]]:
+    """Return functions that draw reconstructions of rows, and samples in the contexts of rows."""
+    x = rows.batch(slice(None))
+    y = rows.context(vae.context_dim)
+
+    def reconstructions() -> Figure:
+        return image_grid([x, vae.reconstruct(x, y)], "Test rows and their reconstructions")
+
+    def samples() -> Figure:
+        return image_grid([vae.sample(len(rows), y)], "Draws from p(x)")
+
+    return {"reconstructions": reconstructions, "samples": samples}
 
 
 def draw_manifold(vae: VAE, folder: RunFolder) -> None:

@@ -4,7 +4,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from pyro_vae.support.tables import shown_in_short
 
+
+@shown_in_short
 class Batch(NamedTuple):
     """Rows x with their context y; `vae.encode(*batch)` and `vae.model(*batch)` take both.
 

@@ -17,6 +17,7 @@ from pyro_vae.support.channels import channels_first, check_channels_first
 from pyro_vae.support.checks import check_max_level, flag, instance
 from pyro_vae.support.methods_of_users import called, wrong_result
 from pyro_vae.support.streams import stream
+from pyro_vae.support.tables import shown_in_short
 
 # Rows that a transform is tried on; the spread of a single one is not defined.
 _TRIED_ROWS = 2
@@ -27,6 +28,7 @@ _WAY_OUT = (
 )
 
 
+@shown_in_short
 class Prepared(NamedTuple):
     """Levels that a transform has checked and prepared, and their highest level."""
 
@@ -40,6 +42,7 @@ class Prepared(NamedTuple):
         return is_same and self.max_level == max_level
 
 
+@shown_in_short
 @dataclass(frozen=True, init=False)
 class Rows:
     """Rows of data as they are stored, with the transform that makes x from them.

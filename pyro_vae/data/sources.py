@@ -28,6 +28,7 @@ from pyro_vae.support.checks import (
 )
 from pyro_vae.support.methods_of_users import called, returned, wrong_result
 from pyro_vae.support.streams import stream_seed
+from pyro_vae.support.tables import shown_in_short
 
 # First bytes of a .npy and of a .npz file.
 _NPY_START = b"\x93NUMPY"
@@ -36,6 +37,7 @@ _ZIP_START = b"PK"
 _MOST_NAMES = 5
 
 
+@shown_in_short
 class Splits(NamedTuple):
     """Rows for training, for validation (stopping and choosing, if any) and for the test."""
 

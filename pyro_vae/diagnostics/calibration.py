@@ -15,6 +15,7 @@ from pyro_vae.support.chunks import chunk_size
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.progress import tracked
 from pyro_vae.support.streams import stream
+from pyro_vae.support.tables import shown_in_short
 from pyro_vae.vae import VAE
 
 # A function from x, `(B, *x_shape)`, y, `(B, Y)` or None, and the number L of draws to draws of z,
@@ -57,6 +58,7 @@ class Coverage(NamedTuple):
     by_dim: list[float]
 
 
+@shown_in_short
 class Calibration(NamedTuple):
     """Ranks of z* and of log p(x, z*) among draws from q(z | x), with a test of uniformity.
 

@@ -25,6 +25,7 @@ from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
+from pyro_vae.support.tables import shown_in_short
 from pyro_vae.vae import VAE
 
 # Numbers of the random streams of the parts; `evaluate` and `calibrate` number theirs by blocks.
@@ -34,6 +35,7 @@ _REAL_STREAM = 10**9 + 2
 _GAPS_STREAM = 10**9 + 3
 
 
+@shown_in_short
 class RowWeights(NamedTuple):
     """Quality of q(z | x) as a proposal for p(z | x) in each row, `(N,)`.
 
@@ -119,6 +121,9 @@ class Diagnosis(NamedTuple):
             "Draws from q(z | x) are off, and weights mend them only in rows with a low k-hat: "
             "use importance_sample there, and hmc, which starts at q(z | x), in the others."
         )
+
+    def __repr__(self) -> str:
+        return "\n".join([*self.verdict(), self.advice()])
 
     def to_json(self) -> str:
         """Return the verdict and its numbers as JSON; k̂ and ESS of rows as quantiles."""

@@ -14,6 +14,7 @@ from pyro_vae.support.checks import not_negative, whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.progress import tracked
 from pyro_vae.support.streams import stream
+from pyro_vae.support.tables import shown_in_short
 from pyro_vae.vae import VAE
 
 # Draws of z for each row in the final comparison of the two ELBOs.
@@ -22,6 +23,7 @@ _FINAL_SAMPLES = 1_000
 _CHUNK = 50
 
 
+@shown_in_short
 class Gaps(NamedTuple):
     """Inference gap of each row in nats, `(B,)`: log p(x) − ELBO = approximation + amortisation.
 

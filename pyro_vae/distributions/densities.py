@@ -18,6 +18,8 @@ _SERIES_LOGIT = 0.5
 _FLAT_LOGIT = 1e-4
 # Numbers that are in memory at once.
 _CHUNK = 1_000_000
+# Edges between levels at once in an exported graph.
+_EXPORTED_EDGES = 16
 
 
 def _log_normaliser_shape(logits: Tensor) -> Tensor:
@@ -183,6 +185,13 @@ class DiscretizedLogistic(TorchDistribution):
             second = second + (2 * distance * tail).sum(0)
         return second - first**2
 
+    def _num_edges(self) -> int:
+        """Return the number of edges that are worked on at once."""
+        numel = self.loc.numel()
+        if isinstance(numel, torch.SymInt):  # an exported graph does not know the number of rows
+            return _EXPORTED_EDGES
+        return chunk_size(_CHUNK, max(1, numel))
+
     @property
     def _nearest(self) -> Tensor:
         return self.loc.detach().round().clamp(0, self.num_levels - 1)
@@ -196,7 +205,7 @@ class DiscretizedLogistic(TorchDistribution):
         """
         nearest = self._nearest
         edges = torch.arange(1, self.num_levels, dtype=self.loc.dtype, device=self.loc.device) - 0.5
-        for some in edges.split(chunk_size(_CHUNK, max(1, self.loc.numel()))):
+        for some in edges.split(self._num_edges()):
             edge = some.reshape(-1, *[1] * self.loc.dim())
             offset = edge - nearest
             side = offset.sign()

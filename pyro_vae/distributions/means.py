@@ -6,10 +6,13 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from pyro_vae.support.tables import shown_in_short
+
 # Draws that are averaged if a family has no mean in closed form.
 _NUM_DRAWS = 100
 
 
+@shown_in_short
 class MeanEstimate(NamedTuple):
     """Mean with the variance of its estimate, which is 0 for a closed form."""
 

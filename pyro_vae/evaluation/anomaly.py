@@ -15,9 +15,11 @@ from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import check_finite, check_sizes, real
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
+from pyro_vae.support.tables import shown_in_short
 from pyro_vae.vae import VAE
 
 
+@shown_in_short
 class AnomalyScores(NamedTuple):
     """Four scores of each row, `(N,)`; a higher score is more anomalous.
 

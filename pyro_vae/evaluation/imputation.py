@@ -15,12 +15,14 @@ from pyro_vae.inference.importance import importance_sample
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import whole
 from pyro_vae.support.chunks import chunk_size
+from pyro_vae.support.tables import shown_in_short
 from pyro_vae.vae import VAE
 
 # Draws times rows that are decoded at once, to bound the memory.
 _CHUNK = 5_000
 
 
+@shown_in_short
 class Imputation(NamedTuple):
     """Results of `impute`, in the order of the rows; observed entries keep their values.
 

@@ -14,6 +14,7 @@ from pyro_vae.engine.execution import Execution
 from pyro_vae.engine.program import Program
 from pyro_vae.evaluation.results import Estimate, Evaluation
 from pyro_vae.evaluation.row_terms import (
+    ELBOTerms,
     Marginal,
     RowEstimate,
     RowTerms,
@@ -29,6 +30,7 @@ from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
+from pyro_vae.support.tables import shown_in_short
 from pyro_vae.vae import VAE
 
 # From this number of chunks of draws a trace saves more time than it takes.
@@ -94,6 +96,7 @@ def evaluate(
     )
 
 
+@shown_in_short
 class RowEvaluation(NamedTuple):
     """Results of `evaluate_rows` in nats, each `(N,)`, in the order of the rows."""
 
@@ -134,20 +137,40 @@ def negative_elbo(vae: VAE, data: Data | VAERows, *, num_samples: int = 1, seed:
     It is the value of `evaluate`. It costs one pass for each draw of z.
     """
     whole(num_samples, "num_samples")
-    blocks = _negative_elbos(rows_for(vae, data), num_samples, seed)
-    return torch.cat(blocks).mean().item()
+    return mean_elbo_terms(rows_for(vae, data), num_samples, seed).negative_elbo
+
+
+class MeanELBOTerms(NamedTuple):
+    """−ELBO and its rate, as means over rows in nats."""
+
+    negative_elbo: float
+    rate: float
+
+
+@torch.no_grad()
+def mean_elbo_terms(rows: VAERows, num_samples: int = 1, seed: int = 0) -> MeanELBOTerms:
+    """Return the value of `negative_elbo` and the rate in it, from one pass over the rows."""
+    blocks = _elbo_terms(rows, num_samples, seed)
+    return MeanELBOTerms(
+        negative_elbo=torch.cat([block.negative_elbo for block in blocks]).mean().item(),
+        rate=torch.cat([block.rate for block in blocks]).mean().item(),
+    )
 
 
 @torch.no_grad()
 def negative_elbo_by_row(rows: VAERows) -> Tensor:
     """Return the terms of the mean of `negative_elbo`, `(N,)`, in the order of the rows."""
-    return rows.in_order(_negative_elbos(rows, num_samples=1, seed=0))
+    blocks = _elbo_terms(rows, num_samples=1, seed=0)
+    return rows.in_order([block.negative_elbo for block in blocks])
 
 
-def _negative_elbos(rows: VAERows, num_samples: int, seed: int) -> list[Tensor]:
-    def of_block(batch: Batch) -> Tensor:
+def _elbo_terms(rows: VAERows, num_samples: int, seed: int) -> list[ELBOTerms]:
+    """Return the terms of each row, `(B,)`, as means over draws, block by block."""
+
+    def of_block(batch: Batch) -> ELBOTerms:
         q_z = rows.vae.encode(*batch)
-        return elbo_terms(rows.vae, batch, q_z, num_samples).negative_elbo.mean(0)
+        terms = elbo_terms(rows.vae, batch, q_z, num_samples)
+        return ELBOTerms(*(term.mean(0) for term in terms))
 
     return rows.by_block(seed, of_block)
 

@@ -6,11 +6,23 @@ from typing import NamedTuple
 from torch import Tensor
 
 from pyro_vae.inference.psis import TRUSTED_KHAT
+from pyro_vae.support.tables import html_table
 
 _WAYS_OUT = (
     "try more epochs, a learned scale of the likelihood, a KL weight that rises (kl_schedule "
     "LinearWarmup), or fewer latent dimensions"
 )
+
+# The lines of the table, in order.
+_TITLES = {
+    "negative_elbo": "-ELBO (nats)",
+    "rate": "rate, KL (nats)",
+    "distortion": "distortion (nats)",
+    "log_marginal": "log p(x) (nats)",
+    "bits_per_dim": "-log p(x) (bits/dim)",
+    "without_latent": "without z (nats)",
+}
+_HEADER = ("mean", "MC error", "row error", "samples", "rows")
 
 
 class Estimate(NamedTuple):
@@ -108,29 +120,36 @@ class Evaluation(NamedTuple):
 
     def table(self) -> str:
         """Return a table of the estimates with their errors, one on each line."""
-        titles = {
-            "negative_elbo": "-ELBO (nats)",
-            "rate": "rate, KL (nats)",
-            "distortion": "distortion (nats)",
-            "log_marginal": "log p(x) (nats)",
-            "bits_per_dim": "-log p(x) (bits/dim)",
-            "without_latent": "without z (nats)",
-        }
-        lines = [f"{'':<22}{'mean':>12}{'MC error':>12}{'row error':>12}{'samples':>9}{'rows':>8}"]
-        for name, title in titles.items():
-            estimate = getattr(self, name)
-            if estimate is not None:
-                lines.append(f"{title:<22}{_columns(estimate)}")
+        lines = []
+        for title, mean, error, row_error, samples, rows in [("", *_HEADER), *self._cells()]:
+            estimate = f"{mean:>12}{error:>12}{row_error:>12}"
+            lines.append(f"{title:<22}{estimate}{samples:>9}{rows:>8}")
+        return "\n".join([*lines, *self._notes()])
+
+    def __repr__(self) -> str:
+        return self.table()
+
+    def _repr_html_(self) -> str:
+        return html_table("", ["", *_HEADER], self._cells(), self._notes())
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        """Return the rows of the table: title, mean, errors and counts of each known estimate."""
+        estimates = ((title, getattr(self, name)) for name, title in _TITLES.items())
+        return [(title, *_columns(found)) for title, found in estimates if found is not None]
+
+    def _notes(self) -> list[str]:
+        """Return the sentences under the table."""
+        notes = []
         if self.high_khat_share is not None:
-            lines.append(
+            notes.append(
                 f"k-hat exceeds {TRUSTED_KHAT} in {self.high_khat_share:.1%} of rows: their log "
                 "p(x) is a lower bound that no error bar repairs"
             )
-        lines.append(
+        notes.append(
             f"{self.active_units} of {len(self.active_variance)} latent dimensions are active; "
             f"data: {self.transform}"
         )
-        return "\n".join([*lines, *self.remarks()])
+        return [*notes, *self.remarks()]
 
     def remarks(self) -> list[str]:
         """Return one sentence with a remedy if z is of no use, and an empty list if not."""
@@ -144,10 +163,9 @@ class Evaluation(NamedTuple):
         return []
 
 
-def _columns(estimate: Estimate) -> str:
+def _columns(estimate: Estimate) -> tuple[str, ...]:
     """Return mean, errors and counts as columns of a table."""
-    errors = ""
-    for error in (estimate.monte_carlo_error, estimate.row_error):
-        errors += f"{'-' if error is None else f'{error:.4f}':>12}"
-    samples = estimate.num_samples or "exact"
-    return f"{estimate.mean:>12.4f}{errors}{samples:>9}{estimate.num_rows:>8}"
+    errors = (estimate.monte_carlo_error, estimate.row_error)
+    shown = ("-" if error is None else f"{error:.4f}" for error in errors)
+    samples = str(estimate.num_samples or "exact")
+    return (f"{estimate.mean:.4f}", *shown, samples, str(estimate.num_rows))

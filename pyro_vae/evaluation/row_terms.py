@@ -15,6 +15,7 @@ from pyro_vae.evaluation.vae_rows import BLOCK_ROWS
 from pyro_vae.inference.psis import LEAST_DRAWS, pareto_khat
 from pyro_vae.inference.weights import log_mean_exp_variance
 from pyro_vae.support.chunks import chunk_size, chunks
+from pyro_vae.support.tables import shown_in_short
 from pyro_vae.vae import VAE
 
 # Draws times rows that pass through the networks at once, to bound the memory.
@@ -23,6 +24,7 @@ _CHUNK = 5_000
 _KHAT_CHUNK = 200_000
 
 
+@shown_in_short
 class RowEstimate(NamedTuple):
     """An estimate for each row, from draws of z.
 
@@ -49,6 +51,7 @@ class RowEstimate(NamedTuple):
         return RowEstimate(draws.mean(0), variance, len(draws))
 
 
+@shown_in_short
 class ELBOTerms(NamedTuple):
     """−ELBO = rate + distortion at each draw of z, in nats, `(S, B)`."""
 
@@ -57,6 +60,7 @@ class ELBOTerms(NamedTuple):
     distortion: Tensor
 
 
+@shown_in_short
 class Marginal(NamedTuple):
     """log p(x) by importance sampling, with k̂ of the weights or None for too few draws."""
 
@@ -64,6 +68,7 @@ class Marginal(NamedTuple):
     khat: Tensor | None
 
 
+@shown_in_short
 class RowTerms(NamedTuple):
     """Terms of each row of a batch, in nats.
 

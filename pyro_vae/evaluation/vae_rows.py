@@ -14,6 +14,7 @@ from pyro_vae.support.checks import instance
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.progress import tracked
 from pyro_vae.support.streams import stream
+from pyro_vae.support.tables import shown_in_short
 from pyro_vae.vae import VAE
 
 # Each block of this many rows has its own random stream, so that no batch size changes the draws.
@@ -22,6 +23,7 @@ BLOCK_ROWS = 200
 T = TypeVar("T")
 
 
+@shown_in_short
 @dataclass(frozen=True)
 class VAERows:
     """Rows for a VAE, with their context if it takes one.

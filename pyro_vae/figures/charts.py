@@ -13,6 +13,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from pyro_vae.figures.notebook import NotebookFigure
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import check_finite, check_sizes
 from pyro_vae.training.history import Epoch
@@ -34,7 +35,7 @@ def elbo_history(
     """
     if not history:
         raise ValueError("'history' must have at least one epoch, got none.")
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = NotebookFigure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
     epochs = [row.epoch for row in history]
     for name, style in (("train", "-"), ("validation", ":"), ("test", "--")):
@@ -77,7 +78,7 @@ def latent_scatter(
     """
     check_sizes(z, "z", "N", 2)
     check_sizes(labels, "labels", len(z))
-    figure = Figure(figsize=(6.6, 5.4), layout="constrained")
+    figure = NotebookFigure(figsize=(6.6, 5.4), layout="constrained")
     axis = figure.subplots()
     z = z.detach().cpu()
     classes = labels.unique().tolist()
@@ -124,7 +125,7 @@ def kl_by_dimension(rates: Sequence[float], is_active: Sequence[bool], title: st
         raise ValueError(
             f"'is_active' must have one mark for each of {len(rates)} rates, got {len(is_active)}."
         )
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    figure = NotebookFigure(figsize=(6, 3.5), layout="constrained")
     axis = figure.subplots()
     order = sorted(range(len(rates)), key=lambda dim: -rates[dim])
     for name, active, hatch in (("active", True, ""), ("inactive", False, "////")):
@@ -157,7 +158,7 @@ def score_histogram(
     """
     check_sizes(scores, "scores", "N")
     check_finite(scores, "scores")
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    figure = NotebookFigure(figsize=(6.4, 4), layout="constrained")
     axis = figure.subplots()
     axis.hist(scores.detach().cpu().numpy(), bins=80, color="0.75", label=f"{len(scores):,} rows")
     for number, (name, value) in enumerate(marked.items()):

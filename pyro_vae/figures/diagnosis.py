@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyro_vae.diagnostics.calibration import Calibration
 from pyro_vae.figures.images import image_grid
+from pyro_vae.figures.notebook import NotebookFigure
 from pyro_vae.inference.psis import GOOD_KHAT, TRUSTED_KHAT
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import check_sizes
@@ -52,7 +53,7 @@ def khat_histogram(khat: Tensor, title: str) -> Figure:
         f"${GOOD_KHAT} < \\hat{{k}} \\leq {TRUSTED_KHAT}$": (usable, "0.55"),
         f"$\\hat{{k}} > {TRUSTED_KHAT}$": (others, "0.15"),
     }
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    figure = NotebookFigure(figsize=(6.4, 4), layout="constrained")
     axis = figure.subplots()
     edges = _khat_edges(known)
     for name, (rows, color) in groups.items():
@@ -155,7 +156,7 @@ def coverage_curve(calibration: Calibration, title: str) -> Figure:
     nominal = [result.nominal for result in results]
     mean = torch.tensor([result.mean for result in results])
     error = 2 * torch.tensor([result.standard_error for result in results])
-    figure = Figure(figsize=(5, 5.4), layout="constrained")
+    figure = NotebookFigure(figsize=(5, 5.4), layout="constrained")
     axis = figure.subplots()
     by_dim = torch.tensor([result.by_dim for result in results])
     for dim, achieved in enumerate(by_dim.unbind(1)):
@@ -205,7 +206,7 @@ def sandwich(lower: Tensor, upper: Tensor | None, guide_bound: Tensor, title: st
         ("lower bound, annealing", lower, "-", "black"),
         ("importance bound of q(z | x)", guide_bound, "x", "C0"),
     )
-    figure = Figure(figsize=(6.4, 5.4), layout="constrained")
+    figure = NotebookFigure(figsize=(6.4, 5.4), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     base = lower.detach().cpu()[order]
     places = torch.arange(1, len(order) + 1).numpy()
@@ -249,7 +250,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     num_columns = min(_MAX_PANEL_COLUMNS, count)
     num_lines = -(-count // num_columns)
     size = (max(5.0, 2.1 * num_columns + 0.6), 1.7 * num_lines + 1.2)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = NotebookFigure(figsize=size, layout="constrained")
     grid = figure.subplots(num_lines, num_columns, sharex=True, sharey=True, squeeze=False)
     axes = grid.flatten().tolist()
     for axis in axes[count:]:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
+from pyro_vae.figures.notebook import NotebookFigure
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.channels import has_channels_last
 from pyro_vae.support.checks import check_max_level, check_sizes, whole
@@ -105,7 +106,7 @@ def image_grid(
     label_width = 1.2 if row_labels else 0.2
     figure_width = num_columns * _SIDE * min(width / height, 2) + label_width
     figure_height = len(rows) * _SIDE + 0.6
-    figure = Figure(figsize=(figure_width, figure_height), layout="constrained")
+    figure = NotebookFigure(figsize=(figure_width, figure_height), layout="constrained")
     axis = figure.subplots()
     _draw(axis, picture, _Levels.of(picture, max_level))
     figure.suptitle(title, fontsize="medium")
@@ -147,7 +148,7 @@ def manifold(
         )
     picture = tiled(list(means))
     height, width = as_images(means[0]).shape[1:3]
-    figure = Figure(figsize=(6, 6.2), layout="constrained")
+    figure = NotebookFigure(figsize=(6, 6.2), layout="constrained")
     axis = figure.subplots()
     _draw(axis, picture, _Levels.of(picture, max_level))
     axis.set(title=title, xlabel=f"$z_{{{dims[0] + 1}}}$", ylabel=f"$z_{{{dims[1] + 1}}}$")
@@ -184,7 +185,7 @@ def animation(
         )
     whole(milliseconds, "milliseconds")
     height, width = pictures[0].shape[:2]
-    figure = Figure(figsize=(4.5, 4.5 * height / width + 0.4), layout="constrained")
+    figure = NotebookFigure(figsize=(4.5, 4.5 * height / width + 0.4), layout="constrained")
     axis = figure.subplots()
     levels = _Levels.of(np.stack(pictures))
     image = _draw(axis, pictures[0], levels)

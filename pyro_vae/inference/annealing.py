@@ -21,6 +21,7 @@ from pyro_vae.inference.weights import log_mean_exp, log_mean_exp_variance
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import described, nearest, whole
 from pyro_vae.support.progress import tracked
+from pyro_vae.support.tables import shown_in_short
 
 # The pilot: its target share of accepted trajectories, the rate at which its step size adapts, and
 # its first step size.
@@ -31,6 +32,7 @@ _FIRST_STEP = 0.3
 _HALF_WIDTH = 4.0
 
 
+@shown_in_short
 class Sandwich(NamedTuple):
     """Bounds on log p(x) of each row, in nats.
 

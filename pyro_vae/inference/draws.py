@@ -9,8 +9,10 @@ from pyro.poutine.indep_messenger import CondIndepStackFrame
 from torch import Tensor
 
 from pyro_vae.inference.sites import Site, log_prob, sample_sites, sum_by_row
+from pyro_vae.support.tables import shown_in_short
 
 
+@shown_in_short
 class Draws(NamedTuple):
     """S draws of all latents, from one vectorised pass of guide and model.
 

@@ -6,11 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_vae.support.tables import shown_in_short
+
 # The relative range in which the step size varies between trajectories. With a wider range, a step
 # that is accepted often enough on average would often be too large.
 _JITTER = 0.2
 
 
+@shown_in_short
 class Point(NamedTuple):
     """Position of the chains, with the log-density of each row there and its gradient.
 

@@ -16,11 +16,13 @@ from pyro_vae.inference.sites import is_auxiliary, refuse_points
 from pyro_vae.inference.weights import log_mean_exp
 from pyro_vae.support.checks import whole
 from pyro_vae.support.chunks import chunk_size
+from pyro_vae.support.tables import shown_in_short
 
 # Rows times draws in one pass of model and guide; it bounds the memory.
 _CHUNK = 20_000
 
 
+@shown_in_short
 class WeightedDraws(NamedTuple):
     """Draws of all latents from q(z | x), weighted towards p(z | x) for each row on its own.
 

@@ -39,6 +39,7 @@ from pyro_vae.inference.supports import (
 from pyro_vae.support.checks import whole
 from pyro_vae.support.progress import tracked
 from pyro_vae.support.store import store_as_found
+from pyro_vae.support.tables import shown_in_short
 from pyro_vae.support.validation import validating
 
 # γ of dual averaging: the larger, the slower the step size adapts. The 0.05 of Hoffman and Gelman
@@ -58,6 +59,7 @@ _PRIOR_PLACES = 10
 _LEAST_FOR_R_HAT = 4
 
 
+@shown_in_short
 class Chains(NamedTuple):
     """Draws of Markov chains from p(z | x).
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pyro_vae.inference.arguments import check_tensor
 from pyro_vae.support.chunks import chunk_size
+from pyro_vae.support.tables import shown_in_short
 
 # Up to the first, the weights have a finite variance in practice; above the second, their mean is
 # unreliable.
@@ -32,6 +33,7 @@ _CONSTANT = 0.01
 _CHUNK = 4_000_000
 
 
+@shown_in_short
 class SmoothedWeights(NamedTuple):
     """Log-weights as `pareto_smooth` returns them, with the shape of their tail.
 

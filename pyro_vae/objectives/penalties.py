@@ -17,6 +17,7 @@ from pyro_vae.objectives.bounds import RowELBO
 from pyro_vae.objectives.masks import by_element, kept_elements, without_masks
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import check_finite, not_negative, positive
+from pyro_vae.support.tables import shown_in_short
 
 
 @arguments_checked
@@ -137,6 +138,7 @@ class CapacityELBO(RowELBO):
         return _distortion(draws) + self.gamma * excess.mean(draws.dim).sum().abs()
 
 
+@shown_in_short
 class RateTerms(NamedTuple):
     """Three parts of the rate, as means over rows by their weights, in nats.
 

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.poutine.indep_messenger import IndepMessenger
+from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
 from pyro_vae.data.missing import filled
@@ -184,6 +187,46 @@ def check_latents_of_rows(latents: torch.Size, rows: torch.Size) -> None:
             f"'z' must have the batch shape {tuple(rows)} of x, or draws in front of it, got "
             f"{tuple(latents)}."
         ) from None
+
+
+def check_latent(latent: Any, latent_dim: int, num_rows: int) -> None:
+    """Refuse what is no distribution of z, for each row or one for all.
+
+    Arguments:
+        latent: the distribution in place of the prior.
+        latent_dim: the number D of latent dimensions.
+        num_rows: the number of rows.
+
+    Raises:
+        ValueError: if it is none, or has another batch or event shape.
+    """
+    if not isinstance(latent, TorchDistributionMixin):
+        raise ValueError(f"'latent' must be a Pyro distribution of z, got {described(latent)}.")
+    batch_shape = tuple(latent.batch_shape)
+    event_shape = tuple(latent.event_shape)
+    if event_shape == (latent_dim,) and batch_shape in ((), (1,), (num_rows,)):
+        return
+    is_undeclared = not event_shape and batch_shape[-1:] == (latent_dim,)
+    raise ValueError(
+        f"'latent' must have the batch shape () or ({num_rows},) and the event shape "
+        f"({latent_dim},), got {batch_shape} and {event_shape}"
+        f"{': add .to_event(1)' if is_undeclared else ''}."
+    )
+
+
+def check_outside_row_plate() -> None:
+    """Refuse a call inside a plate of the user at dim −1, the dim of the rows.
+
+    Raises:
+        ValueError: if there is such a plate.
+    """
+    for messenger in _PYRO_STACK:
+        if isinstance(messenger, IndepMessenger) and messenger.dim == -1:
+            raise ValueError(
+                "vae.model and vae.guide bring their own row plate, so they cannot be called "
+                "inside another plate at dim -1: use vae.prior(), vae.likelihood(z) and "
+                "vae.posterior(x) there."
+            )
 
 
 def check_finite(y: Tensor | None) -> None:

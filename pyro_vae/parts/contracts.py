@@ -34,6 +34,7 @@ from pyro_vae.support.checks import (
 from pyro_vae.support.invalid_parameters import InvalidParameterError, sentence_on_parameters
 from pyro_vae.support.modules import tensor_like
 from pyro_vae.support.store import make_picklable
+from pyro_vae.support.tables import shown_in_short
 
 Network: TypeAlias = nn.Module | Callable[[torch.Size], nn.Module]
 
@@ -223,7 +224,7 @@ class _Amortised(_Part):
         else:
             batch_shape = torch.broadcast_shapes(batch_shape, y.shape[:-1])
             rows = inputs.expand(*batch_shape, *row_shape).reshape(prod(batch_shape), *row_shape)
-            contexts = y.expand(*batch_shape, y.shape[-1]).reshape(len(rows), -1)
+            contexts = y.expand(*batch_shape, y.shape[-1]).reshape(rows.shape[0], -1)
             outputs = self._outputs(rows, contexts)
         num_rows = prod(batch_shape)
         outputs = rows_returned(outputs, self.network, self, num_rows, self.out_shape.numel())
@@ -502,6 +503,7 @@ def _num_not_finite(x: Tensor) -> int:
     return int((~x.isfinite()).sum())
 
 
+@shown_in_short
 @dataclass(frozen=True)
 class Mapped:
     """Blocks with a function applied to each, anew in each iteration."""

@@ -53,7 +53,7 @@ class _Dense(nn.Module):
         _check_row(self, rows.shape[1], self.in_size, y)
         if y is not None:
             rows = torch.cat([rows, y.to(rows)], dim=1)
-        return self.layers(rows).reshape(len(rows), *self.out_shape)
+        return self.layers(rows).reshape(rows.shape[0], *self.out_shape)
 
 
 class MLP(_Dense):
@@ -258,7 +258,7 @@ class ConvDecoder(nn.Module):
     def forward(self, inputs: Tensor, y: Tensor | None = None) -> Tensor:
         _check_row(self, prod(inputs.shape[1:]), self.dense.in_size, y)
         maps = self.stages(self.dense(inputs, y))
-        return maps.reshape(len(maps), *self.out_shape) + self.output_bias
+        return maps.reshape(maps.shape[0], *self.out_shape) + self.output_bias
 
 
 class _ResidualBlock(nn.Module):

@@ -2,7 +2,8 @@
 
 from pyro_vae.runs.devices import device
 from pyro_vae.runs.errors import used_from, whole_names
-from pyro_vae.runs.folder import FORMAT, RunFolder, write_atomically
+from pyro_vae.runs.exporting import Exported, export
+from pyro_vae.runs.folder import FORMAT, RunFolder
 from pyro_vae.runs.listing import (
     ListedRun,
     Listing,
@@ -19,6 +20,7 @@ from pyro_vae.runs.record import DataRecord, data_record
 from pyro_vae.runs.script import INTERRUPTED, run
 from pyro_vae.runs.settings import (
     DataSettings,
+    LoggingSettings,
     ModelSettings,
     Settings,
     build_vae,
@@ -35,6 +37,7 @@ from pyro_vae.runs.settings import (
     settings_parser,
 )
 from pyro_vae.runs.swaps import Swap
+from pyro_vae.support.files import write_atomically
 
 __all__ = [
     "FORMAT",
@@ -42,8 +45,10 @@ __all__ = [
     "INTERRUPTED",
     "DataRecord",
     "DataSettings",
+    "Exported",
     "ListedRun",
     "Listing",
+    "LoggingSettings",
     "ModelSettings",
     "Origin",
     "RunFolder",
@@ -56,6 +61,7 @@ __all__ = [
     "data_record",
     "device",
     "differing",
+    "export",
     "initialized",
     "instantiate",
     "is_yaml",

@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from pyro_vae.evaluation.results import Evaluation
 from pyro_vae.runs.formats import asked_with_public_paths, upgraded, with_public_paths
 from pyro_vae.runs.origin import Origin
-from pyro_vae.runs.outputs import writable_folder
 from pyro_vae.runs.reading import GROUPS, read_text, read_yaml
 from pyro_vae.runs.record import DataRecord
 from pyro_vae.runs.trust import check_trusted, trusted_packages
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import as_shape
+from pyro_vae.support.files import read_tensors, writable_folder, write_atomically
 from pyro_vae.training.history import Epoch, Fit
 from pyro_vae.training.settings import Change
 
@@ -51,6 +50,8 @@ _RESULTS = (
     "manifold.png",
     "kl_by_dimension.png",
 )
+# What TensorBoard writes.
+_LOGS = "events.out.tfevents.*"
 _PACKAGES = ("pyro_vae", "pyro-ppl", "torch", "numpy")
 
 
@@ -147,6 +148,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         for name in _RESULTS:
             (self.path / name).unlink(missing_ok=True)
+        for file in self.path.glob(_LOGS):
+            file.unlink()
         self.save_settings(settings, x_shape, data, origin)
 
     @arguments_checked
@@ -184,18 +187,13 @@ class RunFolder:
         return info._replace(**(origin or Origin())._asdict())
 
     @arguments_checked
-    def save(self, fit: Fit, weights: dict[str, Tensor]) -> None:
-        """Write the state of training.
-
-        Arguments:
-            fit: the state at the end of the last whole epoch.
-            weights: the VAE's present weights, which may come from an interrupted epoch.
-        """
+    def save(self, fit: Fit) -> None:
+        """Write the state of training at the end of the last whole epoch."""
         changes = [tuple(change) for change in fit.changes]
         state = fit._asdict() | {"history": [tuple(row) for row in fit.history], "changes": changes}
         self._write_tensors("state.pt", state)
         self._write_tensors("best.pt", fit.best_weights)
-        self._write_tensors("last.pt", weights)
+        self._write_tensors("last.pt", fit.weights)
         self._write_table("history.csv", [Epoch._fields, *fit.history])
         if fit.changes:
             self._write_table("changes.csv", [Change._fields, *fit.changes])
@@ -349,17 +347,7 @@ class RunFolder:
     def _read_tensors(self, name: str) -> dict[str, Any]:
         path = self.path / name
         self._require(path)
-        try:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-        except PermissionError:
-            raise ValueError(
-                f"{path} must be a file that can be read: permission denied."
-            ) from None
-        except Exception as error:
-            raise ValueError(
-                f"{path} must be a file of weights, but is truncated or foreign "
-                f"({type(error).__name__})."
-            ) from error
+        tensors = read_tensors(path)
         if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
             raise ValueError(f"{path} must hold a state dict, got {type(tensors).__name__}.")
         return tensors
@@ -453,20 +441,3 @@ def _run_info(fields: dict[str, Any]) -> RunInfo:
         device=None if info.device is None else os.fspath(info.device),
         seconds=None if info.seconds is None else float(info.seconds),
     )
-
-
-def write_atomically(path: Path, write: Callable[[io.BufferedWriter], Any]) -> None:
-    """Write a file under another name, and then move it to its place.
-
-    A reader sees either the whole old file or the whole new one.
-
-    Arguments:
-        path: the place of the file.
-        write: writes the content to an open file.
-    """
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

@@ -9,7 +9,7 @@ import yaml
 from pyro_vae.support.checks import described, one_line
 
 # The groups of settings. The device is the only setting outside them.
-GROUPS = ("vae", "data", "training")
+GROUPS = ("vae", "data", "training", "logging")
 # What YAML says of an object: its class, and its arguments by name.
 _CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 # Values of a tree of settings; aliases inside aliases could make a few lines endless.

@@ -1,8 +1,8 @@
 """Settings: a typed tree that YAML and command lines fill in, and the VAE that it describes."""
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from os import PathLike
 from pathlib import Path
@@ -34,9 +34,10 @@ from pyro_vae.runs.record import DataRecord, data_record
 from pyro_vae.runs.trust import check_parsed, trusted_packages
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import Shape, check_max_level, nearest, one_line, whole
-from pyro_vae.support.modules import state_difference
+from pyro_vae.support.modules import not_finite, state_difference
 from pyro_vae.support.streams import stream
 from pyro_vae.training.initialization import initialize
+from pyro_vae.training.loggers import Drawing, Logged, LoggerFactory, logged
 from pyro_vae.training.settings import Training
 from pyro_vae.vae import VAE
 
@@ -148,6 +149,32 @@ class DataSettings:
 
 
 @dataclass
+class LoggingSettings:
+    """Settings of logging; `history.csv` is written in any case.
+
+    Arguments:
+        loggers: Logger classes, such as TensorBoard, which write to the run folder.
+        every: the number of epochs from one drawing of reconstructions and samples to the next.
+    """
+
+    loggers: list[LoggerFactory] = field(default_factory=list)
+    every: int = 5
+
+    def __post_init__(self) -> None:
+        whole(self.every, "every")
+
+    def logged(self, folder: str | PathLike, figures: Mapping[str, Drawing]) -> Logged:
+        """Return a function for `on_epoch` of `fit` that passes each epoch on to the loggers.
+
+        Arguments:
+            folder: the folder that they write to.
+            figures: functions that draw figures, by the names of the figures.
+        """
+        loggers = [make(folder=str(folder)) for make in self.loggers]
+        return logged(*loggers, figures=figures, every=self.every)
+
+
+@dataclass
 class Settings:
     """All settings of a run.
 
@@ -155,12 +182,14 @@ class Settings:
         vae: the VAE.
         data: the data.
         training: the settings of training.
+        logging: the loggers of its epochs.
         device: where to train: cpu, cuda, or auto, which is cuda if there is one.
     """
 
     vae: ModelSettings
     data: DataSettings
     training: Training
+    logging: LoggingSettings = field(default_factory=LoggingSettings)
     device: str = "auto"
 
 
@@ -241,6 +270,8 @@ def check_settings(settings: Settings) -> None:
         if settings.training.scheduler is not None:
             with made_from("training.scheduler"):
                 settings.training.scheduler(optimizer)
+        with made_from("logging.loggers"):
+            settings.logging.logged(".", {})
 
 
 @arguments_checked
@@ -274,17 +305,13 @@ def load(run: str | PathLike, weights: str = "best", allow: str | Sequence[str] 
             f"{folder.path / weights}.pt must hold the weights of this VAE, but does not: "
             f"{state_difference(vae, state) or one_line(error)}"
         ) from error
-    _check_finite(vae, folder.path / f"{weights}.pt")
+    bad = not_finite(vae, state)
+    if bad is not None:
+        raise ValueError(
+            f"{folder.path / weights}.pt must hold finite weights, got NaN or infinity in {bad}: "
+            "the run failed."
+        )
     return vae.eval()
-
-
-def _check_finite(vae: VAE, file: Path) -> None:
-    """Refuse weights of a run that ended in NaN or infinity."""
-    for name, parameter in vae.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise ValueError(
-                f"{file} must hold finite weights, got NaN or infinity in {name}: the run failed."
-            )
 
 
 @arguments_checked

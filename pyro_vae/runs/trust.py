@@ -35,11 +35,23 @@ from pyro_vae.data.transforms import Transform
 from pyro_vae.objectives import Schedule
 from pyro_vae.parts.flows import Flow, validation_restored
 from pyro_vae.support.checks import described, one_line
+from pyro_vae.training.loggers import Logger
 
 # The packages whose classes a run folder may name although the user has not allowed them.
 TRUSTED = ("pyro_vae", "pyro", "torch", "zuko")
 # The bases of their classes that may be made; parts, networks and scales are modules.
-KINDS = (nn.Module, Optimizer, LRScheduler, ELBO, Schedule, Batches, Source, Transform, Flow)
+KINDS = (
+    nn.Module,
+    Optimizer,
+    LRScheduler,
+    ELBO,
+    Schedule,
+    Batches,
+    Source,
+    Transform,
+    Flow,
+    Logger,
+)
 _NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)+"
 # Levels of a tree that do not belong to the name of a setting.
 _UNNAMED = ("class_path", "init_args", "dict_kwargs")

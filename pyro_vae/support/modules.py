@@ -65,3 +65,17 @@ def state_difference(module: nn.Module, state: Any) -> str | None:
             received = tuple(given.shape) if isinstance(given, Tensor) else described(given)
             return f"'{name}' has the shape {tuple(tensor.shape)} here, and {received} there."
     return None
+
+
+def not_finite(module: nn.Module, state: Mapping[str, Any]) -> str | None:
+    """Return the name of a parameter that is NaN or infinite in a state dict, or None.
+
+    Arguments:
+        module: the module, whose buffers may hold any number.
+        state: a state dict with its names.
+    """
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        given = state[name]
+        if not given.to(parameter.dtype).isfinite().all():
+            return name
+    return None

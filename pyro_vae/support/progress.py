@@ -1,13 +1,45 @@
-"""Progress of long loops, shown where a caller asks for it."""
+"""Progress bars: in the notebook, in a terminal, or as lines of a log file."""
 
+import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
+with warnings.catch_warnings():
+    # Without ipywidgets a notebook gets the bar of a terminal, which is just as good.
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    from tqdm.auto import tqdm
+
+__all__ = ["progress_bar", "progress_shown", "tqdm", "tracked"]
+
 T = TypeVar("T")
 
+# Seconds between two states of a bar that is drawn over, and of one in a file that keeps them all.
+_LIVE = 0.5
+_LOGGED = 30.0
 _IS_SHOWN: ContextVar[bool] = ContextVar("is_shown", default=False)
+
+
+def progress_bar(total: int, unit: str, is_shown: bool, initial: int = 0) -> tqdm:
+    """Return a progress bar that appears with its first step.
+
+    Arguments:
+        total: the number at the end.
+        unit: the things that are counted, in words.
+        is_shown: False returns a bar that shows nothing.
+        initial: the number at the start, such as that of a resumed run.
+    """
+    return tqdm(
+        total=total,
+        initial=initial,
+        unit=f" {unit}",
+        unit_scale=True,
+        disable=not is_shown,
+        mininterval=_interval(),
+        delay=1e-6,  # no bar before the first step has succeeded
+    )
 
 
 @contextmanager
@@ -33,6 +65,10 @@ def tracked(items: Iterable[T], title: str) -> Iterable[T]:
     """
     if not _IS_SHOWN.get():
         return items
-    from tqdm.auto import tqdm
+    return tqdm(items, desc=title, leave=False, mininterval=_interval())
 
-    return tqdm(items, desc=title, leave=False)
+
+def _interval() -> float:
+    """Return the seconds between two states of a bar."""
+    is_live = sys.stderr.isatty() or "ipykernel.zmqshell" in sys.modules
+    return _LIVE if is_live else _LOGGED

@@ -2,19 +2,18 @@
 
 import copy
 import math
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from pyro_vae.data.batch import Batch
 from pyro_vae.data.batches import count_of, indices_of
 from pyro_vae.data.rows import Data, Rows
-from pyro_vae.evaluation.measures import negative_elbo, negative_elbo_by_row
+from pyro_vae.evaluation.measures import mean_elbo_terms, negative_elbo_by_row
 from pyro_vae.evaluation.vae_rows import VAERows, rows_for
 from pyro_vae.inference.soundness import UnsoundStepError
 from pyro_vae.inference.surrogates import checked_loss
@@ -26,12 +25,13 @@ from pyro_vae.support.checks import one_line
 from pyro_vae.support.invalid_parameters import InvalidParameterError
 from pyro_vae.support.methods_of_users import called
 from pyro_vae.support.modules import evaluating, modes_restored, state_difference, tensor_like
+from pyro_vae.support.progress import progress_bar, tqdm
 from pyro_vae.support.store import store_as_found
 from pyro_vae.support.streams import stream
 from pyro_vae.support.validation import validating
 from pyro_vae.training.early_warnings import warnings_for
 from pyro_vae.training.factories import cut_short, made_optimizer, made_scheduler, rehearse
-from pyro_vae.training.history import Epoch, Fit
+from pyro_vae.training.history import Epoch, Fit, best_epoch
 from pyro_vae.training.per_row import PerRow
 from pyro_vae.training.resuming import asked_for, changes, go_on, step_scheduler
 from pyro_vae.training.settings import Change, Training
@@ -62,9 +62,10 @@ def fit(
 ) -> Fit:
     """Train a VAE in place.
 
-    At the end the VAE has its last weights, and the result also holds the best ones. After an error
-    it has those of the end of the last whole epoch. After Ctrl-C, `fit` returns the state at the
-    end of that epoch.
+    At the end the VAE has the weights of the epoch with the best validation ELBO, or without
+    validation rows those of the last epoch. The result holds both. After Ctrl-C, `fit` returns the
+    state at the end of the last whole epoch, and the VAE has the best or last weights until then.
+    After an error it has the weights of the end of the last whole epoch.
 
     The same seed gives the same losses, and a resumed run has the losses of an uninterrupted one.
     The caller's random state, Pyro's param store and its validation flags stay as they are.
@@ -83,7 +84,9 @@ def fit(
             the schedule: if it is changed from 1e-3 to 5e-4, a rate that has decayed to 2e-4
             becomes 1e-4. A scheduler that is new or has other settings starts at the next epoch,
             at the new learning rate.
-        on_epoch: called before the first and after each epoch, for instance to save a checkpoint.
+        on_epoch: called before the first and after each epoch, with the VAE in evaluation mode,
+            for instance to save a checkpoint, or `logged`. If it has a method `close`, that is
+            called when training ends, also by an error or Ctrl-C.
         on_step: called after each step with the number of steps since training began, for instance
             `Snapshots`.
         progress: show a progress bar.
@@ -104,10 +107,11 @@ def fit(
 
     def report() -> None:
         if on_epoch is not None:
-            on_epoch(run.reached.copy())
+            with evaluating(vae):  # no draw of `on_epoch` may change running statistics
+                on_epoch(run.reached.copy())
 
     try:
-        with modes_restored(vae), run.progress_bar(progress) as bar:
+        with _closed(on_epoch), modes_restored(vae), run.progress_bar(progress) as bar:
             # A VAE in training mode may have modules that the caller keeps in evaluation mode.
             if not vae.training:
                 vae.train()
@@ -119,8 +123,8 @@ def fit(
         run.put_back()
         raise
     except KeyboardInterrupt:
-        return run.reached.copy()._replace(outcome="interrupted")
-    return run.reached.copy()._replace(outcome="finished" if run.is_complete() else "stopped early")
+        return run.ended("interrupted")
+    return run.ended("finished" if run.is_complete() else "stopped early")
 
 
 class _Run:
@@ -202,23 +206,14 @@ class _Run:
         """Return True if epochs are left and patience has not run out."""
         history = self.reached.history
         patience = self.training.patience
-        has_patience = patience is None or len(history) - _best_epoch(history) < patience
+        has_patience = patience is None or len(history) - best_epoch(history) < patience
         return has_patience and not self.is_complete()
 
     def progress_bar(self, is_shown: bool) -> tqdm:
         """Return one bar over the rows of all epochs; in a resumed run it does not start at 0."""
         total = self.num_dealt * self.training.epochs
         initial = self.num_dealt * len(self.reached.history)
-        seconds = 0.5 if sys.stderr.isatty() else 30.0  # a log file keeps every line
-        return tqdm(
-            total=total,
-            initial=initial,
-            unit=" rows",
-            unit_scale=True,
-            disable=not is_shown,
-            mininterval=seconds,
-            delay=1e-6,  # no bar before the first step has succeeded
-        )
+        return progress_bar(total, "rows", is_shown, initial)
 
     def epoch(self, bar: tqdm) -> None:
         """Train for one epoch, measure the losses, and keep the state that was reached."""
@@ -229,10 +224,19 @@ class _Run:
             # Pyro only warns of NaN; here NaN is an error.
             warnings.filterwarnings("ignore", message="Encountered ")
             train_loss, value = self._train(number, bar)
-        validation_loss = self._loss("validation", self.validation, number)
-        test_loss = self._loss("test", self.test, number)
-        seconds = time.perf_counter() - started
-        row = Epoch(number, learning_rate, value, train_loss, validation_loss, test_loss, seconds)
+        validation_loss, validation_rate = self._measured("validation", self.validation, number)
+        test_loss, test_rate = self._measured("test", self.test, number)
+        row = Epoch(
+            epoch=number,
+            learning_rate=learning_rate,
+            scheduled=value,
+            train_loss=train_loss,
+            validation_loss=validation_loss,
+            test_loss=test_loss,
+            seconds=time.perf_counter() - started,
+            validation_rate=validation_rate,
+            test_rate=test_rate,
+        )
         step_scheduler(self.scheduler, row)
         self.reached = self._snapshot([*self.reached.history, row], self.reached.best_weights)
 
@@ -330,22 +334,24 @@ class _Run:
         number = len(self.reached.history) + 1
         return self._non_finite(number, f"at step {step}", error.what, advice=advice)
 
-    def _loss(self, name: str, rows: VAERows | None, number: int) -> float | None:
-        """Return −ELBO of validation or test rows in nats per row, or None without rows.
+    def _measured(
+        self, name: str, rows: VAERows | None, number: int
+    ) -> tuple[float | None, float | None]:
+        """Return −ELBO and rate of validation or test rows in nats per row, or None without rows.
 
         Raises:
-            NonFiniteLossError: if it is NaN or infinite.
+            NonFiniteLossError: if −ELBO is NaN or infinite.
         """
         if rows is None:
-            return None
+            return None, None
         place = f"on the rows of '{name}'"
         try:
-            loss = negative_elbo(self.vae, rows)
+            terms = mean_elbo_terms(rows)
         except InvalidParameterError as error:
             raise self._non_finite(number, place, advice=str(error)) from None
-        if not math.isfinite(loss):
+        if not math.isfinite(terms.negative_elbo):
             raise self._non_finite(number, place, rows=rows, name=name)
-        return loss
+        return terms.negative_elbo, terms.rate
 
     def _non_finite(
         self,
@@ -378,6 +384,14 @@ class _Run:
             f"{number - 1} again: {advice}"
         )
 
+    def ended(self, outcome: str) -> Fit:
+        """Give the VAE the best weights, which are the last ones without validation rows.
+
+        Return the state that was reached, with this outcome.
+        """
+        self.vae.load_state_dict(self.reached.best_weights)
+        return self.reached.copy()._replace(outcome=outcome)
+
     def put_back(self) -> None:
         """Give the VAE the weights of the end of the last whole epoch."""
         self.vae.load_state_dict(self.reached.weights)
@@ -385,7 +399,7 @@ class _Run:
     def _snapshot(self, history: list[Epoch], best_weights: dict[str, Tensor] | None) -> Fit:
         """Return a copy of the present state, given the best weights until now."""
         weights = copy.deepcopy(self.vae.state_dict())
-        is_best = self.validation is None or not history or _best_epoch(history) == len(history)
+        is_best = self.validation is None or not history or best_epoch(history) == len(history)
         scheduler = None if self.scheduler is None else copy.deepcopy(self.scheduler.state_dict())
         return Fit(
             history=history,
@@ -447,6 +461,17 @@ class _Run:
         self.train.rows.check_varied()
 
 
+@contextmanager
+def _closed(on_epoch: Callable[[Fit], None] | None) -> Iterator[None]:
+    """Call the `close` of a function after the block, if it has one."""
+    try:
+        yield
+    finally:
+        close = getattr(on_epoch, "close", None)
+        if close is not None:
+            close()
+
+
 def _placed(rows: Rows, device: torch.device) -> Rows:
     """Return the rows on the device, if they fit into half of its free memory.
 
@@ -469,14 +494,3 @@ def _odd_row(rows: VAERows, name: str) -> str:
     x = rows.batch(slice(number, number + 1)).x
     highest = x[x.isfinite()].abs().max()
     return f"look at row {number} of '{name}', counted from 0, whose x reaches {highest:g}."
-
-
-def _best_epoch(history: list[Epoch]) -> int:
-    """Return the number of the epoch with the lowest validation loss.
-
-    It is the last epoch if there are no validation rows, and 0 before the first epoch.
-    """
-    validated = [
-        (row.validation_loss, row.epoch) for row in history if row.validation_loss is not None
-    ]
-    return min(validated)[1] if validated else len(history)

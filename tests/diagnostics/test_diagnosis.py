@@ -123,6 +123,7 @@ def test_a_conditional_vae_is_diagnosed_in_its_contexts():
     found = diagnose(vae, (vae.sample(60, y), y), **few)
     assert found.y is not None
     assert len(found.weights.khat) == 60
+    assert repr(found).splitlines() == [*found.verdict(), found.advice()]
     assert len(found.calibration.ranks) == 200
 
 

@@ -45,7 +45,7 @@ def trained(tmp_path_factory):
     result = fit(vae, levels(200), training, validation=levels())
     best = {name: tensor + 0.01 for name, tensor in result.weights.items()}
     result = result._replace(best_weights=best)
-    folder.save(result, vae.state_dict())
+    folder.save(result)
     return folder.path, result
 
 
@@ -201,7 +201,7 @@ def test_a_crash_in_any_file_of_a_checkpoint_leaves_a_folder_that_loads_and_resu
 
     monkeypatch.setattr(torch, "save", crash)
     with pytest.raises(OSError, match="disk full"):
-        RunFolder(run).save(newer, newer.weights)
+        RunFolder(run).save(newer)
     assert_same(RunFolder(run).fit().weights, (newer if writes else result).weights)
     assert_same(load(run, "last").state_dict(), result.weights)
     assert_same(load(run, "best").state_dict(), result.best_weights)
@@ -444,7 +444,7 @@ REFUSED_BY_FOLDER = [
     (lambda run: run.begin(settings_text(), "64"), "'x_shape' must be a sequence of values, each a"),
     (lambda run: run.begin(settings_text(), (0, 8)), "'x_shape' must hold positive whole numbers, got"),
     (lambda run: run.begin(settings_text(), X_SHAPE, levels()), "'data' must be a DataRecord or None"),
-    (lambda run: run.save(None, {}), "'fit' must be a Fit, got None."),
+    (lambda run: run.save(None), "'fit' must be a Fit, got None."),
     (lambda run: run.save_metrics({"elbo": 1.0}), "'evaluation' must be an Evaluation, got {'elbo'"),
     (lambda run: run.save_failure(ValueError("x")), "'sentence' must be a string, got ValueError('x')"),
     (lambda run: run.save_failure("it failed"), "'run' must be a folder that begin() has made, got"),

@@ -31,6 +31,7 @@ from pyro_vae import (
 from pyro_vae.data import Batches
 from pyro_vae.engine import program as engine_program
 from pyro_vae.engine import trace
+from pyro_vae.evaluation.measures import MeanELBOTerms
 from pyro_vae.objectives import RowELBO, Schedule
 
 ADAM = partial(torch.optim.Adam, lr=0.01)
@@ -185,6 +186,70 @@ def test_early_stopping_keeps_the_best_weights(x):
     )
     assert same_weights(result.best_weights, again.weights)
     assert not same_weights(result.best_weights, result.weights)
+    assert same_weights(vae.state_dict(), result.best_weights)
+
+
+def overfitted(vae, x, epochs, **options):
+    """The result of a fit to ones alone; on rows of zeros each epoch is worse than the last."""
+    fast = partial(torch.optim.Adam, lr=0.1)
+    training = plain(epochs=epochs, batches=Shuffled(25), optimizer=fast)
+    return fit(vae, torch.ones_like(x), training, **options)
+
+
+@pytest.mark.parametrize("is_validated", [True, False])
+def test_after_fit_the_vae_has_the_best_weights_or_without_validation_the_last(x, is_validated):
+    vae = fresh_vae()
+    result = overfitted(vae, x, 6, validation=torch.zeros_like(x) if is_validated else None)
+    assert same_weights(vae.state_dict(), result.best_weights)
+    assert same_weights(vae.state_dict(), result.weights) is not is_validated
+
+
+def test_after_ctrl_c_the_vae_has_the_best_weights_of_whole_epochs(x):
+    def interrupt(reached):
+        if len(reached.history) == 5:
+            interrupted.append(True)
+
+    def at_once(step):
+        if interrupted:
+            raise KeyboardInterrupt
+
+    for validation in (torch.zeros_like(x), None):
+        vae, interrupted = fresh_vae(), []
+        result = overfitted(vae, x, 7, validation=validation, on_epoch=interrupt, on_step=at_once)
+        assert (result.outcome, len(result.history)) == ("interrupted", 5)
+        assert same_weights(vae.state_dict(), result.best_weights)
+
+
+def test_a_run_that_is_resumed_goes_on_from_its_last_weights(x):
+    validation = torch.zeros_like(x)
+    vae = fresh_vae()
+    part = overfitted(vae, x, 4, validation=validation)
+    resumed = overfitted(vae, x, 6, validation=validation, resume=part)
+    whole = overfitted(fresh_vae(), x, 6, validation=validation)
+    assert losses(resumed) == losses(whole)
+    assert same_weights(resumed.weights, whole.weights)
+    assert same_weights(vae.state_dict(), whole.best_weights)
+
+
+def test_a_run_with_no_epoch_left_gives_its_best_weights(x):
+    part = overfitted(fresh_vae(), x, 4, validation=torch.zeros_like(x))
+    vae = fresh_vae()
+    again = overfitted(vae, x, 4, validation=torch.zeros_like(x), resume=part)
+    assert same_weights(again.weights, part.weights)
+    assert same_weights(vae.state_dict(), part.best_weights)
+
+
+def test_the_history_holds_the_rate_and_so_the_distortion_of_validation_and_test_rows(x):
+    vae = fresh_vae()
+    result = fit(vae, x, plain(epochs=1), validation=x[:20], test=x[20:])
+    row = result.history[-1]
+    for loss, rate, rows in (
+        (row.validation_loss, row.validation_rate, x[:20]),
+        (row.test_loss, row.test_rate, x[20:]),
+    ):
+        found = evaluate(vae, rows, num_samples=1, num_importance_samples=0)
+        assert (loss, rate) == (found.negative_elbo.mean, found.rate.mean)
+        assert loss - rate == pytest.approx(found.distortion.mean, rel=1e-6)
 
 
 def test_a_non_finite_loss_names_epoch_and_step_and_gives_the_last_good_weights_back(x):
@@ -309,7 +374,8 @@ def test_what_a_callback_draws_leaves_the_losses_alone(x):
 def test_a_test_loss_that_is_not_finite_ends_the_run(x, monkeypatch):
     vae = fresh_vae()
     start = {name: value.clone() for name, value in vae.state_dict().items()}
-    monkeypatch.setattr("pyro_vae.training.fitting.negative_elbo", lambda *_: math.nan)
+    without_value = MeanELBOTerms(math.nan, math.nan)
+    monkeypatch.setattr("pyro_vae.training.fitting.mean_elbo_terms", lambda *_: without_value)
     with pytest.raises(
         NonFiniteLossError, match="epoch 1 on the rows of 'test', .* end of epoch 0"
     ):
