@@ -18,6 +18,7 @@ COMMANDS = {
     "impute": "fill in missing entries of rows",
     "detect": "score rows by how unlike the training rows they are",
     "diagnose": "judge the posterior: collapse, calibration, k-hat, bounds and gaps",
+    "export": "write encoder and decoder of a run for torch alone",
     "runs": "list the runs in a folder: settings that differ, -ELBO, log p(x) and commands",
     "completion": "print the completion of these commands for a shell",
 }
