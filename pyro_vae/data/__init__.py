@@ -17,6 +17,7 @@ from pyro_vae.data.sources import (
     data_folder,
     load_splits,
 )
+from pyro_vae.data.storage import ReadOneByOne, SparseMatrix, Storage
 from pyro_vae.data.transforms import (
     DynamicDraw,
     FixedDraw,
@@ -42,10 +43,13 @@ __all__ = [
     "Missing",
     "OneHot",
     "OpenUnitInterval",
+    "ReadOneByOne",
     "Rows",
     "Shuffled",
     "Source",
+    "SparseMatrix",
     "Splits",
+    "Storage",
     "Threshold",
     "TorchvisionImages",
     "Transform",

@@ -1,4 +1,4 @@
-"""Rows of data in memory as they are stored, and the batches taken from them."""
+"""Rows of data as they are stored, and the batches taken from them."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -8,11 +8,35 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
 
-from pyro_vae.data.arrays import Array, as_array, as_tensor, highest_level, merged, without_mask
+from pyro_vae.data.arrays import (
+    Array,
+    as_array,
+    as_tensor,
+    dtype_name,
+    highest_level,
+    without_mask,
+)
 from pyro_vae.data.contexts import as_context
+from pyro_vae.data.map_style import DatasetRows
+from pyro_vae.data.merging import merged
 from pyro_vae.data.missing import Missing, filled
-from pyro_vae.data.transforms import Identity, Transform, checked_result, prepared_by
+from pyro_vae.data.storage import (
+    Levels,
+    SparseMatrix,
+    Storage,
+    blocks,
+    distinct,
+    is_sparse,
+    taken,
+)
+from pyro_vae.data.transforms import (
+    Identity,
+    Transform,
+    checked_result,
+    prepared_by,
+)
 from pyro_vae.support.channels import channels_first, check_channels_first
 from pyro_vae.support.checks import check_max_level, flag, instance
 from pyro_vae.support.methods_of_users import called, wrong_result
@@ -20,8 +44,6 @@ from pyro_vae.support.streams import stream
 
 # Rows that a transform is tried on; the spread of a single one is not defined.
 _TRIED_ROWS = 2
-# Rows that are converted at once in a pass over the data set, to bound the memory.
-_BLOCK_ROWS = 4096
 _WAY_OUT = (
     "set 'channels_last' of Rows or ArrayFile to true for (H, W, C), or to false for (C, H, W)."
 )
@@ -30,11 +52,11 @@ _WAY_OUT = (
 class Prepared(NamedTuple):
     """Levels that a transform has checked and prepared, and their highest level."""
 
-    levels: Tensor
+    levels: Levels
     transform: Transform
     max_level: float
 
-    def holds(self, levels: Tensor, transform: Transform, max_level: float) -> bool:
+    def holds(self, levels: Levels, transform: Transform, max_level: float) -> bool:
         """Return True if these levels are prepared for this transform and highest level."""
         is_same = self.levels is levels and self.transform is transform
         return is_same and self.max_level == max_level
@@ -50,8 +72,10 @@ class Rows:
     on the other entries.
 
     Arguments:
-        levels: the stored numbers, `(N, *x_shape)`: a tensor, an array of any real dtype, or
-            anything that numpy turns into one.
+        levels: the stored numbers, `(N, *x_shape)`: a tensor, an array of any real dtype, anything
+            that numpy turns into one, a sparse matrix of scipy, a map-style data set of torch, or a
+            `Storage`. A sparse matrix stays sparse except for a batch. A data set is held in memory
+            if it fits.
         transform: makes x from levels.
         max_level: the highest possible level. When omitted it is 255 for uint8, 65,535 for uint16,
             the highest number present for other whole numbers, and 1 for real numbers and booleans.
@@ -75,7 +99,7 @@ class Rows:
                 [0.0000, 0.2000]])
     """
 
-    levels: Tensor
+    levels: Levels
     transform: Transform
     max_level: float
     labels: Tensor | None
@@ -87,7 +111,7 @@ class Rows:
 
     def __init__(
         self,
-        levels: Array,
+        levels: Array | Storage | Dataset,
         transform: Transform,
         max_level: float | None = None,
         labels: Array | None = None,
@@ -98,15 +122,18 @@ class Rows:
         name: str = "data",
     ) -> None:
         instance(transform, Transform, "transform", "Identity()")
-        array = as_array(levels, name)
-        stored = _stored(array, channels_last, name)
+        if isinstance(levels, Dataset) and not isinstance(levels, IterableDataset):
+            levels, found = DatasetRows(levels, name).read()
+            labels = found if labels is None else labels
+        stored, kind = _opened(levels, name)
+        stored = _stored(stored, channels_last, name)
         has_missing = _has_missing(stored, name)
         if max_level is None:
-            max_level = highest_level(array, stored)
+            max_level = highest_level(kind, distinct(stored))
         check_max_level(max_level)
         if prepared is None or not prepared.holds(stored, transform, max_level):
             stored, max_level = _prepared(stored, has_missing, transform, max_level, part)
-        values = {
+        values: dict[str, Any] = {
             "levels": stored,
             "transform": transform,
             "max_level": max_level,
@@ -120,7 +147,7 @@ class Rows:
         vars(self).update(values)  # frozen from here on
 
     def __len__(self) -> int:
-        return self.levels.shape[0]
+        return len(self.levels)
 
     @property
     def x_shape(self) -> torch.Size:
@@ -179,9 +206,12 @@ class Rows:
             )
         return as_context(self.labels, size, name)
 
-    def blocks(self, num_rows: int = _BLOCK_ROWS) -> Iterator[slice]:
-        """Yield slices of at most `num_rows` rows that cover all rows."""
-        return (slice(start, start + num_rows) for start in range(0, len(self), num_rows))
+    def blocks(self, num_rows: int | None = None) -> Iterator[slice]:
+        """Yield slices of at most `num_rows` rows that cover all rows.
+
+        When omitted, a slice has as many rows as memory should hold at once.
+        """
+        return blocks(self.levels, num_rows)
 
     def mean(self) -> Tensor:
         """Return the mean of x over the rows, `x_shape`; a random transform has its expectation.
@@ -215,8 +245,8 @@ class Rows:
             ValueError: if all rows are equal.
         """
         first = self._first_observed() if self.has_missing else self.levels[0]
-        blocks = (self.levels[block] for block in self.blocks())
-        if all(bool(((levels == first) | levels.isnan()).all()) for levels in blocks):
+        parts = (self.levels[block] for block in self.blocks())
+        if all(bool(((levels == first) | levels.isnan()).all()) for levels in parts):
             raise ValueError(f"'data' must vary from row to row, got {len(self)} equal rows.")
 
     def _made_by(
@@ -258,8 +288,14 @@ class Rows:
 
     def _first_observed(self) -> Tensor:
         """Return the first observed level of each element, `x_shape`."""
-        place = (~self.levels.isnan()).int().argmax(0, keepdim=True)  # the first of equal ones
-        return self.levels.gather(0, place).squeeze(0)
+        first = self.levels[0]
+        for block in self.blocks():
+            levels = self.levels[block]
+            place = (~levels.isnan()).int().argmax(0, keepdim=True)  # the first of equal ones
+            first = torch.where(first.isnan(), levels.gather(0, place).squeeze(0), first)
+            if not first.isnan().any():
+                break
+        return first
 
     def _warn_of_merged(self, dtype: torch.dtype) -> None:
         """Warn once that a dtype cannot distinguish levels."""
@@ -284,9 +320,9 @@ class Rows:
     def take(self, index: Tensor | slice) -> "Rows":
         """Return the rows at `index`."""
         labels = None if self.labels is None else self.labels[index]
-        return self._with_levels(self.levels[index], labels)
+        return self._with_levels(taken(self.levels, index), labels)
 
-    def _with_levels(self, levels: Tensor, labels: Tensor | None) -> "Rows":
+    def _with_levels(self, levels: Levels, labels: Tensor | None) -> "Rows":
         """Return rows with other levels, which are prepared already."""
         prepared = Prepared(levels, self.transform, self.max_level)
         return replace(self, levels=levels, labels=labels, prepared=prepared)
@@ -301,13 +337,22 @@ class Rows:
         return torch.from_numpy(np.lexsort(keys))  # the last key comes first
 
 
-def _stored(levels: Array, channels_last: bool | None, name: str) -> Tensor:
-    """Return the levels as a tensor of rows, with the channels of images first.
+def _opened(levels: Any, name: str) -> tuple[Levels, str]:
+    """Return levels in a form that rows hold, and the name of the dtype in which they came."""
+    if isinstance(levels, Storage):
+        return levels, dtype_name(levels)
+    if is_sparse(levels):
+        return SparseMatrix.of(levels, name), dtype_name(levels)
+    array = as_array(levels, name)
+    return as_tensor(without_mask(array), name), dtype_name(array)
+
+
+def _stored(stored: Levels, channels_last: bool | None, name: str) -> Levels:
+    """Return the levels of rows, with the channels of images first.
 
     Raises:
         ValueError: if there are no rows of real numbers, or the channels seem to be last.
     """
-    stored = as_tensor(without_mask(levels), name)
     if stored.dim() < 2 or stored.numel() == 0:
         is_column = stored.dim() == 1 and stored.numel() > 0
         num = stored.numel()
@@ -319,6 +364,8 @@ def _stored(levels: Array, channels_last: bool | None, name: str) -> Tensor:
     if channels_last is None:
         check_channels_first(stored.shape[1:], name, _WAY_OUT)
     elif flag(channels_last, "channels_last"):
+        if isinstance(stored, Storage):
+            raise ValueError(f"'channels_last' must be left out for {stored!r}, got true.")
         return channels_first(stored)
     return stored
 
@@ -338,27 +385,34 @@ def _as_labels(labels: Array, num_rows: int, name: str) -> Tensor:
     return tensor
 
 
-def _has_missing(levels: Tensor, name: str) -> bool:
+def _has_missing(levels: Levels, name: str) -> bool:
     """Return True if an entry is NaN.
 
     Raises:
         ValueError: if an entry is infinite.
     """
-    is_finite = not levels.is_floating_point() or bool(torch.isfinite(levels).all())
-    if not is_finite and levels.isinf().any():
+    if not levels.is_floating_point():
+        return False
+    is_finite = all(bool(torch.isfinite(part).all()) for part in distinct(levels))
+    if not is_finite and any(bool(part.isinf().any()) for part in distinct(levels)):
         raise ValueError(f"'{name}' must be finite, got {_num_not_finite(levels)}.")
     return not is_finite
 
 
-def _num_not_finite(levels: Tensor) -> str:
-    bad = int((~torch.isfinite(levels)).flatten(1).any(1).sum())
+def _num_not_finite(levels: Levels) -> str:
+    bad = sum(
+        int((~torch.isfinite(levels[block])).flatten(1).any(1).sum()) for block in blocks(levels)
+    )
     return f"NaN or infinity in {bad} of {len(levels)} rows"
 
 
 def _prepared(
-    levels: Tensor, has_missing: bool, transform: Transform, max_level: float, part: int
-) -> tuple[Tensor, float]:
+    levels: Levels, has_missing: bool, transform: Transform, max_level: float, part: int
+) -> tuple[Levels, float]:
     """Return the levels that a transform stores, and their highest; it sees 0 for a missing one."""
+    if isinstance(levels, Storage):
+        _check_by_block(levels, transform, max_level, part)
+        return levels, max_level
     known = filled(levels, 0.0) if has_missing else levels
     prepared, max_level = prepared_by(transform, known, max_level, part)
     _try(transform, prepared[:_TRIED_ROWS], max_level)
@@ -366,6 +420,26 @@ def _prepared(
         checked_result(transform, "prepare", prepared, levels)
         prepared = torch.where(levels.isnan(), torch.nan, prepared)
     return prepared, max_level
+
+
+def _check_by_block(levels: Storage, transform: Transform, max_level: float, part: int) -> None:
+    """Refuse a transform that does not take the levels of a storage, or would store others.
+
+    Raises:
+        ValueError: if it refuses a block of the levels, or prepares other levels.
+    """
+    if isinstance(transform, Identity):
+        return
+    for block in blocks(levels):
+        known = filled(levels[block], 0.0)
+        stored, highest = prepared_by(transform, known, max_level, part)
+        if stored is not known or highest != max_level:
+            raise ValueError(
+                f"'transform' must leave levels as they are stored in {levels!r}, got "
+                f"{transform!r}: take DynamicDraw in place of FixedDraw, or make the levels dense."
+            )
+        if block.start == 0:
+            _try(transform, known[:_TRIED_ROWS], max_level)
 
 
 def _try(transform: Transform, levels: Tensor, max_level: float) -> None:
@@ -381,7 +455,7 @@ def _try(transform: Transform, levels: Tensor, max_level: float) -> None:
     checked_result(transform, "__call__", x, levels)
 
 
-Data: TypeAlias = Rows | Array | tuple[Array, Array]
+Data: TypeAlias = Rows | Array | Storage | Dataset | tuple[Array, Array]
 
 
 def as_rows(
@@ -427,7 +501,7 @@ def as_x(x: Rows | Array, like: Tensor, name: str = "x") -> Tensor:
     return as_tensor(without_mask(x), name).to(like)
 
 
-def _as_rows(data: Data, context_dim: int | None, missing: Missing, name: str) -> Rows:
+def _as_rows(data: Any, context_dim: int | None, missing: Missing, name: str) -> Rows:
     if isinstance(data, Rows):
         return data
     if isinstance(data, tuple):
@@ -462,8 +536,12 @@ def _pair_as_rows(
     return replace(rows, labels=_as_labels(y, len(rows), label_name))
 
 
-def _content_keys(values: Tensor) -> np.ndarray:
+def _content_keys(levels: Levels) -> np.ndarray:
     """Return a number for each row, `(N,)`, that is equal for rows with equal contents."""
+    return np.concatenate([_keys_of_block(levels[block]) for block in blocks(levels)])
+
+
+def _keys_of_block(values: Tensor) -> np.ndarray:
     if values.is_floating_point():
         values = torch.where(values.isnan(), torch.nan, values)  # NaN has many bit patterns
     rows = values.cpu().contiguous().view(torch.uint8).reshape(len(values), -1).numpy()

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pyro_vae.data.arrays import contents, is_real
-from pyro_vae.data.missing import filled
+from pyro_vae.data.arrays import contents, is_real, observed
 from pyro_vae.data.rows import Rows
+from pyro_vae.data.storage import distinct
 from pyro_vae.data.transforms import Identity, Transform
 from pyro_vae.support.checks import (
     check_max_level,
@@ -274,7 +274,7 @@ def read_array(
             f"got {path} with {shapes if is_real(labels) else contents(labels)}."
         )
     rows = Rows(x, Identity(), max_level, labels, channels_last=channels_last)
-    if rows.has_missing and rows.levels.isnan().all():
+    if rows.has_missing and all(bool(rows.levels[block].isnan().all()) for block in rows.blocks()):
         raise ValueError(
             f"'data' must be finite, got NaN or infinity in {len(rows)} of {len(rows)} rows."
         )
@@ -335,8 +335,7 @@ def limited(rows: Rows, max_level: float | None) -> Rows:
     """
     if max_level is None:
         return rows
-    levels = filled(rows.levels, 0.0) if rows.has_missing else rows.levels
-    highest = levels.max().item()
+    highest = max(observed(part).max().item() for part in distinct(rows.levels))
     if highest > max_level:
         raise ValueError(
             f"'max_level' must be at least the highest level of the data, {highest:g}, got "

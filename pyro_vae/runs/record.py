@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_vae.data.arrays import dtype_name
 from pyro_vae.data.rows import Rows
 
 
@@ -52,7 +53,7 @@ def data_record(train: Rows, test: Rows, num_validation: int = 0) -> DataRecord:
         num_validation=num_validation,
         num_test=len(test),
         max_level=float(train.max_level),
-        dtype=str(train.levels.dtype).removeprefix("torch."),
+        dtype=dtype_name(train.levels),
         shape=tuple(train.x_shape),
         digest=_digest(train, test),
     )
