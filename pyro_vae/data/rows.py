@@ -1,7 +1,7 @@
 """Rows of data as they are stored, and the batches taken from them."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,10 +18,12 @@ from pyro_vae.data.arrays import (
     highest_level,
     without_mask,
 )
+from pyro_vae.data.batch import rows_of
 from pyro_vae.data.contexts import as_context
 from pyro_vae.data.map_style import DatasetRows
 from pyro_vae.data.merging import merged
 from pyro_vae.data.missing import Missing, filled
+from pyro_vae.data.names import Names, as_categories, as_names, check_classes
 from pyro_vae.data.storage import (
     Levels,
     SparseMatrix,
@@ -38,7 +40,7 @@ from pyro_vae.data.transforms import (
     prepared_by,
 )
 from pyro_vae.support.channels import channels_first, check_channels_first
-from pyro_vae.support.checks import check_max_level, flag, instance
+from pyro_vae.support.checks import check_finite, check_max_level, check_sizes, flag, instance
 from pyro_vae.support.methods_of_users import called, wrong_result
 from pyro_vae.support.streams import stream
 
@@ -82,6 +84,11 @@ class Rows:
         labels: a label for each row, if any: a whole number from 0, `(N,)`, or a vector, `(N, Y)`.
         part: 0 for training, 1 for validation and 2 for test rows; each part has its own stream
             for `FixedDraw`.
+        contexts: a context of each row that is not its label, `(N, Y)`, if any.
+        column_names: the name of each number of a row, for rows that are vectors.
+        class_names: the names of the labels 0, 1, ….
+        context_names: the name of each number of a context.
+        categories: the names of the numbers 0, 1, … of a column, by the name of the column.
         channels_last: True for images `(N, H, W, C)`, which become `(N, C, H, W)`; False for rows
             that stay as they are. When omitted, rows of a shape like (32, 32, 3) are refused.
         prepared: the prepared levels, set internally.
@@ -90,7 +97,7 @@ class Rows:
 
     Raises:
         ValueError: if there are no rows, or a level is infinite or no real number; if the transform
-            refuses the levels; if labels or `max_level` do not fit.
+            refuses the levels; if labels, contexts, names or `max_level` do not fit.
 
     Example:
         >>> rows = Rows(torch.arange(6).reshape(3, 2), UnitInterval())
@@ -103,6 +110,11 @@ class Rows:
     transform: Transform
     max_level: float
     labels: Tensor | None
+    contexts: Tensor | None = field(repr=False)
+    column_names: tuple[str, ...] | None = field(repr=False)
+    class_names: tuple[str, ...] | None = field(repr=False)
+    context_names: tuple[str, ...] | None = field(repr=False)
+    categories: Mapping[str, tuple[str, ...]] | None = field(repr=False, compare=False)
     part: int = field(repr=False)
     channels_last: bool | None = field(repr=False)
     prepared: Prepared | None = field(repr=False, compare=False)
@@ -116,6 +128,11 @@ class Rows:
         max_level: float | None = None,
         labels: Array | None = None,
         *,
+        contexts: Array | None = None,
+        column_names: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
+        context_names: Sequence[str] | None = None,
+        categories: Mapping[str, Sequence[str]] | None = None,
         part: int = 0,
         channels_last: bool | None = None,
         prepared: Prepared | None = None,
@@ -133,11 +150,20 @@ class Rows:
         check_max_level(max_level)
         if prepared is None or not prepared.holds(stored, transform, max_level):
             stored, max_level = _prepared(stored, has_missing, transform, max_level, part)
+        y = None if contexts is None else _as_contexts(contexts, len(stored))
+        columns = as_names(column_names, "column_names", _num_columns(stored))
         values: dict[str, Any] = {
             "levels": stored,
             "transform": transform,
             "max_level": max_level,
             "labels": None if labels is None else _as_labels(labels, len(stored), "labels"),
+            "contexts": y,
+            "column_names": columns,
+            "class_names": as_names(class_names, "class_names", None),
+            "context_names": as_names(
+                context_names, "context_names", 0 if y is None else y.shape[1]
+            ),
+            "categories": as_categories(categories, columns),
             "part": part,
             "channels_last": False,
             "prepared": Prepared(stored, transform, max_level),
@@ -145,6 +171,7 @@ class Rows:
             "_converted_to": set(),
         }
         vars(self).update(values)  # frozen from here on
+        check_classes(self.labels, self.class_names)
 
     def __len__(self) -> int:
         return len(self.levels)
@@ -153,6 +180,11 @@ class Rows:
     def x_shape(self) -> torch.Size:
         """Shape of one row."""
         return self.levels.shape[1:]
+
+    @property
+    def names(self) -> Names:
+        """Names of columns, categories, classes and contexts."""
+        return Names(self.column_names, self.categories, self.class_names, self.context_names)
 
     def batch(self, index: Tensor | slice, dtype: torch.dtype | None = None) -> Tensor:
         """Return x of the rows at `index`, in this dtype or in torch's default dtype.
@@ -189,7 +221,8 @@ class Rows:
     def context(self, size: int, name: str = "data") -> Tensor | None:
         """Return y of all rows, `(N, size)`, or None for size 0.
 
-        Vectors stay as they are; labels become one-hot.
+        It is `contexts`, if there are any, or else made of the labels: vectors stay as they are,
+        and classes become one-hot.
 
         Arguments:
             size: the size Y of the context that the VAE takes.
@@ -200,11 +233,12 @@ class Rows:
         """
         if not size:
             return None
-        if self.labels is None:
+        given = self.labels if self.contexts is None else self.contexts
+        if given is None:
             raise ValueError(
                 f"'{name}' must have labels for a VAE with a context y of {size}, got none."
             )
-        return as_context(self.labels, size, name)
+        return as_context(given, size, name)
 
     def blocks(self, num_rows: int | None = None) -> Iterator[slice]:
         """Yield slices of at most `num_rows` rows that cover all rows.
@@ -315,25 +349,28 @@ class Rows:
 
     def to(self, device: torch.device | str) -> "Rows":
         """Return the same rows, stored on a device."""
-        return self._with_levels(self.levels.to(device), self.labels)
+        return self._with_levels(self.levels.to(device), self.labels, self.contexts)
 
     def take(self, index: Tensor | slice) -> "Rows":
         """Return the rows at `index`."""
-        labels = None if self.labels is None else self.labels[index]
-        return self._with_levels(taken(self.levels, index), labels)
+        labels = rows_of(self.labels, index)
+        contexts = rows_of(self.contexts, index)
+        return self._with_levels(taken(self.levels, index), labels, contexts)
 
-    def _with_levels(self, levels: Levels, labels: Tensor | None) -> "Rows":
+    def _with_levels(
+        self, levels: Levels, labels: Tensor | None, contexts: Tensor | None
+    ) -> "Rows":
         """Return rows with other levels, which are prepared already."""
         prepared = Prepared(levels, self.transform, self.max_level)
-        return replace(self, levels=levels, labels=labels, prepared=prepared)
+        return replace(self, levels=levels, labels=labels, contexts=contexts, prepared=prepared)
 
     def content_order(self) -> Tensor:
         """Return an order of the rows, `(N,)`, that depends on their contents alone.
 
-        Labels decide between rows with the same levels.
+        Labels and contexts decide between rows with the same levels.
         """
-        parts = [self.levels] if self.labels is None else [self.labels, self.levels]
-        keys = [_content_keys(part) for part in parts]
+        parts = [self.contexts, self.labels, self.levels]
+        keys = [_content_keys(part) for part in parts if part is not None]
         return torch.from_numpy(np.lexsort(keys))  # the last key comes first
 
 
@@ -383,6 +420,23 @@ def _as_labels(labels: Array, num_rows: int, name: str) -> Tensor:
             f"{tuple(tensor.shape)}."
         )
     return tensor
+
+
+def _as_contexts(contexts: Array, num_rows: int) -> Tensor:
+    """Return contexts as a tensor, `(N, Y)`.
+
+    Raises:
+        ValueError: if they have another shape, or are not finite.
+    """
+    tensor = as_tensor(contexts, "contexts")
+    check_sizes(tensor, "contexts", num_rows, "Y")
+    check_finite(tensor, "contexts")
+    return tensor
+
+
+def _num_columns(levels: Levels) -> int:
+    """Return how many names a row has; 0 unless it is a vector."""
+    return levels.shape[1] if levels.dim() == 2 else 0
 
 
 def _has_missing(levels: Levels, name: str) -> bool:
@@ -533,7 +587,8 @@ def _pair_as_rows(
         )
     rows = _as_rows(x, None, missing, name)
     label_name = "y" if name == "data" else f"y of {name}"
-    return replace(rows, labels=_as_labels(y, len(rows), label_name))
+    labels = _as_labels(y, len(rows), label_name)
+    return replace(rows, labels=labels, class_names=None, contexts=None, context_names=None)
 
 
 def _content_keys(levels: Levels) -> np.ndarray:

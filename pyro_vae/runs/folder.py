@@ -61,7 +61,7 @@ class RunInfo(NamedTuple):
         format: the version of the folder's layout.
         versions: the versions of Python and of the packages that wrote the folder.
         data: the record of the data; None in format 1.
-        data_path: the file of the data, relative to the run folder; None if there is no such file.
+        data_path: the place of the data, relative to the run folder; None if there is no such place.
     """
 
     x_shape: tuple[int, ...]
@@ -158,7 +158,7 @@ class RunFolder:
             path = os.path.relpath(Path(path).resolve(), self.path.resolve())
         shape = as_shape(x_shape, "x_shape")
         info = RunInfo(tuple(shape), FORMAT, versions, data, path)
-        fields = info._asdict() | {"data": None if data is None else data._asdict()}
+        fields = info._asdict() | {"data": None if data is None else data.fields()}
         return json.dumps(fields, indent=2) + "\n"
 
     @arguments_checked
@@ -330,7 +330,7 @@ class RunFolder:
         """Set the path of the data file anew, since it may have moved together with the run."""
         if info.data_path is not None and data_path(tree) is not None:
             moved = (self.path / info.data_path).resolve()
-            if moved.is_file():
+            if moved.exists():
                 tree["data"]["source"]["init_args"]["path"] = str(moved)
 
     def _require(self, path: Path) -> None:
@@ -398,7 +398,7 @@ def _run_info(fields: dict[str, Any]) -> RunInfo:
         x_shape=tuple(info.x_shape),
         format=int(info.format),
         versions=dict(info.versions),
-        data=None if data is None else DataRecord(**data | {"shape": tuple(data["shape"])}),
+        data=None if data is None else DataRecord.from_fields(data),
         data_path=None if info.data_path is None else os.fspath(info.data_path),
     )
 
