@@ -61,7 +61,7 @@ class RunInfo(NamedTuple):
         format: the version of the folder's layout.
         versions: the versions of Python and of the packages that wrote the folder.
         data: the record of the data; None in format 1.
-        data_path: the place of the data, relative to the run folder; None if there is no such place.
+        data_path: the place of the data, relative to the run folder; None if there is none.
     """
 
     x_shape: tuple[int, ...]

@@ -28,7 +28,6 @@ def test_names_stay_with_their_rows():
     rows = named()
     kept = [
         rows.take(slice(1, None)),
-        rows.take(slice(0)),
         rows.to("cpu"),
         replace(rows, transform=UnitInterval(), max_level=5.0),
         replace(rows, part=2),
