@@ -65,8 +65,8 @@ def columns_of(rows: Rows) -> list[Column]:
 def types_found(rows: Rows) -> str:
     """Return the types of the columns in words, such as "3 columns: 2 real, 1 category of 4"."""
     if len(rows.x_shape) != 1:
-        sizes = " × ".join(map(str, rows.x_shape))
-        return f"rows of {sizes}, levels up to {rows.max_level:g}"
+        shape = " × ".join(map(str, rows.x_shape))
+        return f"rows of {shape}, levels up to {rows.max_level:g}"
     columns = columns_of(rows)
     kinds = Counter(column.kind for column in columns)
     words = [f"{kinds[kind]} {word}" for kind, word in _WORDS.items() if kinds[kind]]

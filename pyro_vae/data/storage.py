@@ -93,6 +93,8 @@ class SparseMatrix(Storage):
         num_columns: the number of columns.
 
     Example:
+        >>> import scipy
+        >>> from pyro_vae.data import SparseMatrix
         >>> matrix = SparseMatrix.of(scipy.sparse.eye_array(3))
         >>> matrix[torch.tensor([2, 0])].tolist()
         [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]

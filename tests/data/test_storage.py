@@ -11,6 +11,7 @@ from pyro_vae import (
     VAE,
     DiagNormalPosterior,
     DynamicDraw,
+    Execution,
     FixedDraw,
     Identity,
     NegativeBinomialLikelihood,
@@ -184,7 +185,7 @@ def vae_of(num_columns):
 
 def test_training_and_evaluation_have_the_numbers_of_the_tensor(form):
     levels = counts()
-    training = Training(epochs=2, batches=Shuffled(8))
+    training = Training(epochs=2, batches=Shuffled(8), execution=Execution(trace=False))
     results = []
     for given in (levels, form(levels)):
         vae = vae_of(7)

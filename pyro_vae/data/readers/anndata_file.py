@@ -29,8 +29,8 @@ class AnnDataFile(FileSource):
 
     Arguments:
         path: the file.
-        layer: the layer that holds x, such as counts; null for X.
-        label: the column of `obs` with labels, whole numbers from 0 or strings; null for none.
+        layer: the layer that holds x, such as counts; empty for X.
+        label: the column of `obs` with labels, whole numbers from 0 or strings; empty for none.
         context: the columns of `obs` that are the context y; one of strings becomes one-hot.
         ignored: the variables to leave out.
         test_fraction: the share of rows for the test.
@@ -46,8 +46,8 @@ class AnnDataFile(FileSource):
     def __init__(
         self,
         path: str,
-        layer: str | None = None,
-        label: str | None = None,
+        layer: str = "",
+        label: str = "",
         context: Sequence[str] = (),
         ignored: Sequence[str] = (),
         test_fraction: float = 0.2,
@@ -55,8 +55,8 @@ class AnnDataFile(FileSource):
         max_level: float | None = None,
     ) -> None:
         super().__init__(path, test_fraction, seed, max_level)
-        self.layer = layer
-        self.label = label
+        self.layer = layer or None
+        self.label = label or None
         roles = as_roles(label, context, ignored)
         self.context = list(roles.context)
         self.ignored = list(roles.ignored)

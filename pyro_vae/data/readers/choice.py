@@ -17,7 +17,7 @@ from pyro_vae.data.readers.tensor_file import TensorFile
 from pyro_vae.support.checks import described, nearest
 
 # The kinds that are told apart by their first bytes alone.
-_STARTS = {NPY_START: ArrayFile, PARQUET_START: TableFile}
+_STARTS: dict[bytes, type[FileSource]] = {NPY_START: ArrayFile, PARQUET_START: TableFile}
 # Kinds that cannot be read: first bytes, the kind in words, and the way to convert it.
 _FOREIGN = (
     (b"\x1f\x8b", "a gzip file", "unpack it first"),
@@ -54,10 +54,10 @@ def source_for(path: str | PathLike, **options: Any) -> FileSource:
 
     Example:
         >>> import numpy, tempfile
-        >>> file = tempfile.NamedTemporaryFile(suffix=".npy")
-        >>> numpy.save(file.name, numpy.eye(4))
-        >>> type(source_for(file.name, test_fraction=0.5)).__name__
-        'ArrayFile'
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     numpy.save(f"{folder}/x.npy", numpy.eye(4))
+        ...     [len(rows) for rows in source_for(f"{folder}/x.npy", test_fraction=0.5).read()]
+        [2, 2]
     """
     if not isinstance(path, str | PathLike):
         raise ValueError(f"'path' must be the path of a file or folder, got {described(path)}.")

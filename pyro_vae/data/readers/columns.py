@@ -53,7 +53,7 @@ def as_roles(
     if label is not None and not isinstance(label, str):
         raise ValueError(f"'label' must be the name of a column, got {described(label)}.")
     roles = Roles(
-        label,
+        label or None,
         as_names(context, "context", None) or (),
         as_names(ignored, "ignored", None) or (),
     )

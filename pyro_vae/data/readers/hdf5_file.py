@@ -23,9 +23,9 @@ class HDF5File(FileSource):
 
     Arguments:
         path: the file.
-        dataset: the name of the array x in the file, such as train/images; null for the only one
+        dataset: the name of the array x in the file, such as train/images; empty for the only one
             that has rows of numbers and is not named below.
-        label: the name of the array of labels, whole numbers from 0 or strings; null for none.
+        label: the name of the array of labels, whole numbers from 0 or strings; empty for none.
         context: the names of arrays with a number or a string for each row, the context y.
         test_fraction: the share of rows for the test.
         seed: names the random stream that chooses these rows.
@@ -42,8 +42,8 @@ class HDF5File(FileSource):
     def __init__(
         self,
         path: str,
-        dataset: str | None = None,
-        label: str | None = None,
+        dataset: str = "",
+        label: str = "",
         context: Sequence[str] = (),
         test_fraction: float = 0.2,
         seed: int = 0,
@@ -52,8 +52,8 @@ class HDF5File(FileSource):
     ) -> None:
         super().__init__(path, test_fraction, seed, max_level)
         self.channels_last = channels_last
-        self.dataset = dataset
-        self.label = label
+        self.dataset = dataset or None
+        self.label = label or None
         self.context = list(as_roles(label, context, ()).context)
 
     def rows(self, known: Names | None = None) -> Rows:

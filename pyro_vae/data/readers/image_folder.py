@@ -124,7 +124,8 @@ class ImageFolder(FileSource):
                 raise ValueError("it has colours, and the first image has none: set 'grey'")
         image = image.convert("L" if wants_grey else "RGB")
         if self._size is not None:
-            image = ImageOps.fit(image, self._size[::-1], method=Image.Resampling.BICUBIC)
+            height, width = self._size
+            image = ImageOps.fit(image, (width, height), method=Image.Resampling.BICUBIC)
         return torch.from_numpy(np.atleast_3d(np.array(image)).transpose(2, 0, 1).copy())
 
 

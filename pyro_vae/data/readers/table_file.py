@@ -51,7 +51,7 @@ class TableFile(FileSource):
 
     Arguments:
         path: the file.
-        label: the column of labels, whole numbers from 0 or strings; null for none.
+        label: the column of labels, whole numbers from 0 or strings; empty for none.
         context: the columns of the context y; a column of strings becomes one-hot.
         ignored: the columns to leave out.
         test_fraction: the share of rows for the test.
@@ -67,7 +67,7 @@ class TableFile(FileSource):
     def __init__(
         self,
         path: str,
-        label: str | None = None,
+        label: str = "",
         context: Sequence[str] = (),
         ignored: Sequence[str] = (),
         test_fraction: float = 0.2,
@@ -75,7 +75,7 @@ class TableFile(FileSource):
         max_level: float | None = None,
     ) -> None:
         super().__init__(path, test_fraction, seed, max_level)
-        self.label = label
+        self.label = label or None
         self.context = list(as_roles(label, context, ignored).context)
         self.ignored = list(as_roles(label, context, ignored).ignored)
 
