@@ -1,5 +1,6 @@
 """Data: stored rows, their sources, and the transforms that make x from them."""
 
+from pyro_vae.data.augmentation import Augmented
 from pyro_vae.data.batch import Batch
 from pyro_vae.data.batches import Batches, Shuffled, WithReplacement
 from pyro_vae.data.columns import types_found
@@ -43,6 +44,7 @@ __all__ = [
     "MNIST",
     "AnnDataFile",
     "ArrayFile",
+    "Augmented",
     "Batch",
     "Batches",
     "Data",

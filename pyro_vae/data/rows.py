@@ -218,6 +218,10 @@ class Rows:
         """
         return self._made_by(self.transform, levels, dtype)
 
+    def training_x(self, levels: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Return x for a step of training: as `x` does, from levels that the transform augments."""
+        return self.x(self.transform.augment(levels), dtype)
+
     def context(self, size: int, name: str = "data") -> Tensor | None:
         """Return y of all rows, `(N, size)`, or None for size 0.
 
@@ -502,11 +506,14 @@ def _try(transform: Transform, levels: Tensor, max_level: float) -> None:
         return
     levels = levels.to(torch.get_default_dtype(), copy=True)
     before = levels.clone()
+    results = {}
     with stream(0, device=levels.device):
-        x = called(transform, "__call__", levels, max_level)
-    if not torch.equal(levels, before):
-        raise wrong_result(transform, "__call__", "a new tensor", "its levels, changed in place")
-    checked_result(transform, "__call__", x, levels)
+        results["__call__"] = called(transform, "__call__", levels, max_level)
+        results["augment"] = called(transform, "augment", levels)
+    for method, values in results.items():
+        checked_result(transform, method, values, levels)
+        if not torch.equal(levels, before):
+            raise wrong_result(transform, method, "a new tensor", "its levels, changed in place")
 
 
 Data: TypeAlias = Rows | Array | Storage | Dataset | tuple[Array, Array]
