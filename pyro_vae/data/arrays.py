@@ -1,8 +1,8 @@
-"""Arrays of numbers as tensors: dtype, highest level, and numbers that a coarser dtype merges."""
+"""Arrays of numbers as tensors: their dtype and their highest level."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -19,14 +19,6 @@ _SIGNED = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: t
 _HIGHEST_BY_DTYPE = {"uint8": 255.0, "uint16": 65_535.0}
 # float32 holds each whole number up to this one.
 _LARGEST = 2**24
-# Rows that are converted at once, to bound the memory.
-_BLOCK_ROWS = 4096
-# Rows and entries that are sorted at once, to bound memory and time.
-_MAX_SORTED_ROWS = 1024
-_MAX_SORTED = 2**21
-# The share of distinct real numbers in one element that rounding may merge without a warning:
-# among many rows a few are always that close.
-_MERGED_SHARE = 0.1
 # Columns that an error names.
 _MOST_NAMES = 5
 
@@ -120,53 +112,21 @@ def is_real(array: np.ndarray) -> bool:
     return array.dtype.kind in "buif" and array.dtype.itemsize <= 8
 
 
-def highest_level(array: Array, levels: Tensor) -> float:
+def highest_level(kind: str, levels: Iterable[Tensor]) -> float:
     """Return the highest possible level, inferred from the dtype.
 
     It is 255 for uint8 and 65,535 for uint16. It is the highest number in the array for other
     whole numbers, and 1 for real numbers and booleans.
 
     Arguments:
-        array: the numbers as the user gave them.
-        levels: the same numbers as `as_tensor` returns them, at least one.
+        kind: the name of the dtype in which the user gave the numbers, as `dtype_name` returns it.
+        levels: tensors that together hold each of the numbers.
     """
-    kind = _dtype_name(array)
     if kind in _HIGHEST_BY_DTYPE:
         return _HIGHEST_BY_DTYPE[kind]
-    is_whole = kind.startswith(("int", "uint"))
-    return float(max(1, _observed(levels).max().item())) if is_whole else 1.0
-
-
-class Merged(NamedTuple):
-    """Two numbers that a dtype cannot distinguish, and their element in a row."""
-
-    first: float
-    second: float
-    place: tuple[int, ...]
-
-
-def merged(levels: Tensor, dtype: torch.dtype) -> Merged | None:
-    """Return two numbers that become equal in a floating dtype, or None without relevant loss.
-
-    A loss in whole numbers is always relevant, as far as their own dtype holds each whole number.
-    A loss in real numbers is relevant if a tenth of the distinct ones in an element, among a
-    thousand rows, are merged.
-
-    Arguments:
-        levels: the numbers, `(N, *x_shape)`.
-        dtype: the dtype that they are converted to.
-    """
-    if _holds_all(dtype, levels.dtype):
-        return None
-    rows = levels.flatten(1)
-    found = _merged_whole(rows, dtype)
-    if found is None and levels.is_floating_point():
-        found = _merged_real(rows, dtype)
-    if found is None:
-        return None
-    first, second, column = found
-    place = np.unravel_index(column, tuple(levels.shape[1:]))
-    return Merged(first, second, tuple(int(number) for number in place))
+    if not kind.startswith(("int", "uint")):
+        return 1.0
+    return float(max(1, *(observed(part).max().item() for part in levels)))
 
 
 def _from_numpy(array: np.ndarray, name: str) -> Tensor:
@@ -241,77 +201,13 @@ def _converted(numbers: Any, name: str) -> Array:
     return array
 
 
-def _observed(values: Tensor) -> Tensor:
+def observed(values: Tensor) -> Tensor:
     """Return the values with 0 for missing ones; whole numbers keep their dtype."""
     return filled(values, 0.0) if values.is_floating_point() else values
 
 
-def _dtype_name(array: Array) -> str:
-    """Return the name of the dtype, without its byte order."""
-    if isinstance(array, Tensor):
+def dtype_name(array: Any) -> str:
+    """Return the name of the dtype of a tensor, an array or a storage, without its byte order."""
+    if isinstance(array.dtype, torch.dtype):
         return str(array.dtype).removeprefix("torch.")
     return array.dtype.name
-
-
-def _holds_all(dtype: torch.dtype, stored: torch.dtype) -> bool:
-    """Return True if the floating dtype holds each number of the stored dtype."""
-    if stored == torch.bool:
-        return True
-    if stored.is_floating_point:
-        return torch.finfo(stored).eps >= torch.finfo(dtype).eps
-    return torch.iinfo(stored).max <= 2 / torch.finfo(dtype).eps
-
-
-def _merged_whole(rows: Tensor, dtype: torch.dtype) -> tuple[float, float, int] | None:
-    """Return a whole number that changes, its new value and its column, or None.
-
-    Only columns that hold nothing but whole numbers count.
-    """
-    largest = int(2 / torch.finfo(dtype).eps)  # dtype holds each whole number up to this one
-    blocks = rows.split(_BLOCK_ROWS)
-    if all(bool((_observed(block).abs() <= largest).all()) for block in blocks):
-        return None
-    is_candidate = torch.ones_like(rows[0], dtype=torch.bool)
-    is_changed = torch.zeros_like(is_candidate)
-    for block in blocks:
-        is_candidate &= _is_whole(block).all(0)
-        is_changed |= _is_changed(block, dtype).any(0)
-        if not is_candidate.any():
-            return None
-    columns = (is_candidate & is_changed).nonzero()
-    if not len(columns):
-        return None
-    column = int(columns[0])
-    values = rows[:, column]
-    value = values[_is_changed(values, dtype)][0]
-    return int(value), int(value.to(dtype)), column
-
-
-def _is_whole(values: Tensor) -> Tensor:
-    """Return a mask: True for missing values and for whole numbers that the dtype holds."""
-    if not values.is_floating_point():
-        return torch.ones_like(values, dtype=torch.bool)
-    known = _observed(values)
-    return (known == known.round()) & (known.abs() <= 2 / torch.finfo(values.dtype).eps)
-
-
-def _merged_real(rows: Tensor, dtype: torch.dtype) -> tuple[float, float, int] | None:
-    """Return two neighbours that become equal and their column, or None if they are few."""
-    num_rows = min(_MAX_SORTED_ROWS, max(2, _MAX_SORTED // rows.shape[1]))
-    step = -(-len(rows) // num_rows)
-    values = rows[::step].T.contiguous().sort().values
-    rounded = values.to(dtype)
-    differ = values[:, 1:] > values[:, :-1]
-    is_lost = differ & ~(rounded[:, 1:] > rounded[:, :-1])
-    columns = (is_lost.sum(1) > _MERGED_SHARE * (differ.sum(1) + 1)).nonzero()
-    if not len(columns):
-        return None
-    column = int(columns[0])
-    at = int(is_lost[column].nonzero()[0])
-    first, second = values[column, at : at + 2].tolist()
-    return first, second, column
-
-
-def _is_changed(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a mask: True for values that the conversion changes; a missing value is unchanged."""
-    return (values.to(dtype).to(values.dtype) != values) & ~values.isnan()

@@ -22,7 +22,8 @@ class Transform(ABC):
     """Transform from stored levels to x.
 
     A subclass defines `__call__`. It defines `prepare` if something is done once, when `Rows` are
-    made. It receives 0 for a missing level; its output there is replaced by NaN.
+    made, and `augment` if training sees more than the rows as they are. It receives 0 for a missing
+    level, except in `augment`; its output there is replaced by NaN.
     """
 
     @abstractmethod
@@ -64,6 +65,16 @@ class Transform(ABC):
             part: 0 for training, 1 for validation and 2 for test rows.
         """
         return levels, max_level
+
+    def augment(self, levels: Tensor) -> Tensor:
+        """Return levels changed at random, for one step of training; by default those given.
+
+        `fit` calls it in every step. Evaluation sees the rows as they are.
+
+        Arguments:
+            levels: the stored levels of a batch, `(B, *x_shape)`; a missing one is NaN.
+        """
+        return levels
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())

@@ -63,7 +63,7 @@ class RunInfo(NamedTuple):
         format: the version of the folder's layout.
         versions: the versions of Python and of the packages that wrote the folder.
         data: the record of the data; None in format 1.
-        data_path: the file of the data, relative to the run folder; None if there is no such file.
+        data_path: the place of the data, relative to the run folder; None if there is none.
         command: the command lines that trained it, as `Origin` has them; None in older folders.
         commit: the git commit of the folder in which it was trained; None if there was none.
         device: the device that trained it; None in older folders.
@@ -360,7 +360,7 @@ class RunFolder:
         """Set the path of the data file anew, since it may have moved together with the run."""
         if info.data_path is not None and data_path(tree) is not None:
             moved = (self.path / info.data_path).resolve()
-            if moved.is_file():
+            if moved.exists():
                 tree["data"]["source"]["init_args"]["path"] = str(moved)
 
     def _require(self, path: Path) -> None:
@@ -422,7 +422,7 @@ def data_path(tree: dict[str, Any]) -> str | None:
 
 def _json(info: RunInfo) -> str:
     """Return the text of `run.json`."""
-    data = None if info.data is None else info.data._asdict()
+    data = None if info.data is None else info.data.fields()
     return json.dumps(info._asdict() | {"data": data}, indent=2) + "\n"
 
 
@@ -434,7 +434,7 @@ def _run_info(fields: dict[str, Any]) -> RunInfo:
         x_shape=tuple(info.x_shape),
         format=int(info.format),
         versions=dict(info.versions),
-        data=None if data is None else DataRecord(**data | {"shape": tuple(data["shape"])}),
+        data=None if data is None else DataRecord.from_fields(data),
         data_path=None if info.data_path is None else os.fspath(info.data_path),
         command=None if info.command is None else os.fspath(info.command),
         commit=None if info.commit is None else os.fspath(info.commit),

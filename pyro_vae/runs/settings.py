@@ -4,7 +4,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
-from os import PathLike
+from inspect import signature
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +16,8 @@ from torch import nn
 # The parser knows a class by its name alone once its module is imported.
 from pyro_vae.data import sources, transforms
 from pyro_vae.data.missing import Missing
+from pyro_vae.data.readers.choice import reader_for, source_for
+from pyro_vae.data.readers.files import FileSource
 from pyro_vae.data.rows import Data, Rows, as_rows
 from pyro_vae.parts.contracts import (
     EncoderInputFactory,
@@ -357,7 +360,8 @@ def rows_like(
 
     Arguments:
         run: the folder.
-        data: levels as they are stored, or a `.npy` or `.npz` file of them.
+        data: levels as they are stored, or a file or folder that `source_for` can read. Columns
+            with names are found by those of the run.
         allow: further packages whose classes the settings may name; a string names one.
 
     Raises:
@@ -365,7 +369,7 @@ def rows_like(
             training data and the transform divides by it. If `load` refuses the settings.
     """
     settings = load_settings(run, allow)
-    rows = _as_stored(data, settings.data.source.channels_last)
+    rows = _as_stored(data, settings.data.source, RunFolder(run))
     if not isinstance(rows.transform, transforms.Identity):
         raise ValueError(
             "'data' must hold levels as they are stored, "
@@ -381,10 +385,26 @@ def rows_like(
     return sources.transformed(levels, settings.data.transform, 2)
 
 
-def _as_stored(data: str | PathLike | Data, channels_last: bool | None) -> Rows:
-    if isinstance(data, (str, PathLike)):
-        return sources.read_array(str(data), channels_last=channels_last)
-    return as_rows(data, missing="nan")
+def _as_stored(data: str | PathLike | Data, source: sources.Source, folder: RunFolder) -> Rows:
+    """Return rows as they are stored.
+
+    A file is read with the settings of the run's source, if that reads files of the same kind.
+    """
+    if not isinstance(data, (str, PathLike)):
+        return as_rows(data, missing="nan")
+    record = folder.info().data
+    known = None if record is None else record.names
+    if isinstance(source, FileSource) and isinstance(source, reader_for(data)):
+        return source.further(fspath(data), known)
+    return _new_source(data, source).further(fspath(data), known)
+
+
+def _new_source(data: str | PathLike, source: sources.Source) -> FileSource:
+    """Return the source of a file of another kind than the run's; the channels lie as there."""
+    kind = reader_for(data)
+    if source.channels_last is None or "channels_last" not in signature(kind).parameters:
+        return source_for(data)
+    return source_for(data, channels_last=source.channels_last)
 
 
 def _max_level(folder: RunFolder, data: DataSettings) -> float:

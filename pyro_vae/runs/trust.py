@@ -7,7 +7,8 @@ function. `check_trusted` checks three things before the parser of the settings 
   imported. Other modules that they show as attributes, such as `torch.os`, are refused.
 - Kinds: from a trusted package only subclasses of `KINDS`, and from a package that the user allows
   every class.
-- Arguments: names, numbers, and the name of the data file. Any other string is refused.
+- Arguments: names, numbers, and what names the data: their file, and columns or arrays in it. Any
+  other string is refused.
 
 Settings that the user types, or keeps in a file outside any run folder, may name classes of every
 package.
@@ -52,6 +53,9 @@ KINDS = (
     Flow,
     Logger,
 )
+# Settings that name columns or arrays in the data file: one, and several.
+_DATA_NAMES = {"label", "dataset", "layer"}
+_DATA_LISTS = {"context", "ignored"}
 _NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)+"
 # Levels of a tree that do not belong to the name of a setting.
 _UNNAMED = ("class_path", "init_args", "dict_kwargs")
@@ -160,18 +164,28 @@ def _check_found(place: str, found: Any, name: str, packages: Sequence[str] | No
 
 
 def _texts(tree: Any, place: str = "") -> Iterator[_Text]:
-    """Yield every string in a tree of settings, except the name of the data file."""
+    """Yield every string in a tree of settings, except the names of the data."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             inner = _place(place, key)
-            is_file = key == "path" and inner.startswith("data.source.") and isinstance(value, str)
-            if not is_file:
+            if not _names_data(inner, key, value):
                 yield from _texts(value, inner)
     elif isinstance(tree, list):
         for value in tree:
             yield from _texts(value, place)
     elif isinstance(tree, str):
         yield _Text(place, tree)
+
+
+def _names_data(place: str, key: Any, value: Any) -> bool:
+    """Return True for the data file, and for columns or arrays in it, which may have any name."""
+    if key == "path":
+        return place.startswith("data.source.") and isinstance(value, str)
+    if place != f"data.source.{key}":  # a class under such a name has its place too
+        return False
+    if isinstance(value, list):
+        return key in _DATA_LISTS and all(isinstance(name, str) for name in value)
+    return key in _DATA_NAMES and isinstance(value, str)
 
 
 def _place(place: str, key: Any) -> str:

@@ -169,10 +169,13 @@ class _Run:
             self.vae.model,
             self.vae.guide,
             self.optimizer,
-            PerRow(training.objective, lambda levels: self.train.rows.x(levels, self.like.dtype)),
+            PerRow(training.objective, self._x),
             execution=training.execution,
             num_steps=training.epochs * self.num_batches,
         )
+
+    def _x(self, levels: Tensor) -> Tensor:
+        return self.train.rows.training_x(levels, self.like.dtype)
 
     def _advise(self) -> None:
         with stream(0, device=self.like.device), evaluating(self.vae):

@@ -90,7 +90,7 @@ def two_guides(rows: pv.Rows, options: Namespace) -> dict[str, pv.VAE]:
     vae = vae_of_whole_digits(rows, options)
     encoder = new_encoder(rows.x_shape, vae.latent_dim)
     of_halves = pv.VAE(vae.prior, vae.likelihood, encoder, missing="nan")
-    upper_rows = pv.Rows(upper_half(rows.levels.float()), rows.transform, rows.max_level)
+    upper_rows = pv.Rows(upper_half(rows.levels[:].float()), rows.transform, rows.max_level)
     return {
         "whole": pv.VAE(vae.prior, vae.likelihood, vae.posterior, missing="nan").eval(),
         "halves": train(of_halves, upper_rows, options.epochs),

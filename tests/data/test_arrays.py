@@ -8,7 +8,6 @@ import torch
 
 from pyro_vae import ArrayFile, Identity, Rows, UnitInterval, load_splits
 from pyro_vae.data import as_rows
-from pyro_vae.data.sources import read_array
 
 ORDERS = ("<", ">", "=")
 
@@ -37,7 +36,7 @@ def test_the_highest_level_depends_on_the_numbers_and_not_on_their_byte_order(
     tmp_path, order, kind, max_level
 ):
     array = (np.arange(60).reshape(20, 3) % 98 + 38).astype(order + kind)
-    read, by_hand = read_array(saved(tmp_path, array)), Rows(array, Identity())
+    read, by_hand = ArrayFile(saved(tmp_path, array)).rows(), Rows(array, Identity())
     assert read.max_level == by_hand.max_level == as_rows(array).max_level == max_level
     for rows in (read, by_hand):
         assert torch.equal(rows.batch(slice(None)), torch.from_numpy(array.astype(np.float32)))
@@ -184,7 +183,6 @@ def test_a_highest_level_that_is_given_makes_real_numbers_the_levels_they_are(tm
     for part in rows:
         assert part.max_level == 255
         assert torch.equal(part.batch(slice(None)), expected.batch(slice(None)))
-    assert read_array(path, max_level=255).max_level == 255
 
 
 def test_a_level_above_the_highest_is_refused(tmp_path):

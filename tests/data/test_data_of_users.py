@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from pyro_vae import (
     MLP,
@@ -80,11 +80,17 @@ def test_rows_bring_their_labels_and_one_label_stands_for_all_draws(vae):
     assert vae.sample(np.int64(5), 2).shape == (5, 4)
 
 
+class Stream(IterableDataset):
+    """Rows that come one after another."""
+
+    def __iter__(self):
+        return iter(X)
+
+
 REFUSED = {
     "None": (None, "got None"),
     "loader": (DataLoader(TensorDataset(X)), "a DataLoader: pass its rows as one tensor"),
-    "data set": (TensorDataset(X), "a TensorDataset: pass its rows"),
-    "sparse": (scipy.sparse.csr_array(X.numpy()), r"sparse csr_array: pass its toarray\(\)"),
+    "stream": (Stream(), "a Stream: pass its rows"),
     "sparse tensor": (X.to_sparse(), "sparse or nested tensor"),
     "no numbers": (X.to("meta"), "the device meta"),
     "path": ("x.npy", "'x.npy': read a file first"),
@@ -110,6 +116,19 @@ def test_anything_else_is_refused_by_the_name_of_its_argument(vae, kind, name):
         vae.elbo(value) if name == "x" else rows_for(vae, value, name)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 200
+
+
+ONLY_ROWS = {
+    "data set": (TensorDataset(X), "a TensorDataset: pass its rows"),
+    "sparse": (scipy.sparse.csr_array(X.numpy()), r"sparse csr_array: pass its toarray\(\)"),
+}
+
+
+@pytest.mark.parametrize("kind", ONLY_ROWS)
+def test_a_method_of_the_vae_takes_no_storage(vae, kind):
+    value, words = ONLY_ROWS[kind]
+    with pytest.raises(ValueError, match=f"^'x' must be an array of .*{words}"):
+        vae.elbo(value)
 
 
 def test_a_table_names_the_columns_that_hold_no_numbers():

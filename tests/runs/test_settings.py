@@ -104,7 +104,7 @@ COMPARED = {
 
 
 def test_every_preset_is_known_here_and_the_script_names_it(script):
-    known = [*REFERENCES, *COMPARED]
+    known = [*REFERENCES, *COMPARED, "rgb-32"]
     assert sorted(known) == sorted(file.stem for file in PRESETS.glob("*.yaml"))
     assert all(name in script["__doc__"] for name in known)
 

@@ -123,9 +123,9 @@ def test_a_run_with_classes_of_the_users_own_is_resumed_when_they_are_allowed(tm
 
 NAMES = [
     "torch.os.system",
-    "pyro_vae.data.sources.os.system",
+    "pyro_vae.data.datasets.os.system",
     "pyro_vae.runs.settings.resources.files",
-    "pyro_vae.data.sources.np.load",
+    "pyro_vae.data.datasets.np.load",
     "torch.load",
     "torch.hub.load",
     "torch.nn.init.zeros_",
