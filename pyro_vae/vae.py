@@ -212,7 +212,7 @@ class VAE(nn.Module):
             raise ValueError(
                 f"'z' must have the shape (*, {self.latent_dim}), got {tuple(latents.shape)}."
             )
-        self._check_context(context, latents.shape[:-1])
+        self.check_context(context, latents.shape[:-1])
         return self._p_x(latents, context)
 
     def p_z(self, y: Array | None = None) -> TorchDistribution:
@@ -222,7 +222,7 @@ class VAE(nn.Module):
             ValueError: if y has another shape.
         """
         context = self.read_context(y)
-        self._check_context(context)
+        self.check_context(context)
         return self._p_z(context)
 
     def read_context(self, y: Array | int | None) -> Tensor | None:
@@ -239,6 +239,18 @@ class VAE(nn.Module):
             check_finite(context)
             self._check_offsets(context)
         return context
+
+    def check_context(self, y: Tensor | None, batch_shape: Sequence[int] | None = None) -> None:
+        """Refuse a context y that does not fit the VAE or the rows.
+
+        Arguments:
+            y: the context, `(*, Y)`, with or without the likelihood's offsets.
+            batch_shape: the batch shape of the rows of y, if it is known.
+
+        Raises:
+            ValueError: if y is missing, has another size, or does not expand to `batch_shape`.
+        """
+        check_context(y, self.num_columns(y), batch_shape)
 
     def with_offsets(self, x: Tensor | None, y: Tensor | None) -> Tensor | None:
         """Return a context y with the columns that only the likelihood takes.
@@ -336,7 +348,7 @@ class VAE(nn.Module):
         """
         count = whole(num_rows, "num_rows")
         context = self.read_context(y)
-        self._check_context(context, (count,))
+        self.check_context(context, (count,))
         p_z = self._p_z(context) if latent is None else self._as_latent(latent, count)
         z = p_z.expand(torch.Size([count])).sample()
         return self.decode(z, context).sample()
@@ -403,9 +415,6 @@ class VAE(nn.Module):
         rows = as_x(x, tensor_like(self))
         return rows, self.with_offsets(rows, self.read_context(y))
 
-    def _check_context(self, y: Tensor | None, batch_shape: Sequence[int] | None = None) -> None:
-        check_context(y, self.num_columns(y), batch_shape)
-
     def _p_z(self, y: Tensor | None) -> TorchDistribution:
         return self.prior(self._seen(y))
 
@@ -424,7 +433,7 @@ class VAE(nn.Module):
         rows, context = self._read(x, y)
         check_shape(rows, self.x_shape)
         batch_shape = rows.shape[: len(rows.shape) - len(self.x_shape)]
-        self._check_context(context, batch_shape)
+        self.check_context(context, batch_shape)
         return rows, context
 
     def _as_latent(self, latent: TorchDistribution, num_rows: int) -> TorchDistribution:
@@ -457,14 +466,14 @@ class VAE(nn.Module):
         self._check_given(x, y)
         rows = num_rows_of(self.x_shape, x, y, num_rows, size)
         if x is not None:
-            self._check_context(y, x.shape[: -len(self.x_shape)])
+            self.check_context(y, x.shape[: -len(self.x_shape)])
         if size is None:
             return pyro.plate("data", rows, dim=-1)
         # Not subsample_size, which would draw a random permutation.
         return pyro.plate("data", size, subsample=torch.arange(rows), dim=-1)
 
     def _check_given(self, x: Tensor | None, y: Tensor | None) -> None:
-        self._check_context(y)
+        self.check_context(y)
         if y is not None and len(y.shape) < 2:
             raise ValueError(
                 f"'y' must have the shape (rows, {self.context_dim}), got {tuple(y.shape)}."

@@ -2,6 +2,11 @@
 
 from pyro_vae.evaluation.aggregate import AggregatedPosterior, gaussian_mixture
 from pyro_vae.evaluation.anomaly import AnomalyScores, anomaly_scores, auroc, threshold
+from pyro_vae.evaluation.expression import (
+    DifferentialExpression,
+    differential_expression,
+    expression,
+)
 from pyro_vae.evaluation.imputation import Imputation, impute
 from pyro_vae.evaluation.measures import (
     ACTIVE_VARIANCE,
@@ -16,14 +21,17 @@ __all__ = [
     "ACTIVE_VARIANCE",
     "AggregatedPosterior",
     "AnomalyScores",
+    "DifferentialExpression",
     "Estimate",
     "Evaluation",
     "Imputation",
     "RowEvaluation",
     "anomaly_scores",
     "auroc",
+    "differential_expression",
     "evaluate",
     "evaluate_rows",
+    "expression",
     "gaussian_mixture",
     "impute",
     "negative_elbo",
