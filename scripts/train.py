@@ -1,7 +1,7 @@
 """Train a VAE: `train.py [PRESET or YAML file] [--any.setting value]`.
 
 Presets: digits (the default), onehot, mnist-20d, mnist-2d, mnist-dynamic-2d, mnist-10d,
-mnist-interpolate, mnist-gated, mnist-iwae, mnist-conv.
+mnist-interpolate, mnist-gated, mnist-iwae, mnist-conv; and counts, for a table of your own.
 """
 
 import argparse
