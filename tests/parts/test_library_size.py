@@ -167,13 +167,15 @@ def test_a_given_library_size_sets_the_median(x, log_library):
     assert vae.likelihood.library.median == log_library.median()
 
 
-def test_the_start_is_the_mean_share_and_a_dispersion_around_it(log_library):
+@pytest.mark.parametrize("share_missing", [0.0, 0.3])
+def test_the_start_is_the_mean_share_and_a_dispersion_around_it(share_missing):
     likelihood = make_likelihood()
     shares = torch.tensor([0.1, 0.2, 0.3, 0.3, 0.1], dtype=torch.float64)
-    offsets = torch.linspace(5.0, 9.0, 20_000, dtype=torch.float64).unsqueeze(1)
+    offsets = torch.linspace(2.0, 5.0, 20_000, dtype=torch.float64).unsqueeze(1)
     x = NegativeBinomial(offsets + shares.log(), torch.tensor(0.4)).sample()
-    likelihood.initialize_offsets([(x, offsets)])
-    likelihood.initialize_bias(x.mean(0))
+    x[torch.rand_like(x) < share_missing] = torch.nan
+    likelihood.initialize_offsets([(x[:7_000], offsets[:7_000]), (x[7_000:], offsets[7_000:])])
+    likelihood.initialize_bias(x.nanmean(0))
     bias = likelihood.network.output_bias.reshape(-1)
     assert torch.allclose(bias.softmax(0), shares, atol=0.01)
     assert torch.allclose(likelihood.dispersion(), torch.tensor(0.4).double(), atol=0.05)
