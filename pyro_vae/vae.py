@@ -1,5 +1,6 @@
 """The VAE, which joins a prior, a likelihood and a posterior into a Pyro model and guide."""
 
+from collections.abc import Sequence
 from os import PathLike
 from types import NoneType
 from typing import Any, NoReturn
@@ -31,6 +32,7 @@ from pyro_vae.parts.checks import (
 )
 from pyro_vae.parts.contracts import Likelihood, Posterior, Prior
 from pyro_vae.parts.missing_entries import entries_of
+from pyro_vae.parts.offsets import joined, num_columns, split, taken_by
 from pyro_vae.parts.trials import example
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import positive, whole
@@ -131,7 +133,7 @@ class VAE(nn.Module):
                 is inside a row plate.
         """
         rows: Tensor | None = None
-        context = self._read_context(y)
+        context = self.read_context(y)
         if x is not None:
             rows, context = self._read(x, y)
         plate = self._row_plate(rows, context, num_rows, size)
@@ -139,8 +141,8 @@ class VAE(nn.Module):
         self._register(self.prior, self.likelihood)
         with plate:
             with weight:
-                z = pyro.sample("z", self.prior(context))
-            p_x, observed = self._of_observed(self.likelihood(z, context), rows)
+                z = pyro.sample("z", self._p_z(context))
+            p_x, observed = self._of_observed(self._p_x(z, context), rows)
             return pyro.sample("x", p_x, obs=observed)
 
     def guide(
@@ -162,7 +164,7 @@ class VAE(nn.Module):
         self._register(self.posterior)
         with plate, weight:
             seen = self._entries.seen(rows, self.posterior)
-            return pyro.sample("z", self.posterior(seen, context))
+            return pyro.sample("z", self._q_z(seen, context))
 
     @property
     def latent_dim(self) -> int:
@@ -198,7 +200,7 @@ class VAE(nn.Module):
         if poutine.is_validation_enabled():
             self._entries.check(rows)
             check_no_infinity(rows)
-        return self.posterior(self._entries.seen(rows, self.posterior), context)
+        return self._q_z(self._entries.seen(rows, self.posterior), context)
 
     def decode(self, z: Array, y: Array | None = None) -> TorchDistribution:
         """Return p(x | z), with batch shape `(*)` for z of shape `(*, D)`.
@@ -207,13 +209,104 @@ class VAE(nn.Module):
             ValueError: if z or y has another shape.
         """
         latents = as_x(z, tensor_like(self), "z")
-        context = self._read_context(y)
+        context = self.read_context(y)
         if latents.shape[-1:] != (self.latent_dim,):
             raise ValueError(
                 f"'z' must have the shape (*, {self.latent_dim}), got {tuple(latents.shape)}."
             )
-        check_context(context, self.context_dim, latents.shape[:-1])
-        return self.likelihood(latents, context)
+        self.check_context(context, latents.shape[:-1])
+        return self._p_x(latents, context)
+
+    def p_z(self, y: Array | None = None) -> TorchDistribution:
+        """Return p(z), or p(z | y) with batch shape `(*)` for y of shape `(*, Y)`.
+
+        Raises:
+            ValueError: if y has another shape.
+        """
+        context = self.read_context(y)
+        self.check_context(context)
+        return self._p_z(context)
+
+    def read_context(self, y: Array | int | None) -> Tensor | None:
+        """Return a context in the dtype of the parameters, on their device; None stays None.
+
+        Arguments:
+            y: vectors of rows, `(*, Y)`, with or without the likelihood's offsets; or labels.
+
+        Raises:
+            ValueError: if y holds other labels, or is not finite.
+        """
+        context = as_y(y, self.num_columns(y), tensor_like(self))
+        if poutine.is_validation_enabled():
+            check_finite(context)
+            self._check_offsets(context)
+        return context
+
+    def check_context(self, y: Tensor | None, batch_shape: Sequence[int] | None = None) -> None:
+        """Refuse a context y that does not fit the VAE or the rows.
+
+        Arguments:
+            y: the context, `(*, Y)`, with or without the likelihood's offsets.
+            batch_shape: the batch shape of the rows of y, if it is known.
+
+        Raises:
+            ValueError: if y is missing, has another size, or does not expand to `batch_shape`.
+        """
+        check_context(y, self.num_columns(y), batch_shape)
+
+    def with_offsets(self, x: Tensor | None, y: Tensor | None) -> Tensor | None:
+        """Return a context y with the columns that only the likelihood takes.
+
+        If y has them, or the likelihood takes none, y is returned as it is.
+
+        Arguments:
+            x: the rows, `(*, *x_shape)`; None for rows that are to be drawn.
+            y: their context, `(*, Y)`.
+
+        Raises:
+            ValueError: if y lacks the columns and the VAE takes NaN, since they depend on all x.
+        """
+        likelihood = self.likelihood
+        if not likelihood.offset_dim:
+            return y
+        seen, offsets = split(y, self.context_dim)
+        if offsets is not None:
+            return y
+        if x is not None:
+            self._check_complete()
+            check_shape(x, self.x_shape, least_axes=0)
+        return joined(seen, likelihood.offsets(x))
+
+    def _check_offsets(self, y: Tensor | None) -> None:
+        if self.likelihood.offset_dim:
+            _, offsets = split(y, self.context_dim)
+            if offsets is not None:
+                self.likelihood.check_offsets(offsets)
+
+    def _check_complete(self) -> None:
+        """Refuse to find offsets of rows that may have missing entries."""
+        if self.missing is not None:
+            size = self.context_dim + self.likelihood.offset_dim
+            raise ValueError(
+                f"'y' must have {size} numbers a row, the offsets of the likelihood included, for "
+                'a VAE with missing="nan", since a row with missing entries does not give them.'
+            )
+
+    def context_of(self, rows: Rows, name: str = "data") -> Tensor | None:
+        """Return the context of rows, `(N, Y)`, with offsets if their labels have them.
+
+        Raises:
+            ValueError: if the labels are no context for this VAE.
+        """
+        return rows.context(self.num_columns(rows.labels), name)
+
+    def num_columns(self, y: Array | int | None) -> int:
+        """Return the number of columns that a context y should have, with offsets if it has them.
+
+        Arguments:
+            y: vectors or labels; None for none.
+        """
+        return num_columns(y, self.context_dim, self.likelihood.offset_dim)
 
     def log_likelihood(self, x: Rows | Array, z: Array, y: Array | None = None) -> Tensor:
         """Return log p(x | z) of the observed entries, in nats, `(*)`.
@@ -256,11 +349,11 @@ class VAE(nn.Module):
             latent: the distribution of z in place of the prior, such as an `AggregatedPosterior`.
         """
         count = whole(num_rows, "num_rows")
-        context = self._read_context(y)
-        check_context(context, self.context_dim, (count,))
+        context = self.read_context(y)
+        self.check_context(context, (count,))
         if latent is not None:
             check_latent(latent, self.latent_dim, count)
-        p_z = self.prior(context) if latent is None else latent
+        p_z = self._p_z(context) if latent is None else latent
         z = p_z.expand(torch.Size([count])).sample()
         return self.decode(z, context).sample()
 
@@ -285,7 +378,7 @@ class VAE(nn.Module):
         if poutine.is_validation_enabled():
             self.check(rows)
         q_z = self.encode(rows, context)
-        p_z = self.prior(context)
+        p_z = self._p_z(context)
         draw = q_z.rsample if q_z.has_rsample else q_z.sample
         z = draw(torch.Size([count]))
         log_likelihood = self.log_likelihood(rows, z, context)
@@ -347,21 +440,29 @@ class VAE(nn.Module):
         `Rows` also give their context, if none is given.
         """
         if isinstance(x, Rows) and y is None:
-            y = x.context(self.context_dim, "x")
-        return as_x(x, tensor_like(self)), self._read_context(y)
+            y = self.context_of(x, "x")
+        rows = as_x(x, tensor_like(self))
+        return rows, self.with_offsets(rows, self.read_context(y))
 
-    def _read_context(self, y: Array | int | None) -> Tensor | None:
-        context = as_y(y, self.context_dim, tensor_like(self))
-        if poutine.is_validation_enabled():
-            check_finite(context)
-        return context
+    def _p_z(self, y: Tensor | None) -> TorchDistribution:
+        return self.prior(self._seen(y))
+
+    def _p_x(self, z: Tensor, y: Tensor | None) -> TorchDistribution:
+        return self.likelihood(z, taken_by(self.likelihood, y, self.context_dim))
+
+    def _q_z(self, x: Tensor, y: Tensor | None) -> TorchDistribution:
+        return self.posterior(x, self._seen(y))
+
+    def _seen(self, y: Tensor | None) -> Tensor | None:
+        """Return the columns of y that networks take."""
+        return split(y, self.context_dim)[0] if self.likelihood.offset_dim else y
 
     def _read_rows(self, x: Rows | Array, y: Array | None) -> tuple[Tensor, Tensor | None]:
         """Return x and y as `_read` does, if they have the shapes that the VAE takes."""
         rows, context = self._read(x, y)
         check_shape(rows, self.x_shape)
         batch_shape = rows.shape[: len(rows.shape) - len(self.x_shape)]
-        check_context(context, self.context_dim, batch_shape)
+        self.check_context(context, batch_shape)
         return rows, context
 
     def _of_observed(
@@ -379,14 +480,14 @@ class VAE(nn.Module):
         self._check_given(x, y)
         rows = num_rows_of(self.x_shape, x, y, num_rows, size)
         if x is not None:
-            check_context(y, self.context_dim, x.shape[: -len(self.x_shape)])
+            self.check_context(y, x.shape[: -len(self.x_shape)])
         if size is None:
             return pyro.plate("data", rows, dim=-1)
         # Not subsample_size, which would draw a random permutation.
         return pyro.plate("data", size, subsample=torch.arange(rows), dim=-1)
 
     def _check_given(self, x: Tensor | None, y: Tensor | None) -> None:
-        check_context(y, self.context_dim)
+        self.check_context(y)
         if y is not None and len(y.shape) < 2:
             raise ValueError(
                 f"'y' must have the shape (rows, {self.context_dim}), got {tuple(y.shape)}."

@@ -158,6 +158,7 @@ def test_the_vae_knows_contracts_and_no_family():
         "pyro_vae.parts.contracts",
         "pyro_vae.parts.checks",
         "pyro_vae.parts.missing_entries",
+        "pyro_vae.parts.offsets",
         "pyro_vae.parts.trials",
     }
 

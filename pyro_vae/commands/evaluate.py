@@ -75,7 +75,7 @@ def rate_terms(vae: VAE, rows: Rows, objective: TotalCorrelationELBO, seed: int)
     """Write the rate of these rows in the three parts that the objective weights."""
     with stream(seed):
         x = rows.batch(slice(None))
-        y = rows.context(vae.context_dim)
+        y = vae.context_of(rows)
         terms = objective.terms(vae.model, vae.guide, x, y)
     parts = []
     for name, value in terms._asdict().items():

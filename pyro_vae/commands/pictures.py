@@ -24,8 +24,8 @@ def contexts(vae: VAE, rows: Rows, wanted: float | list[float] | None) -> Tensor
     """
     size = vae.context_dim
     if wanted is None:
-        context = rows.context(size)
-        return None if context is None else context.unique(dim=0).flip(0)
+        context = vae.context_of(rows) if size else None
+        return None if context is None else context[:, :size].unique(dim=0).flip(0)
     y = torch.tensor(wanted).reshape(-1)
     is_label = not isinstance(wanted, list) and size > 1 and wanted in range(size)
     if is_label:
@@ -64,7 +64,7 @@ def draw_samples(
     """
     if y is not None:
         y = y[torch.arange(side) % len(y)].repeat_interleave(side, dim=0)
-    p_z = vae.prior(y) if latent is None else latent
+    p_z = vae.p_z(y) if latent is None else latent
     z = p_z.expand(torch.Size([side * side])).sample()
     p_x = vae.decode(z, y)
     means = distribution_mean(p_x)
@@ -78,7 +78,7 @@ def draw_samples(
 def draw_reconstructions(vae: VAE, rows: Rows, folder: Path) -> None:
     """Draw rows over their reconstructions."""
     x = rows.batch(slice(None))
-    pairs = torch.stack([x, vae.reconstruct(x, rows.context(vae.context_dim))])
+    pairs = torch.stack([x, vae.reconstruct(x, vae.context_of(rows))])
     title = "Test rows and their reconstructions"
     save(folder, "reconstructions", pairs, image_grid(list(pairs), title, ("x", "E[x | z]")))
 
@@ -93,7 +93,7 @@ def draw_interpolation(vae: VAE, ends: Rows, path: Callable, steps: int, folder:
         steps: the number of images, both ends included.
         folder: where to write.
     """
-    y = ends.context(vae.context_dim)
+    y = vae.context_of(ends)
     first, last = distribution_mean(vae.encode(ends.batch(slice(None)), y))
     z = path(first, last, steps)
     means = distribution_mean(vae.decode(z, None if y is None else y[0]))

@@ -198,7 +198,7 @@ def report(vae: VAE, result: Fit, test: Rows, folder: RunFolder) -> None:
 def drawings(vae: VAE, rows: Rows) -> dict[str, Callable[[], Figure]]:
     """Return functions that draw reconstructions of rows, and samples in the contexts of rows."""
     x = rows.batch(slice(None))
-    y = rows.context(vae.context_dim)
+    y = vae.context_of(rows)
 
     def reconstructions() -> Figure:
         return image_grid([x, vae.reconstruct(x, y)], "Test rows and their reconstructions")

@@ -6,8 +6,8 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from pyro_vae.data.arrays import Array
 from pyro_vae.data.batch import rows_of
-from pyro_vae.data.contexts import as_y
 from pyro_vae.evaluation.vae_rows import BLOCK_ROWS
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import described, real, whole
@@ -216,8 +216,7 @@ def calibrate(
     _check_sizes(num_rows, num_draws, failure_rate)
     reference = tensor_like(vae)
     device = reference.device
-    y = as_y(y, vae.context_dim, reference)
-    _check_context(y, num_rows, vae.context_dim)
+    y = _context(vae, y, num_rows)
     draw = draw or (lambda x, y, count: vae.encode(x, y).sample(torch.Size([count])))
     blocks = []
     with evaluating(vae):
@@ -250,18 +249,22 @@ def _check_sizes(num_rows: int, num_draws: int, failure_rate: float) -> None:
     )
 
 
-def _check_context(y: Tensor | None, num_rows: int, context_dim: int) -> None:
-    if context_dim and (y is None or tuple(y.shape) != (num_rows, context_dim)):
-        received = "none" if y is None else tuple(y.shape)
+def _context(vae: VAE, y: Array | None, num_rows: int) -> Tensor | None:
+    """Return the context of each simulated row, offsets of the likelihood included."""
+    context = vae.read_context(y)
+    if vae.context_dim and (context is None or tuple(context.shape[:-1]) != (num_rows,)):
+        expected = (num_rows, vae.context_dim)
+        received = "none" if context is None else tuple(context.shape)
         raise ValueError(
-            f"'y' must have the shape {(num_rows, context_dim)} for this conditional VAE, got "
-            f"{received}."
+            f"'y' must have the shape {expected} for this conditional VAE, got {received}."
         )
+    context = vae.with_offsets(None, context)
+    return None if context is None else context.expand(num_rows, -1)
 
 
 def _rank_block(vae: VAE, draw: Draw, num_rows: int, num_draws: int, y: Tensor | None) -> Tensor:
     """Simulate rows and return the ranks of z* and of log p(x, z*), `(B, D + 1)`."""
-    truth = vae.prior(y).expand(torch.Size([num_rows])).sample()
+    truth = vae.p_z(y).expand(torch.Size([num_rows])).sample()
     x = vae.decode(truth, y).sample()
     draws = draw(x, y, num_draws)
     expected = (num_draws, *truth.shape)
@@ -288,7 +291,7 @@ def _log_joint(vae: VAE, z: Tensor, x: Tensor, y: Tensor | None) -> Tensor:
     for rows in torch.arange(len(x), device=x.device).split(size):
         z_rows = z[:, rows]
         y_rows = rows_of(y, rows)
-        log_prior = vae.prior(y_rows).log_prob(z_rows)
+        log_prior = vae.p_z(y_rows).log_prob(z_rows)
         columns.append(log_prior + vae.decode(z_rows, y_rows).log_prob(x[rows]))
     return torch.cat(columns, dim=1)
 

@@ -268,7 +268,7 @@ def _simulated(
     vae: VAE, num_rows: int, y: Tensor | None, num_temperatures: int, num_samples: int
 ) -> tuple[Sandwich, Tensor]:
     """Return bounds on log p(x) of simulated rows: from both sides, and by importance sampling."""
-    z = vae.prior(y).expand(torch.Size([num_rows])).sample()
+    z = vae.p_z(y).expand(torch.Size([num_rows])).sample()
     x = vae.decode(z, y).sample()
     bounds = sandwich(vae.model, vae.guide, x, y, exact={"z": z}, num_temperatures=num_temperatures)
     weighted = importance_sample(vae.model, vae.guide, x, y, num_samples=num_samples)

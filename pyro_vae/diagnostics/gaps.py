@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vae.data.arrays import as_tensor
-from pyro_vae.data.contexts import as_y
 from pyro_vae.data.rows import as_x
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import not_negative, whole
@@ -102,7 +101,7 @@ def inference_gaps(
     whole(num_samples, "num_samples")
     reference = tensor_like(vae)
     x = as_x(x, reference)
-    y = as_y(y, vae.context_dim, reference)
+    y = vae.read_context(y)
     log_marginal = as_tensor(log_marginal, "log_marginal").to(x.device)
     not_negative(learning_rate, "learning_rate")
     if log_marginal.shape != x.shape[:1]:

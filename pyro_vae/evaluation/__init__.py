@@ -3,6 +3,11 @@
 from pyro_vae.evaluation.aggregate import AggregatedPosterior, gaussian_mixture
 from pyro_vae.evaluation.anomaly import AnomalyScores, anomaly_scores, auroc, threshold
 from pyro_vae.evaluation.codes import Codes, encode_rows
+from pyro_vae.evaluation.expression import (
+    DifferentialExpression,
+    differential_expression,
+    expression,
+)
 from pyro_vae.evaluation.imputation import Imputation, impute
 from pyro_vae.evaluation.measures import (
     ACTIVE_VARIANCE,
@@ -18,15 +23,18 @@ __all__ = [
     "AggregatedPosterior",
     "AnomalyScores",
     "Codes",
+    "DifferentialExpression",
     "Estimate",
     "Evaluation",
     "Imputation",
     "RowEvaluation",
     "anomaly_scores",
     "auroc",
+    "differential_expression",
     "encode_rows",
     "evaluate",
     "evaluate_rows",
+    "expression",
     "gaussian_mixture",
     "impute",
     "negative_elbo",

@@ -108,7 +108,7 @@ def row_terms(
         batch: the rows.
     """
     q_z = vae.encode(*batch)
-    p_z = vae.prior(batch.y)
+    p_z = vae.p_z(batch.y)
     terms = elbo_terms(vae, batch, q_z, num_samples)
     latent_mean = estimated_mean(q_z)
     rate_by_dim = closed_kl_by_dim(q_z, p_z)
@@ -131,7 +131,7 @@ def row_terms(
 
 def elbo_terms(vae: VAE, batch: Batch, q_z: TorchDistribution, num_samples: int) -> ELBOTerms:
     """Return the terms of the ELBO at draws of z; the rate has its closed form, if there is one."""
-    p_z = vae.prior(batch.y)
+    p_z = vae.p_z(batch.y)
     rates = []
     distortions = []
     for count in sample_chunks(num_samples):

@@ -48,7 +48,7 @@ class VAERows:
         reference = tensor_like(self.vae)
         y = rows_of(self.y, index)
         x = self.rows.batch(index, reference.dtype).to(reference.device)
-        return Batch(x, None if y is None else y.to(reference))
+        return Batch(x, self.vae.with_offsets(x, None if y is None else y.to(reference)))
 
     def take(self, index: Tensor | slice) -> "VAERows":
         """Return the rows at `index`."""
@@ -116,6 +116,15 @@ class VAERows:
         return torch.cat(blocks, dim).cpu().index_select(dim, places)
 
 
+def rows_of_vae(vae: VAE, data: Data, name: str = "data") -> Rows:
+    """Return data as rows, without a check of their shape.
+
+    Arguments and errors are those of `rows_for`.
+    """
+    given = data[1] if isinstance(data, tuple) and len(data) == 2 else None
+    return as_rows(data, vae.num_columns(given), vae.missing, name)
+
+
 def rows_for(vae: VAE, data: Data | VAERows, name: str = "data") -> VAERows:
     """Return data as rows for a VAE, with the context that it takes.
 
@@ -131,8 +140,8 @@ def rows_for(vae: VAE, data: Data | VAERows, name: str = "data") -> VAERows:
     if isinstance(data, VAERows):
         return data
     instance(vae, VAE, "vae")
-    rows = as_rows(data, vae.context_dim, vae.missing, name)
-    y = rows.context(vae.context_dim, name)
+    rows = rows_of_vae(vae, data, name)
+    y = vae.context_of(rows, name)
     if rows.x_shape != vae.x_shape:
         raise ValueError(
             f"'{name}' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}."

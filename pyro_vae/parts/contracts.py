@@ -253,7 +253,9 @@ class Likelihood(_Amortised, ABC):
     - `link`: to start from the mean of the data;
     - `initialize`: to start also from their standard deviation;
     - `filler`: the value in place of missing entries;
-    - `encoder_input`: how an encoder should see such data.
+    - `encoder_input`: how an encoder should see such data;
+    - `offset_dim` with `offsets`: columns of y that only this likelihood takes. They follow the
+      `context_dim` columns that networks take.
 
     Arguments:
         network: a module that maps z, `(N, D)`, to `(N, *out_shape)`; or a function that makes one
@@ -265,6 +267,7 @@ class Likelihood(_Amortised, ABC):
 
     _role = "likelihood"
     _given = "z"
+    offset_dim: int = 0
 
     def __init__(self, network: Network, x_shape: Shape, out_shape: Shape | None = None) -> None:
         row_shape = as_shape(x_shape, "x_shape", least_axes=1)
@@ -321,6 +324,37 @@ class Likelihood(_Amortised, ABC):
         Arguments:
             mean: the mean of the data, `x_shape`.
             std: their standard deviation, `x_shape`.
+        """
+
+    def offsets(self, x: Tensor | None = None) -> Tensor:
+        """Return the columns of y that only this likelihood takes, where y lacks them.
+
+        A likelihood with an `offset_dim` above 0 defines it.
+
+        Arguments:
+            x: the rows, `(*, *x_shape)`; None for rows that are to be drawn.
+
+        Returns:
+            The columns of x, `(*, offset_dim)`, or those that stand for all rows, `(offset_dim,)`.
+
+        Raises:
+            ValueError: if x is None and nothing stands for all rows.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no 'offsets'.")
+
+    def check_offsets(self, offsets: Tensor) -> None:
+        """Refuse offsets, `(*, offset_dim)`, that cannot be meant; by default accept all.
+
+        Raises:
+            ValueError: if there are such offsets, in one sentence.
+        """
+
+    def initialize_offsets(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Start what depends on the offsets from training rows; do nothing by default.
+
+        Arguments:
+            batches: rows x, `(B, *x_shape)`, and their offsets, `(B, offset_dim)`; each iteration
+                gives the same.
         """
 
     @torch.no_grad()

@@ -90,7 +90,9 @@ def _zeros_through(
 ) -> Any:
     leading = (num_draws, 2) if num_draws else (2,)
     rows = () if in_shape is None else (like.new_zeros(*leading, *in_shape),)
-    y = like.new_zeros(2, context_dim) if context_dim else None
+    offset_dim = getattr(part, "offset_dim", 0)
+    size = part.context_dim + offset_dim if offset_dim else context_dim
+    y = like.new_zeros(2, size) if size else None
     with evaluating(part):
         return part(*rows, y)
 

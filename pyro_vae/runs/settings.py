@@ -248,7 +248,8 @@ def initialized(settings: Settings, splits: sources.Splits) -> VAE:
     """
     with stream(settings.training.seed, 0), made_from("vae"):
         vae = build_vae(settings.vae, splits.train.x_shape)
-        sources.warn_of_unused_labels(settings.data.source, splits.train, vae.context_dim)
+        num_columns = vae.num_columns(splits.train.labels)
+        sources.warn_of_unused_labels(settings.data.source, splits.train, num_columns)
         initialize(vae, splits.train)
         if settings.vae.initialize_prior:
             index = torch.randperm(len(splits.train))[: vae.prior.num_initial_rows]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyro_vae.data.rows import Data, Rows, as_rows
-from pyro_vae.evaluation.vae_rows import VAERows
+from pyro_vae.data.rows import Data, Rows
+from pyro_vae.evaluation.vae_rows import VAERows, rows_for, rows_of_vae
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.modules import tensor_like
 from pyro_vae.support.streams import stream
@@ -37,7 +37,7 @@ def initialize(vae: VAE, data: Data) -> None:
         >>> vae = VAE(StandardNormalPrior(2), likelihood, DiagNormalPosterior(encoder, 64, 2))
         >>> initialize(vae, x)
     """
-    rows = as_rows(data, vae.context_dim, vae.missing)
+    rows = rows_of_vae(vae, data)
     if rows.x_shape != vae.x_shape:
         raise ValueError(
             f"'data' must have rows of the shape {tuple(vae.x_shape)}, got {tuple(rows.x_shape)}."
@@ -45,7 +45,24 @@ def initialize(vae: VAE, data: Data) -> None:
     VAERows(vae, rows, None).checked()  # before a start from data that it cannot score
     like = tensor_like(vae)
     vae.likelihood.initialize(rows.mean().to(like), rows.std().to(like))
+    if vae.likelihood.offset_dim:
+        vae.likelihood.initialize_offsets(_BlocksWithOffsets(rows_for(vae, rows)))
     vae.posterior.initialize(_Blocks(rows, like.dtype, like.device))
+
+
+@dataclass(frozen=True)
+class _BlocksWithOffsets:
+    """x of all rows with the offsets of the likelihood, block by block."""
+
+    rows: VAERows
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        vae = self.rows.vae
+        for number, block in enumerate(self.rows.rows.blocks()):
+            with stream(0, number, device=tensor_like(vae).device):
+                x, y = self.rows.batch(block)
+            if y is not None:
+                yield x, y[..., vae.context_dim :]
 
 
 @dataclass(frozen=True)

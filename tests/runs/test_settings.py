@@ -15,6 +15,7 @@ from torch import nn
 
 import pyro_vae as pv
 from pyro_vae.runs import build_vae, load_settings, read_preset, settings_parser
+from pyro_vae.runs.settings import initialized
 from pyro_vae.runs.trust import check_trusted
 
 TRAIN = Path(__file__).parents[2] / "scripts" / "train.py"
@@ -104,9 +105,31 @@ COMPARED = {
 
 
 def test_every_preset_is_known_here_and_the_script_names_it(script):
-    known = [*REFERENCES, *COMPARED, "rgb-32"]
+    known = [*REFERENCES, *COMPARED, "counts", "rgb-32"]
     assert sorted(known) == sorted(file.stem for file in PRESETS.glob("*.yaml"))
     assert all(name in script["__doc__"] for name in known)
+
+
+def test_the_preset_of_counts_asks_for_a_file_and_learns_shares_of_the_library_size(read, tmp_path):
+    with pytest.raises(ValueError, match=r"'data\.source\.path' must be given, got none"):
+        read(preset="counts")
+    path = tmp_path / "counts.npz"
+    x = np.random.default_rng(0).poisson([3.0, 50.0, 400.0], (40, 3)).astype(np.uint16)
+    log_library = np.full((40, 1), 6.5, dtype=np.float32)
+    of_batch = ("--vae.encoder.context_dim", "2", "--vae.decoder.context_dim", "2")
+    of_rows = [((), {}), ((), {"y": log_library}), (of_batch, {"y": np.arange(40) % 2})]
+    for context, labels in of_rows:
+        np.savez(path, x=x, **labels)
+        settings = read("--data.source.path", str(path), *context, preset="counts")
+        splits = settings.data.load()
+        vae = initialized(settings, splits)
+        likelihood = vae.likelihood
+        assert isinstance(likelihood, pv.NegativeBinomialLikelihood)
+        median = splits.train.x(splits.train.levels).sum(1).log().median()
+        assert likelihood.offsets() == (6.5 if "y" in labels and not context else median)
+        shares = likelihood.shares(torch.zeros(1, vae.latent_dim), torch.zeros(1, vae.context_dim))
+        assert torch.allclose(shares[0], torch.tensor([3.0, 50.0, 400.0]) / 453, rtol=0.5)
+        assert vae.sample(4, None if not context else 1).shape == (4, 3)
 
 
 @pytest.mark.parametrize("name", COMPARED)
@@ -310,7 +333,7 @@ def test_a_wrong_activation_is_not_told_to_be_an_mlp(read):
 def test_an_unknown_preset_is_told_the_presets_and_the_nearest():
     with pytest.raises(
         ValueError,
-        match=r"'preset' must be one of digits, .*got mnist20d; the nearest is 'mnist-20d'",
+        match=r"'preset' must be one of counts, .*got mnist20d; the nearest is 'mnist-20d'",
     ):
         read_preset("mnist20d")
 

@@ -78,3 +78,15 @@ def test_rows_without_labels_are_worth_more_than_labels_alone(tmp_path):
     assert_better(found["labels, codes of a VAE"], found["labels alone"])
     assert_better(found["labels and all rows"], found["labels, codes of a VAE"])
     assert found["labels and all rows"].mean > 0.9
+
+
+@pytest.mark.slow
+def test_codes_of_counts_are_types_and_not_library_sizes_or_batches(tmp_path):
+    ended = call(tmp_path, "examples/counts")
+    assert (ended.code, ended.err) == (0, "")
+    found = {line[:26].strip(): line[26:].strip() for line in ended.out.splitlines()}
+    assert float(found["adjusted Rand index"]) > 0.95
+    assert float(found["variance by batch"]) < 0.02 < 0.4 < float(found["variance by type"])
+    assert float(found["error of the expression"]) < 0.3 * float(found["error of the raw shares"])
+    assert float(found["power"]) > 0.7
+    assert float(found["false discovery rate"]) < 0.1

@@ -14,7 +14,13 @@ from pyro_vae.parts.likelihoods.levels import (
 )
 from pyro_vae.parts.likelihoods.product import Columns, ProductLikelihood
 from pyro_vae.parts.likelihoods.real import LaplaceLikelihood, NormalLikelihood, StudentTLikelihood
-from pyro_vae.parts.likelihoods.scales import FixedScale, LearnedScale, NetworkScale, Scale
+from pyro_vae.parts.likelihoods.scales import (
+    ContextScale,
+    FixedScale,
+    LearnedScale,
+    NetworkScale,
+    Scale,
+)
 from pyro_vae.parts.likelihoods.unit import BetaLikelihood, ContinuousBernoulliLikelihood
 
 __all__ = [
@@ -22,6 +28,7 @@ __all__ = [
     "BetaLikelihood",
     "BinomialLikelihood",
     "Columns",
+    "ContextScale",
     "ContinuousBernoulliLikelihood",
     "DiscretizedLogisticLikelihood",
     "DiscretizedLogisticMixtureLikelihood",

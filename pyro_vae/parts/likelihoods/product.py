@@ -51,6 +51,11 @@ class Columns:
             network=nn.Identity(),
             x_shape=self.size,
         )
+        if factor.offset_dim:
+            raise ValueError(
+                "'likelihood' of Columns must be one without a library size, got "
+                f"{type(factor).__name__} with library_size=True."
+            )
         return factor
 
 

@@ -12,7 +12,7 @@ from pyro_vae.data.moments import center_and_unit
 from pyro_vae.distributions.gamma_family import StudentT
 from pyro_vae.parts.contracts import Likelihood, Network
 from pyro_vae.parts.likelihoods.links import fill_in_buffers
-from pyro_vae.parts.likelihoods.scales import LearnedScale, Scale, as_scale
+from pyro_vae.parts.likelihoods.scales import LearnedScale, Scale, as_scale, with_scale
 from pyro_vae.support.checks import Shape, as_shape, real
 
 # The floor of a learned scale as a share of the unit of x; for 256 grey levels in [0, 1] this is
@@ -43,6 +43,7 @@ class _LocationScaleLikelihood(Likelihood, ABC):
         scale = LearnedScale(shape) if scale is None else as_scale(scale, "scale")
         super().__init__(network, x_shape, out_shape=(1 + scale.num_outputs, *shape))
         self.scale = scale
+        self.context_dim = with_scale(self.context_dim, scale, "scale")
         self.register_buffer("center", torch.zeros(shape))
         self.register_buffer("unit", torch.ones(shape))
 
@@ -61,7 +62,7 @@ class _LocationScaleLikelihood(Likelihood, ABC):
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> dist.TorchDistribution:
         raw_loc, *log_scale = self.call_network(z, y).unbind(-1 - len(self.x_shape))
-        scale = self.scale(*(log + self.unit.log() for log in log_scale))
+        scale = self.scale.at([log + self.unit.log() for log in log_scale], y)
         return self.family(self.center + self.unit * raw_loc, scale).to_event(len(self.x_shape))
 
     def link(self, mean: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,7 +37,12 @@ class Scale(nn.Module, ABC):
 
     Arguments:
         num_outputs: the number of network outputs that it takes for each element of x.
+
+    Attributes:
+        context_dim: the number Y of context numbers that it takes, as a `ContextScale` does.
     """
+
+    context_dim: int = 0
 
     def __init__(self, num_outputs: int = 0) -> None:
         super().__init__()
@@ -49,6 +55,15 @@ class Scale(nn.Module, ABC):
         Arguments:
             outputs: `num_outputs` tensors of the shape `(*, *x_shape)`.
         """
+
+    def at(self, outputs: Sequence[Tensor], y: Tensor | None) -> Tensor | float:
+        """Return the scale for outputs of the network and a context.
+
+        Arguments:
+            outputs: `num_outputs` tensors of the shape `(*, *x_shape)`.
+            y: the context, `(*, Y)`; None for none.
+        """
+        return self(*outputs)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         fill_in_buffers(self, state_dict, prefix)
@@ -201,6 +216,58 @@ class NetworkScale(Scale):
         return f"min_scale={self.floor.item():g}"
 
 
+class ContextScale(Scale):
+    """Scale of each element in each context: scale = floor + exp(Σ_c y_c log_scale_c).
+
+    For a one-hot y, such as a batch, it is the scale of that context.
+
+    Arguments:
+        context_dim: the number Y of context numbers.
+        shape: the shape of the scales of a context, an axis for each axis of a row; elements share
+            a scale along an axis of size 1.
+        init: the scale at the start, as for `LearnedScale`.
+        min_scale: the floor, as for `LearnedScale`.
+
+    Example:
+        >>> scale = ContextScale(context_dim=4, shape=64, init=0.5)
+        >>> scale.at([], torch.eye(4)).shape
+        torch.Size([4, 64])
+    """
+
+    def __init__(
+        self,
+        context_dim: int,
+        shape: Shape,
+        init: float | None = None,
+        min_scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.context_dim = whole(context_dim, "context_dim")
+        sizes = as_shape(shape, "shape", least_axes=1)
+        self.by_context = LearnedScale((self.context_dim, *sizes), init, min_scale)
+
+    def at(self, outputs: Sequence[Tensor], y: Tensor | None) -> Tensor | float:
+        if y is None:
+            raise ValueError(
+                f"'y' must have {self.context_dim} numbers a row for a ContextScale, got none."
+            )
+        return self(y)
+
+    def forward(self, *outputs: Tensor) -> Tensor:
+        (y,) = outputs
+        learned = self.by_context
+        log_scale = torch.tensordot(y, learned.log_scale, dims=1)
+        return learned.floor[0] + log_scale.exp()
+
+    @torch.no_grad()
+    def initialize(self, scale: Tensor, floor: Tensor | float) -> None:
+        """Start each context at the scale of the data."""
+        self.by_context.initialize(scale.expand(self.context_dim, *scale.shape), floor)
+
+    def extra_repr(self) -> str:
+        return f"context_dim={self.context_dim}"
+
+
 def _pooled(scale: Tensor, parameter: Tensor) -> Tensor:
     """Return the root mean square of the scale over elements that share a number of `parameter`."""
     square = scale.double() ** 2
@@ -236,6 +303,26 @@ def as_scale(scale: float | Scale, name: str) -> Scale:
         accepted="be a finite number greater than 0, or a Scale such as LearnedScale()",
     )
     return FixedScale(number)
+
+
+def with_scale(context_dim: int, scale: Scale, name: str) -> int:
+    """Return the size of the context that a network and a scale take together.
+
+    Arguments:
+        context_dim: the size that the network takes; 0 for none.
+        scale: the scale.
+        name: the argument that an error names.
+
+    Raises:
+        ValueError: if both take a context, of two sizes.
+    """
+    sizes = {context_dim, scale.context_dim} - {0}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"'{name}' must take a context y of {context_dim}, as the network, got a scale for one "
+            f"of {scale.context_dim}."
+        )
+    return max(sizes, default=0)
 
 
 def _listed(shape: torch.Size) -> str:
