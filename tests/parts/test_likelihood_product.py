@@ -3,9 +3,7 @@
 import copy
 import math
 import pickle
-import runpy
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +13,11 @@ from torch import nn
 
 import pyro_vae as pv
 from pyro_vae import BernoulliLikelihood, Columns, Likelihood, NormalLikelihood, ProductLikelihood
+from pyro_vae.commands.job import Job
+from pyro_vae.commands.request import read_settings
+from pyro_vae.commands.train import train
 from pyro_vae.runs import RunFolder
 
-TRAIN = Path(__file__).parents[2] / "scripts" / "train.py"
 COLUMNS = """
 - size: 2
   likelihood: {class_path: NormalLikelihood, init_args: {scale: {class_path: LearnedScale, init_args: {init: 0.5}}}}
@@ -42,12 +42,6 @@ def table(num_rows=60):
     return np.concatenate(
         [reals, counts, np.eye(3)[generator.integers(3, size=num_rows)]], axis=1
     ).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def script():
-    """The names that the training script defines."""
-    return runpy.run_path(str(TRAIN))
 
 
 @pytest.fixture
@@ -116,12 +110,10 @@ def test_a_product_trains_like_any_other_likelihood_and_survives_copies():
         )
 
 
-def test_a_run_over_a_table_is_trained_from_the_command_line_and_loaded_again(
-    tmp_path, script, arguments
-):
-    request = script["read_settings"]("digits", arguments(COLUMNS, "--vae.initialize_bias=true"))
+def test_a_run_over_a_table_is_trained_from_the_command_line_and_loaded_again(tmp_path, arguments):
+    request = read_settings("digits", arguments(COLUMNS, "--vae.initialize_bias=true"))
     text = request.text
-    assert script["train"](request, RunFolder(tmp_path / "run")) == 0
+    assert train(Job(request, RunFolder(tmp_path / "run"))) == 0
     vae = pv.load(tmp_path / "run")
     normal, poisson, one_hot = vae.likelihood.factors
     assert [type(factor) for factor in vae.likelihood.factors] == [
@@ -133,7 +125,7 @@ def test_a_run_over_a_table_is_trained_from_the_command_line_and_loaded_again(
     assert [group["size"] for group in stored] == [2, 1, 3]
     file = tmp_path / "again.yaml"
     file.write_text(text)
-    assert script["read_settings"](str(file), [])[1] == text
+    assert read_settings(str(file), [])[1] == text
 
 
 @pytest.mark.parametrize(
@@ -157,11 +149,9 @@ def test_a_run_over_a_table_is_trained_from_the_command_line_and_loaded_again(
         ),
     ],
 )
-def test_a_mistake_in_the_columns_is_explained_in_one_sentence(
-    script, arguments, columns, sentence
-):
+def test_a_mistake_in_the_columns_is_explained_in_one_sentence(arguments, columns, sentence):
     with pytest.raises(ValueError, match=sentence) as caught:
-        script["read_settings"]("digits", arguments(columns))
+        read_settings("digits", arguments(columns))
     assert "\n" not in str(caught.value)
 
 

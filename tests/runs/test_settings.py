@@ -1,7 +1,6 @@
 """Settings: presets, names on the command line, YAML files, classes of the user's own, and what a run folder may name."""
 
 import importlib
-import runpy
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -14,25 +13,19 @@ import yaml
 from torch import nn
 
 import pyro_vae as pv
+from pyro_vae.commands.request import read_settings
 from pyro_vae.runs import build_vae, load_settings, read_preset, settings_parser
 from pyro_vae.runs.settings import initialized
 from pyro_vae.runs.trust import check_trusted
 
-TRAIN = Path(__file__).parents[2] / "scripts" / "train.py"
 PRESETS = Path(pv.__file__).parent / "runs" / "presets"
 X_SHAPE = (1, 8, 8)
 
 
-@pytest.fixture(scope="module")
-def script():
-    """The names that the training script defines."""
-    return runpy.run_path(str(TRAIN))
-
-
 @pytest.fixture
-def read(script):
+def read():
     """The settings that a command line stands for."""
-    return lambda *arguments, preset="digits": script["read_settings"](preset, list(arguments))[0]
+    return lambda *arguments, preset="digits": read_settings(preset, list(arguments))[0]
 
 
 def make_optimizer(settings):
@@ -92,8 +85,8 @@ def preset(request):
 
 
 @pytest.fixture(scope="module")
-def preset_settings(script, preset):
-    return script["read_settings"](preset, [])[0]
+def preset_settings(preset):
+    return read_settings(preset, [])[0]
 
 
 # Those that parts are compared with: networks, latent dimensions.
@@ -104,10 +97,9 @@ COMPARED = {
 }
 
 
-def test_every_preset_is_known_here_and_the_script_names_it(script):
+def test_every_preset_is_known_here():
     known = [*REFERENCES, *COMPARED, "counts", "rgb-32"]
     assert sorted(known) == sorted(file.stem for file in PRESETS.glob("*.yaml"))
-    assert all(name in script["__doc__"] for name in known)
 
 
 def test_the_preset_of_counts_asks_for_a_file_and_learns_shares_of_the_library_size(read, tmp_path):
@@ -133,8 +125,8 @@ def test_the_preset_of_counts_asks_for_a_file_and_learns_shares_of_the_library_s
 
 
 @pytest.mark.parametrize("name", COMPARED)
-def test_the_presets_of_the_comparison_differ_in_networks_alone(script, name):
-    settings = script["read_settings"](name, [])[0]
+def test_the_presets_of_the_comparison_differ_in_networks_alone(name):
+    settings = read_settings(name, [])[0]
     vae, training = build_vae(settings.vae, IMAGE), settings.training
     assert (type(vae.posterior.network), vae.latent_dim) == COMPARED[name]
     assert repr(settings.data.transform) == "DynamicDraw()"
@@ -389,7 +381,7 @@ def test_a_file_that_is_no_tree_of_settings_is_refused(tmp_path, read, text, sen
     assert "\n" not in str(caught.value)
 
 
-def test_the_printed_settings_can_be_fed_back(tmp_path, read, script, capsys):
+def test_the_printed_settings_can_be_fed_back(tmp_path, read, capsys):
     arguments = [
         "--vae.latent_dim",
         "5",
@@ -408,7 +400,7 @@ def test_the_printed_settings_can_be_fed_back(tmp_path, read, script, capsys):
     assert not caught.value.code
     file = tmp_path / "printed.yaml"
     file.write_text(capsys.readouterr().out)
-    settings, text, _ = script["read_settings"](str(file), [])
+    settings, text, _ = read_settings(str(file), [])
     optimizer = make_optimizer(settings)
     assert (settings.vae.latent_dim, type(optimizer), optimizer.param_groups[0]["lr"]) == (
         5,
@@ -417,7 +409,7 @@ def test_the_printed_settings_can_be_fed_back(tmp_path, read, script, capsys):
     )
     assert settings.training.scheduler(optimizer).step_size == 2
     file.write_text(text)  # the text of settings.yaml is a fixed point
-    assert script["read_settings"](str(file), [])[1] == text
+    assert read_settings(str(file), [])[1] == text
 
 
 # Every kind of part by name
@@ -696,12 +688,12 @@ def test_the_name_of_a_data_file_is_not_taken_for_code(tmp_path, path):
 
 
 @pytest.mark.parametrize("given", [["--data.max_level", "255"], ["--data.source.max_level", "255"]])
-def test_the_highest_level_and_the_channels_of_a_file_are_settings(tmp_path, script, given):
+def test_the_highest_level_and_the_channels_of_a_file_are_settings(tmp_path, given):
     levels = np.arange(20 * 5 * 4 * 3).reshape(20, 5, 4, 3) % 256
     np.save(tmp_path / "x.npy", levels.astype(np.float64))
     arguments = ["--data.source", "ArrayFile", "--data.source.path", str(tmp_path / "x.npy")]
     arguments += ["--data.source.channels_last", "true", "--data.transform", "UnitInterval"]
-    data = script["read_settings"]("digits", [*arguments, *given])[0].data
+    data = read_settings("digits", [*arguments, *given])[0].data
     rows = data.load().train
     assert rows.x_shape == (3, 5, 4)
     torch.testing.assert_close(rows.batch(slice(None), torch.float64), rows.levels / 255)
@@ -715,14 +707,12 @@ def test_a_package_is_trusted_by_its_whole_name(name):
         check_trusted({"vae": {"prior": name}}, ("pyro_vae", "pyro", "torch"))
 
 
-def test_the_settings_of_every_preset_are_trusted(preset, script):
-    check_trusted(
-        yaml.safe_load(script["read_settings"](preset, [])[1]), ("pyro_vae", "pyro", "torch")
-    )
+def test_the_settings_of_every_preset_are_trusted(preset):
+    check_trusted(yaml.safe_load(read_settings(preset, [])[1]), ("pyro_vae", "pyro", "torch"))
 
 
-def test_the_parser_that_reads_a_run_folder_is_the_one_of_the_command_line(script):
-    text = script["read_settings"](
+def test_the_parser_that_reads_a_run_folder_is_the_one_of_the_command_line():
+    text = read_settings(
         "mnist-20d", ["--training.patience", "3", "--data.validation_fraction", "0.1"]
     )[1]
     parsed = settings_parser().parse_object(yaml.safe_load(text))

@@ -2,9 +2,7 @@
 
 import functools
 import importlib
-import runpy
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,14 +10,8 @@ import yaml
 from torch import nn
 
 import pyro_vae as pv
+from pyro_vae.commands.request import read_settings
 from pyro_vae.runs import build_vae, read_preset, settings_parser
-
-TRAIN = Path(__file__).parents[2] / "scripts" / "train.py"
-
-
-@pytest.fixture(scope="module")
-def read_settings():
-    return runpy.run_path(str(TRAIN))["read_settings"]
 
 
 @pytest.fixture
@@ -121,7 +113,7 @@ def test_every_kind_of_class_starts_from_its_own_defaults(read, place):
     assert sentences[0].startswith(f"'{place}' is {name} now: ")
 
 
-def test_a_convolutional_encoder_by_its_name_is_the_one_that_its_defaults_make(read_settings):
+def test_a_convolutional_encoder_by_its_name_is_the_one_that_its_defaults_make():
     settings, _, _ = read_settings("digits", ["--vae.encoder", "ConvEncoder"])
     torch.manual_seed(0)
     received = build_vae(settings.vae, (1, 8, 8)).posterior.network.network  # behind what it sees
@@ -132,7 +124,7 @@ def test_a_convolutional_encoder_by_its_name_is_the_one_that_its_defaults_make(r
 @pytest.mark.parametrize(
     "name", ["pyro_vae.MLP", "GatedMLP"]
 )  # zuko, once imported, has an MLP too
-def test_a_perceptron_by_its_name_has_hidden_layers(read_settings, preset, name):
+def test_a_perceptron_by_its_name_has_hidden_layers(preset, name):
     settings, _, _ = read_settings(
         preset, ["--vae.decoder", name, "--vae.encoder", "pyro_vae.parts.networks.MLP"]
     )
@@ -400,9 +392,7 @@ def test_a_scheduler_that_is_taken_away_leaves_nothing_to_the_next(read):
 
 
 @pytest.mark.parametrize("flags", ["--print_config", "--print_config=skip_default"])
-def test_the_printed_settings_of_a_swapped_class_can_be_fed_back(
-    tmp_path, read_settings, capsys, flags
-):
+def test_the_printed_settings_of_a_swapped_class_can_be_fed_back(tmp_path, capsys, flags):
     arguments = [
         "--vae.encoder",
         "ConvEncoder",
@@ -422,7 +412,7 @@ def test_the_printed_settings_of_a_swapped_class_can_be_fed_back(
     assert printed.err.splitlines() == [str(swap) for swap in options.swaps]
 
 
-def test_the_settings_of_a_run_with_a_swapped_class_are_those_that_it_had(read_settings):
+def test_the_settings_of_a_run_with_a_swapped_class_are_those_that_it_had():
     settings, text, _ = read_settings(
         "digits", [*ADAMW["an option"], *NORMAL, *NESTED["an option"]]
     )
