@@ -64,6 +64,19 @@ def as_names(
     return tuple(found)
 
 
+def names_of_table(table: Any) -> list[str] | None:
+    """Return the names of the columns of a table of pandas, or None for anything else.
+
+    Columns that pandas has numbered, and columns of one name, have no names.
+    """
+    dtypes: Any = getattr(table, "dtypes", None)
+    if not hasattr(dtypes, "items") or not hasattr(table, "columns"):
+        return None
+    columns = list(table.columns)
+    has_names = all(isinstance(name, str) for name in columns) and not _repeated(columns)
+    return columns if has_names else None
+
+
 def as_categories(
     categories: Mapping[str, Sequence[str]] | None, columns: tuple[str, ...] | None
 ) -> dict[str, tuple[str, ...]] | None:

@@ -23,7 +23,13 @@ from pyro_vae.data.contexts import as_context
 from pyro_vae.data.map_style import DatasetRows
 from pyro_vae.data.merging import merged
 from pyro_vae.data.missing import Missing, filled
-from pyro_vae.data.names import Names, as_categories, as_names, check_classes
+from pyro_vae.data.names import (
+    Names,
+    as_categories,
+    as_names,
+    check_classes,
+    names_of_table,
+)
 from pyro_vae.data.storage import (
     Levels,
     SparseMatrix,
@@ -88,7 +94,8 @@ class Rows:
         part: 0 for training, 1 for validation and 2 for test rows; each part has its own stream
             for `FixedDraw`.
         contexts: a context of each row that is not its label, `(N, Y)`, if any.
-        column_names: the name of each number of a row, for rows that are vectors.
+        column_names: the name of each number of a row, for rows that are vectors; those of the
+            columns for a table of pandas when omitted.
         class_names: the names of the labels 0, 1, ….
         context_names: the name of each number of a context.
         categories: the names of the numbers 0, 1, … of a column, by the name of the column.
@@ -145,6 +152,8 @@ class Rows:
         if isinstance(levels, Dataset) and not isinstance(levels, IterableDataset):
             levels, found = DatasetRows(levels, name).read()
             labels = found if labels is None else labels
+        if column_names is None:
+            column_names = names_of_table(levels)
         stored, kind = _opened(levels, name)
         stored = _stored(stored, channels_last, name)
         has_missing = _has_missing(stored, name)

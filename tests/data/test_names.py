@@ -86,6 +86,15 @@ def test_names_that_do_not_fit_are_refused(names, sentence):
         named(**names)
 
 
+def test_a_table_of_pandas_brings_its_names():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"size": [1.0, 2.0], "age": [3, 4]})
+    assert as_rows(table).column_names == ("size", "age")
+    assert as_rows(pandas.DataFrame(table.to_numpy())).column_names is None
+    table.columns = ["size", "size"]
+    assert as_rows(table).column_names is None
+
+
 def test_columns_of_images_have_no_names():
     with pytest.raises(ValueError, match="'column_names' must hold 0 names, got 2"):
         Rows(torch.zeros(3, 1, 2, 2), Identity(), column_names=["a", "b"])

@@ -155,6 +155,7 @@ WRONG_TABLES = {
     "a,b\n1,2\n1,2,3\n": "the number of columns changed",
     "a,b\n1,2,3\n4,5,6\n": "it has 2 names for 3 columns",
     "a,b\n1,\n2,\n3,\n,\n": None,
+    "a;b\n1,5;2\n2,5;3\n": "have decimal points, got '1,5' in 'a' of .*: write 1.5",
     "a\n" + "\n".join(map(str, range(20))) + "\nlost\n": "got 'lost' among the numbers of 'a'",
     "a,b\n" + "\n".join(f"{n},name{n}" for n in range(30)): "got 30 different strings such as 'name0' in 'b' of .*: name it in 'ignored'",
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """Columns of a table as rows: numbers, categories, labels and contexts, with their names."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,6 +17,7 @@ Table: TypeAlias = Mapping[str, np.ndarray]
 _FEW = 10
 # So few words among the different entries of a column are no names, but marks of missing numbers.
 _WORDS_SHARE = 0.25
+_DECIMAL_COMMA = re.compile(r"\s*-?\d+,\d+\s*")
 # Double precision holds each whole number up to this one.
 _LARGEST = 2.0**53
 # Columns that an error names.
@@ -253,6 +255,11 @@ def _check_categories(
     given: tuple[str, ...], present: Sequence[str], name: str, path: str, limit: bool
 ) -> None:
     """Refuse strings that are numbers with a few words among them, or that are no categories."""
+    if given and all(map(_DECIMAL_COMMA.fullmatch, given)):
+        raise ValueError(
+            f"'path' must have decimal points, got {given[0]!r} in {name!r} of {path}: write "
+            f"{given[0].replace(',', '.')}."
+        )
     words = [category for category in given if not _is_number(category)]
     if words and len(words) <= _WORDS_SHARE * len(given):
         raise ValueError(

@@ -28,7 +28,7 @@ class ImageFolder(FileSource):
     """Folder of images, with or without a folder for each class.
 
     The images lie in the folder itself, or in folders of it at any depth: the first folder then is
-    the class. Levels are kept as they are, 0 … 255.
+    the class. Levels are kept as they are, 0 … 255; those of 16 bits are rounded to 8.
 
     Arguments:
         path: the folder.
