@@ -5,7 +5,7 @@ from pyro_vae.evaluation.anomaly import AnomalyScores, anomaly_scores, auroc, th
 from pyro_vae.evaluation.expression import (
     DifferentialExpression,
     differential_expression,
-    expression,
+    normalized_expression,
 )
 from pyro_vae.evaluation.imputation import Imputation, impute
 from pyro_vae.evaluation.measures import (
@@ -31,9 +31,9 @@ __all__ = [
     "differential_expression",
     "evaluate",
     "evaluate_rows",
-    "expression",
     "gaussian_mixture",
     "impute",
     "negative_elbo",
+    "normalized_expression",
     "threshold",
 ]
