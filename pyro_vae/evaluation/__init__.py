@@ -6,7 +6,7 @@ from pyro_vae.evaluation.codes import Codes, encode_rows
 from pyro_vae.evaluation.expression import (
     DifferentialExpression,
     differential_expression,
-    expression,
+    normalized_expression,
 )
 from pyro_vae.evaluation.imputation import Imputation, impute
 from pyro_vae.evaluation.measures import (
@@ -34,9 +34,9 @@ __all__ = [
     "encode_rows",
     "evaluate",
     "evaluate_rows",
-    "expression",
     "gaussian_mixture",
     "impute",
     "negative_elbo",
+    "normalized_expression",
     "threshold",
 ]

@@ -70,7 +70,7 @@ class DifferentialExpression(NamedTuple):
 
 @arguments_checked
 @torch.no_grad()
-def expression(
+def normalized_expression(
     vae: VAE,
     data: Data,
     *,
@@ -135,10 +135,10 @@ def differential_expression(
 
     Arguments:
         vae: a VAE with a likelihood of counts made with `library_size=True`.
-        first: the rows of the first group, as for `expression`.
+        first: the rows of the first group, as for `normalized_expression`.
         second: the rows of the second group.
-        contexts: the contexts to decode both groups in, as for `expression`. Give all batches
-            unless both groups have the same batches in the same shares.
+        contexts: the contexts to decode both groups in, as for `normalized_expression`. Give all
+            batches unless both groups have the same batches in the same shares.
         least_change: the least absolute log2 fold change of interest.
         pseudocount: a share that is added to both shares; 1e-6 is one count in a million.
         num_pairs: the number of pairs; the Monte Carlo standard error of a probability p is

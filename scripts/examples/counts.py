@@ -24,7 +24,7 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 import pyro_vae as pv
-from pyro_vae.evaluation import differential_expression, expression
+from pyro_vae.evaluation import differential_expression, normalized_expression
 from pyro_vae.runs import Seed, SentenceParser, run
 
 NUM_CELLS = 3_000
@@ -94,7 +94,8 @@ def simulate(seed: int) -> Simulation:
 
     types = generator.integers(NUM_TYPES, size=NUM_CELLS)
     batches = generator.integers(NUM_BATCHES, size=NUM_CELLS)
-    library = np.exp(generator.uniform(*np.log(LIBRARY_SIZES), NUM_CELLS))
+    smallest, largest = np.log(LIBRARY_SIZES)
+    library = np.exp(generator.uniform(smallest, largest, NUM_CELLS))
     shape, scale, floor = DISPERSIONS
     dispersion = floor + generator.gamma(shape, scale, NUM_GENES)
     shares = all_shares[types, batches]
@@ -146,7 +147,7 @@ def show_codes(vae: pv.VAE, cells: Cells, seed: int) -> None:
 
 def show_expression(vae: pv.VAE, cells: Cells, seed: int) -> None:
     """Print the total variation between shares and the truth, beside that of the raw shares."""
-    found = expression(vae, cells.data, seed=seed)
+    found = normalized_expression(vae, cells.data, seed=seed)
     raw = cells.counts / cells.counts.sum(1, keepdim=True)
     for name, shares in (("expression", found), ("raw shares", raw)):
         distance = (shares - cells.shares).abs().sum(1).mean() / 2
@@ -160,7 +161,7 @@ def show_genes(vae: pv.VAE, simulation: Simulation, cells: Cells, seed: int) -> 
         vae,
         first,
         second,
-        contexts=list(range(NUM_BATCHES)),
+        contexts=torch.arange(NUM_BATCHES),
         least_change=LEAST_CHANGE,
         seed=seed,
     )
@@ -191,7 +192,8 @@ def main() -> int:
     show_codes(vae, cells, options.seed)
     evaluation = pv.evaluate(vae, held_out.data, num_importance_samples=200, seed=options.seed)
     log_marginal = evaluation.log_marginal
-    print(f"log p(x), held out        {log_marginal.mean:.2f} ± {log_marginal.row_error:.2f}")
+    if log_marginal is not None and log_marginal.row_error is not None:
+        print(f"log p(x), held out        {log_marginal.mean:.2f} ± {log_marginal.row_error:.2f}")
     show_expression(vae, held_out, options.seed)
     show_genes(vae, simulation, cells, options.seed)
     return 0

@@ -8,7 +8,11 @@ from torch import nn
 from torch.special import ndtr
 
 import pyro_vae as pv
-from pyro_vae.evaluation import DifferentialExpression, differential_expression, expression
+from pyro_vae.evaluation import (
+    DifferentialExpression,
+    differential_expression,
+    normalized_expression,
+)
 
 SCALE = 0.3
 SHARES = torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.25, 0.25]])
@@ -95,7 +99,7 @@ def test_a_pseudocount_shrinks_the_change(vae):
 
 
 def test_the_expected_share_has_its_closed_form(vae):
-    found = expression(vae, rows_at(2.0).expand(500, -1), num_samples=20)
+    found = normalized_expression(vae, rows_at(2.0).expand(500, -1), num_samples=20)
     expected = math.exp(2 - 5 + SCALE**2 / 2)
     assert found[:, 0].mean().item() == pytest.approx(expected, rel=5 * SCALE / 100)
     assert torch.allclose(found.sum(1), torch.ones(500).double())
@@ -104,11 +108,13 @@ def test_the_expected_share_has_its_closed_form(vae):
 def test_rows_are_decoded_in_their_own_contexts_or_in_given_ones(batches):
     vae, data = batches
     shares = SHARES.double()
-    assert torch.allclose(expression(vae, data), shares[data[1]])
+    assert torch.allclose(normalized_expression(vae, data), shares[data[1]])
     for contexts in (1, [1], torch.eye(2)[1]):
-        assert torch.allclose(expression(vae, data, contexts=contexts), shares[1].expand(3, -1))
+        assert torch.allclose(
+            normalized_expression(vae, data, contexts=contexts), shares[1].expand(3, -1)
+        )
     average = shares.mean(0).expand(3, -1)
-    assert torch.allclose(expression(vae, data, contexts=[0, 1]), average)
+    assert torch.allclose(normalized_expression(vae, data, contexts=[0, 1]), average)
 
 
 def test_contexts_in_common_remove_a_difference_of_batches(batches):
@@ -125,7 +131,9 @@ def test_contexts_in_common_remove_a_difference_of_batches(batches):
 def test_a_library_size_in_the_context_changes_no_share(batches):
     vae, (x, labels) = batches
     wide = torch.cat([torch.eye(2)[labels], torch.full((3, 1), 9.0)], dim=1)
-    assert torch.allclose(expression(vae, (x, wide)), expression(vae, (x, labels)))
+    assert torch.allclose(
+        normalized_expression(vae, (x, wide)), normalized_expression(vae, (x, labels))
+    )
 
 
 class TestCalls:
@@ -158,11 +166,11 @@ def test_what_has_no_shares_is_refused(vae, batches):
     plain = pv.PoissonLikelihood(LogShares(), 2)
     other = pv.VAE(vae.prior, plain, vae.posterior)
     with pytest.raises(ValueError, match=r"'likelihood' must be a PoissonLikelihood with library_"):
-        expression(other, rows_at(2.0))
+        normalized_expression(other, rows_at(2.0))
     normal = pv.VAE(vae.prior, pv.NormalLikelihood(LogShares(), 2), vae.posterior)
     with pytest.raises(
         ValueError, match=r"'vae' must have a likelihood of counts with library_siz"
     ):
         differential_expression(normal, rows_at(2.0), rows_at(2.0))
     with pytest.raises(ValueError, match=r"'y' must have labels 0 ... 1"):
-        expression(*batches, contexts=[2])
+        normalized_expression(*batches, contexts=[2])
