@@ -1,27 +1,91 @@
-"""The option `--data PATH`, which names the user's own data."""
+"""The user's own data on the command line: `--data PATH`, and a likelihood that suits them."""
 
+import inspect
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 
-from pyro_vae.runs import is_yaml
+from pyro_vae.data import FileSource, Rows, source_for, types_found
+from pyro_vae.runs import DataSettings, is_yaml, proposed_likelihood
 
-# The option, which also takes YAML with the settings of the data.
-_OPTION = "--data"
+# The preset for such data.
+OWN = "own"
+_LIKELIHOOD = "--vae.likelihood"
+# The word for a likelihood that suits the data.
+_AUTO = "auto"
+# Settings of all data, which are no arguments of a source.
+_OF_ALL = {field.name for field in fields(DataSettings)}
+# Arguments of sources that are lists of columns.
+_LISTS = ("context", "ignored")
 
 
-def with_source(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with a source in place of `--data PATH`."""
-    return list(_with_source(iter(arguments)))
+def with_source(arguments: Sequence[str], path: str | None) -> list[str]:
+    """Return the arguments with a source in place of `--data PATH`.
+
+    `--data.label` and the like stand for the arguments of the source. A list of columns may be
+    written with commas.
+
+    Arguments:
+        arguments: the arguments.
+        path: the value of `--data`, which may also be YAML, or a file of it.
+
+    Raises:
+        ValueError: if no reader knows the data.
+    """
+    if not path or is_yaml(path):
+        return list(arguments)
+    try:
+        kind = type(source_for(path))
+    except ValueError as error:
+        raise ValueError(str(error).replace("'path'", "'data'", 1)) from error
+    return list(_with_source(iter(arguments), path, kind))
 
 
-def _with_source(arguments: Iterator[str]) -> Iterator[str]:
+def _with_source(arguments: Iterator[str], path: str, kind: type[FileSource]) -> Iterator[str]:
+    names = set(inspect.signature(kind).parameters) - _OF_ALL
     for argument in arguments:
         option, equals, value = argument.partition("=")
-        if option != _OPTION:
-            yield argument
-            continue
-        if not equals:
-            value = next(arguments, "")
-        if not value or is_yaml(value):
-            yield from (option, value)
+        name = option.removeprefix("--data.")
+        if option == "--data":
+            if not equals:
+                next(arguments, None)
+            yield from (f"--data.source={kind.__name__}", f"--data.source.path={path}")
+        elif option.startswith("--data.") and name in names:
+            text = value if equals else next(arguments, "")
+            is_list = name in _LISTS and not text.startswith("[")
+            yield f"--data.source.{name}={json.dumps(text.split(',')) if is_list else text}"
         else:
-            yield from (f"{option}.source", "ArrayFile", f"{option}.source.path", value)
+            yield argument
+
+
+def without_auto(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments without `--vae.likelihood auto`."""
+    found: list[str] = []
+    for argument in arguments:
+        if argument == _AUTO and found and found[-1] == _LIKELIHOOD:
+            found.pop()
+        elif argument != f"{_LIKELIHOOD}={_AUTO}":
+            found.append(argument)
+    return found
+
+
+def names_likelihood(arguments: Sequence[str]) -> bool:
+    """Return True if arguments name a likelihood."""
+    return any(argument.partition("=")[0] == _LIKELIHOOD for argument in arguments)
+
+
+def of_likelihood(rows: Rows) -> list[str]:
+    """Return the arguments of a likelihood that suits rows, and say what was found in them.
+
+    Arguments:
+        rows: the rows to train on, as they are stored.
+    """
+    likelihood = proposed_likelihood(rows)
+    name = likelihood["class_path"]
+    columns = likelihood.get("init_args", {}).get("columns", ())
+    parts = ", ".join(f"{column['likelihood']} of {column['size']}" for column in columns)
+    print(f"{types_found(rows)}. The likelihood is {name}{f' ({parts})' if parts else ''}.")
+    arguments = [f"{_LIKELIHOOD}={json.dumps(likelihood)}"]
+    if rows.has_missing:
+        arguments += ["--vae.missing=nan", "--vae.encoder_sees_mask=true"]
+    return arguments

@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 
 from jsonargparse import Namespace
 
-from pyro_vae.commands.own_data import with_source
+from pyro_vae.commands.own_data import (
+    OWN,
+    names_likelihood,
+    of_likelihood,
+    with_source,
+    without_auto,
+)
 from pyro_vae.commands.train_help import page as help_page
 from pyro_vae.commands.training_parser import training_parser
 from pyro_vae.commands.words import spelled_out
@@ -63,7 +69,14 @@ def read_settings(
     if early.help is not None:
         print(help_page(early.help, parser), end="")
         sys.exit()
-    options = parser.parse_args([*overlay, *spelled_out(with_source(arguments))])
+    words = [*overlay, *spelled_out(with_source(arguments, early.data))]
+    known = without_auto(words)
+    is_open = preset == OWN and stored is None and not names_likelihood(words)
+    if is_open or known != words:  # the data decide
+        data = instantiate(parser, parser.parse_args(known)).data
+        words = [*known, *of_likelihood(data.read()[0])]
+        parser = training_parser(defaults, allow)
+    options = parser.parse_args(words)
     options.swaps = parser.swaps
     path = options.get("data.source.init_args.path")
     if path is not None:
@@ -82,7 +95,7 @@ def early_options(arguments: list[str]) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--allow", nargs="*", default=[])
-    for option in ("--run", "--seeds", "--init_from"):
+    for option in ("--run", "--data", "--seeds", "--init_from"):
         parser.add_argument(option, nargs="?")
     parser.add_argument("-h", "--help", nargs="?", const="")
     for flag in ("--resume", "--overwrite"):

@@ -3,7 +3,7 @@
 from pyro_vae.data.augmentation import Augmented
 from pyro_vae.data.batch import Batch
 from pyro_vae.data.batches import Batches, Shuffled, WithReplacement
-from pyro_vae.data.columns import types_found
+from pyro_vae.data.columns import Column, columns_of, types_found
 from pyro_vae.data.datasets import (
     KMNIST,
     MNIST,
@@ -47,6 +47,7 @@ __all__ = [
     "Augmented",
     "Batch",
     "Batches",
+    "Column",
     "Data",
     "Digits",
     "DynamicDraw",
@@ -76,6 +77,7 @@ __all__ = [
     "UnitInterval",
     "WithReplacement",
     "as_rows",
+    "columns_of",
     "data_folder",
     "filled",
     "load_splits",

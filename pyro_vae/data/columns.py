@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 
+from pyro_vae.data.names import group_names
 from pyro_vae.data.rows import Rows
 
 
@@ -15,12 +16,14 @@ class Column(NamedTuple):
         name: its name; None if columns have none.
         kind: `"real"`, `"whole"`, `"count"` for whole numbers from 0, `"binary"` for 0 and 1, or
             `"category"` for a column of strings.
+        size: the numbers of a row that it has: one, or one for each category.
         categories: the names of its categories, if it has any.
         num_missing: the number of rows in which it is missing.
     """
 
     name: str | None
     kind: str
+    size: int
     categories: tuple[str, ...] | None
     num_missing: int
 
@@ -49,16 +52,24 @@ def columns_of(rows: Rows) -> list[Column]:
         is_whole &= ((levels == levels.round()) | is_missing).all(0)
         lowest = torch.minimum(lowest, torch.where(is_missing, torch.inf, levels).amin(0))
         highest = torch.maximum(highest, torch.where(is_missing, -torch.inf, levels).amax(0))
+    firsts = {}
+    for column, categories in (rows.categories or {}).items():
+        firsts[group_names(column, categories)[0]] = column
     found = []
-    for number in range(num_columns):
+    number = 0
+    while number < num_columns:
         name = None if rows.column_names is None else rows.column_names[number]
-        categories = (rows.categories or {}).get(name or "")
-        kind = "real"
-        if categories is not None:
-            kind = "category"
-        elif is_whole[number]:
-            kind = _whole_kind(float(lowest[number]), float(highest[number]))
-        found.append(Column(name, kind, categories, int(num_missing[number])))
+        num_absent = int(num_missing[number])
+        if name in firsts:
+            column = firsts[name]
+            categories = (rows.categories or {})[column]
+            found.append(Column(column, "category", len(categories), categories, num_absent))
+        else:
+            kind = "real"
+            if is_whole[number]:
+                kind = _whole_kind(float(lowest[number]), float(highest[number]))
+            found.append(Column(name, kind, 1, None, num_absent))
+        number += found[-1].size
     return found
 
 

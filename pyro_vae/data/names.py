@@ -14,7 +14,8 @@ class Names(NamedTuple):
 
     Arguments:
         columns: the name of each number of a row that is a vector.
-        categories: the names of the numbers 0, 1, … of a column, by the name of the column.
+        categories: the categories of a column of strings, by its name. Each has a number in a row
+            that is 0 or 1, under the name `column=category`.
         classes: the names of the labels 0, 1, ….
         contexts: the name of each number of a context.
     """
@@ -89,10 +90,26 @@ def as_categories(
         return None
     found = {}
     for column, names in categories.items():
-        if column not in (columns or ()):
-            raise ValueError(f"'categories' must be of columns in 'column_names', got {column!r}.")
         found[column] = as_names(names, f"categories of {column}", None) or ()
+        for name in group_names(column, found[column]):
+            if name not in (columns or ()):
+                raise ValueError(
+                    f"'categories' must each have a column in 'column_names', got no {name!r}."
+                )
     return found
+
+
+def group_names(column: str, categories: Iterable[str]) -> list[str]:
+    """Return the names of the numbers, 0 or 1, that stand for the categories of a column."""
+    return [f"{column}={category}" for category in categories]
+
+
+def original_columns(names: Names) -> tuple[str, ...]:
+    """Return the columns that a table had, with one for all its categories."""
+    groups: dict[str, str] = {}
+    for column, categories in (names.categories or {}).items():
+        groups |= dict.fromkeys(group_names(column, categories), column)
+    return tuple(dict.fromkeys(groups.get(name, name) for name in names.columns or ()))
 
 
 def check_classes(labels: Tensor | None, classes: tuple[str, ...] | None) -> None:

@@ -98,7 +98,8 @@ class Rows:
             columns for a table of pandas when omitted.
         class_names: the names of the labels 0, 1, ….
         context_names: the name of each number of a context.
-        categories: the names of the numbers 0, 1, … of a column, by the name of the column.
+        categories: the categories of a column of strings, by its name. Each has a number in a row
+            that is 0 or 1, under the name `column=category`.
         channels_last: True for images `(N, H, W, C)`, which become `(N, C, H, W)`; False for rows
             that stay as they are. When omitted, rows of a shape like (32, 32, 3) are refused.
         prepared: the prepared levels, set internally.

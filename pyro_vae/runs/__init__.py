@@ -15,6 +15,7 @@ from pyro_vae.runs.listing import (
 from pyro_vae.runs.origin import Origin
 from pyro_vae.runs.outputs import new_file, output_file, output_folder
 from pyro_vae.runs.parser import Seed, SentenceParser, run_options, run_parser
+from pyro_vae.runs.proposals import proposed_likelihood
 from pyro_vae.runs.reading import GROUPS, is_yaml
 from pyro_vae.runs.record import DataRecord, data_record
 from pyro_vae.runs.script import INTERRUPTED, run
@@ -74,6 +75,7 @@ __all__ = [
     "output_folder",
     "prepare",
     "presets",
+    "proposed_likelihood",
     "read_metrics",
     "read_preset",
     "rows_like",

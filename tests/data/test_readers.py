@@ -100,7 +100,12 @@ def test_columns_have_their_roles_and_strings_become_categories(tmp_path, kind):
     assert rows.context_names == ("species=ant", "species=cat", "species=dog")
     assert rows.contexts.tolist() == [[0, 1, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]]
     other = TableFile(path, ignored=["name"]).rows()
-    assert equal(all_levels(other)[:, 1], [1, 2, 1, 0])
+    names = ("size", "species=ant", "species=cat", "species=dog", "age", "lab=north", "lab=south")
+    assert set(other.column_names) == set(names)
+    place = other.column_names.index("species=ant")
+    assert equal(
+        all_levels(other)[:, place : place + 3], [[0, 1, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]]
+    )
     assert other.categories == {"species": ("ant", "cat", "dog"), "lab": ("north", "south")}
     assert types_found(other) == (
         "4 columns: 1 real, 1 whole ≥ 0, 2 categories of 3 and 2, 12.5% of the cells missing"
@@ -118,7 +123,7 @@ def test_an_index_without_a_name_is_left_out(tmp_path):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": [1.5, 2.5], "kind": ["x", "y"]})
     frame.to_csv(tmp_path / "t.csv")
-    assert TableFile(str(tmp_path / "t.csv")).rows().column_names == ("a", "kind")
+    assert TableFile(str(tmp_path / "t.csv")).rows().column_names == ("a", "kind=x", "kind=y")
     frame[["a"]].to_csv(tmp_path / "n.csv")
     assert TableFile(str(tmp_path / "n.csv")).rows().column_names == ("a",)
 
@@ -144,8 +149,15 @@ def test_categories_of_further_rows_have_the_numbers_of_the_run(tmp_path):
     source = TableFile(write_table(tmp_path, "kind,x\nb,1\nc,2\na,3\n"))
     known = source.rows().names
     rows = source.further(write_table(tmp_path, "kind,x\nc,1\n", "new.csv"), known)
-    assert rows.levels.tolist() == [[2, 1]]
+    assert rows.levels.tolist() == [[0, 0, 1, 1]]
+    assert rows.column_names == ("kind=a", "kind=b", "kind=c", "x")
     assert rows.categories == {"kind": ("a", "b", "c")}
+
+
+def test_a_missing_category_is_missing_in_each_of_its_numbers(tmp_path):
+    rows = TableFile(write_table(tmp_path, "kind,x\nb,1.5\n,2\na,\n")).rows()
+    assert equal(all_levels(rows), [[0, 1, 1.5], [NAN, NAN, 2], [1, 0, NAN]])
+    assert types_found(rows) == ("2 columns: 1 real, 1 category of 2, 33.3% of the cells missing")
 
 
 WRONG_TABLES = {

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from pyro_vae.data.names import Names, as_names
+from pyro_vae.data.names import Names, as_names, group_names, original_columns
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.transforms import Identity
 from pyro_vae.support.checks import described, nearest
@@ -96,8 +96,8 @@ def check_roles(roles: Roles, columns: Iterable[str], path: str, is_new: bool = 
 def rows_of_table(table: Table, roles: Roles, path: str, known: Names | None = None) -> Rows:
     """Return the rows of a table.
 
-    A column of strings becomes the numbers of its categories, in alphabetical order. In a context
-    each category is a number of its own, which is 0 or 1.
+    Each category of a column of strings becomes a number of its own, which is 0 or 1, in
+    alphabetical order. A missing cell is missing in all of them.
 
     Arguments:
         table: the columns.
@@ -109,18 +109,21 @@ def rows_of_table(table: Table, roles: Roles, path: str, known: Names | None = N
         ValueError: if a column is absent, or holds neither numbers nor a few categories.
     """
     check_roles(roles, table, path, known is None)
-    names = x_columns(table, roles, path, known)
+    names: list[str] = []
     categories = {}
-    columns = []
-    for name in names:
+    columns: list[np.ndarray] = []
+    for name in x_columns(table, roles, path, known):
         given = None if known is None else (known.categories or {}).get(name)
         numbers, found = _numbered(table[name], name, path, given)
-        columns.append(numbers)
-        if found is not None:
+        if found is None:
+            columns.append(numbers)
+            names.append(name)
+        else:
+            columns += list(one_hot(numbers, len(found)).T)
+            names += group_names(name, found)
             categories[name] = found
-    x = _stacked(columns)
     return Rows(
-        x,
+        _stacked(columns),
         Identity(),
         column_names=names,
         categories=categories,
@@ -142,12 +145,13 @@ def x_columns(
             raise ValueError(f"'path' must have a column of numbers for x, got none in {path}.")
         return names
     present = set(columns)
-    absent = [name for name in known.columns if name not in present]
+    wanted = original_columns(known)
+    absent = [name for name in wanted if name not in present]
     if absent:
         raise ValueError(
             f"'path' must have the columns of the run, got {path} without {_listed(absent)}."
         )
-    return known.columns
+    return wanted
 
 
 def labels_and_contexts(
@@ -210,9 +214,17 @@ def _contexts(
             parts.append(numbers[:, None].astype(np.float64))
             names.append(column)
         else:
-            parts.append(np.eye(len(found))[numbers.astype(np.int64)])
-            names += [f"{column}={name}" for name in found]
+            parts.append(one_hot(numbers, len(found)))
+            names += group_names(column, found)
     return np.concatenate(parts, axis=1).astype(np.float32), tuple(names)
+
+
+def one_hot(numbers: np.ndarray, size: int) -> np.ndarray:
+    """Return unit vectors for the numbers of categories, `(N, size)`; NaN for a missing one."""
+    is_missing = np.isnan(numbers)
+    units = np.eye(size)[np.where(is_missing, 0, numbers).astype(np.int64)]
+    units[is_missing] = np.nan
+    return units
 
 
 def _numbered(

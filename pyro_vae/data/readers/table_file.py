@@ -44,7 +44,7 @@ class TableFile(FileSource):
     """Table in a `.csv`, `.tsv` or `.parquet` file: a line for each row, with a header.
 
     Columns of numbers are x. An empty cell is missing, for a VAE made with `missing="nan"`. A
-    column of strings becomes the numbers of its categories, whose names `Rows` keep. A first column
+    column of strings becomes a number, 0 or 1, for each of its categories. A first column
     without a name that numbers the rows is left out.
 
     Strings and Parquet need pandas, as `pip install 'pyro_vae[table]'` installs it.
