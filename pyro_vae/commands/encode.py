@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pyro_vae.commands.loading import add_rows, chosen_rows, loaded_vae
-from pyro_vae.commands.tables import SUFFIXES, write_arrays
+from pyro_vae.commands.tables import SUFFIXES, numbered, write_results
 from pyro_vae.data import Rows
 from pyro_vae.evaluation import encode_rows
 from pyro_vae.figures import latent_scatter
@@ -36,11 +36,13 @@ def main() -> int:
             num_importance_samples=options.num_importance_samples,
             seed=options.seed,
         )
-    columns = [f"mean_{dim}" for dim in range(vae.latent_dim)]
     arrays = {name: value.numpy() for name, value in codes._asdict().items() if value is not None}
     if not options.num_draws:
         del arrays["draws"]
-    write_arrays(out, arrays, columns)
+    cells = {**numbered("mean", arrays["mean"]), **numbered("scale", arrays["scale"])}
+    if "khat" in arrays:
+        cells["khat"] = arrays["khat"].tolist()
+    write_results(out, arrays, cells)
     print(f"The codes of {len(rows)} rows in {vae.latent_dim} dimensions are in {out}.")
     if picture:
         draw(codes.mean, rows, options.seed).savefig(picture, dpi=120)

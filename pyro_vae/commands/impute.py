@@ -1,13 +1,13 @@
 """Fill in missing entries of rows, by their mean given the observed entries, or by draws.
 
-A `.csv` file holds a table, and a `.npy` file the rows in their shape. A `.npz` file has the arrays
-mean, draws, ess and khat.
+A `.csv` file has the columns of the data, and a `.npy` file the rows in their shape. A `.npz` file
+has the arrays mean, draws, ess and khat.
 """
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from pyro_vae.commands.loading import add_rows, chosen_rows, loaded_vae
-from pyro_vae.commands.tables import SUFFIXES, write_arrays
+from pyro_vae.commands.tables import SUFFIXES, in_columns_of_file, write_results
 from pyro_vae.evaluation import impute
 from pyro_vae.inference.psis import TRUSTED_KHAT
 from pyro_vae.runs import SentenceParser, new_file, run_options, run_parser
@@ -33,10 +33,8 @@ def main() -> int:
     arrays = {name: value.numpy() for name, value in imputed._asdict().items()}
     if not options.num_draws:
         del arrays["draws"]
-    if out.suffix == ".csv":
-        arrays["mean"] = arrays["mean"].reshape(len(rows), -1)
-    columns = [f"x_{place}" for place in range(rows.x_shape.numel())]
-    write_arrays(out, arrays, columns)
+    cells = in_columns_of_file(arrays["mean"], rows.names)
+    write_results(out, arrays, {**cells, "khat": arrays["khat"].tolist()})
     num_missing = int(rows.batch(slice(None)).isnan().sum())
     uncertain = int((imputed.khat > TRUSTED_KHAT).sum())
     print(f"{num_missing} entries of {len(rows)} rows are filled in, in {out}.")
