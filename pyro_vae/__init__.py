@@ -279,7 +279,7 @@ _MODULES = (
 
 def __getattr__(name: str) -> Any:
     # The help of a command needs no torch, which takes seconds to import.
-    if name in _MODULES:
+    if name in (*_MODULES, "diagnostics", "figures", "support"):
         return import_module(f"pyro_vae.{name}")
     if name not in __all__:
         raise AttributeError(f"module 'pyro_vae' has no attribute '{name}'")

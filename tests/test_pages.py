@@ -4,12 +4,13 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pyro
 import pytest
 import torch
 
 import pyro_vae as pv
-from pyro_vae.commands.request import read_settings
+from pyro_vae.commands.request import preset_of, read_settings
 from pyro_vae.runs import RunFolder, initialized
 
 ROOT = Path(__file__).parents[1]
@@ -167,10 +168,10 @@ def test_the_program_of_the_readme_has_at_most_fifteen_lines():
 
 
 @pytest.mark.parametrize("arguments", TRAININGS)
-def test_the_training_commands_are_accepted(arguments):
-    preset, *rest = [*shlex.split(arguments)]
-    preset, rest = (preset, rest) if not preset.startswith("-") else ("digits", [preset, *rest])
-    settings, text, _ = read_settings(preset, rest)
+def test_the_training_commands_are_accepted(arguments, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    np.save("mine.npy", np.random.default_rng(0).normal(size=(20, 3)))
+    settings, text, _ = read_settings(*preset_of(shlex.split(arguments)))
     assert settings.training.epochs >= 1
     assert "class_path" in text
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 from pyro_vae.data import FileSource, Rows, source_for, types_found
-from pyro_vae.runs import DataSettings, is_yaml, proposed_likelihood
+from pyro_vae.runs import DataSettings, argument_named, is_yaml, proposed_likelihood
 
 # The preset for such data.
 OWN = "own"
@@ -34,10 +34,8 @@ def with_source(arguments: Sequence[str], path: str | None) -> list[str]:
     """
     if not path or is_yaml(path):
         return list(arguments)
-    try:
+    with argument_named("path", "data"):
         kind = type(source_for(path))
-    except ValueError as error:
-        raise ValueError(str(error).replace("'path'", "'data'", 1)) from error
     return list(_with_source(iter(arguments), path, kind))
 
 

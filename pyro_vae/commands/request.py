@@ -18,7 +18,7 @@ from pyro_vae.commands.own_data import (
 from pyro_vae.commands.train_help import page as help_page
 from pyro_vae.commands.training_parser import training_parser
 from pyro_vae.commands.words import spelled_out
-from pyro_vae.runs import Settings, instantiate, read_preset, settings_parser
+from pyro_vae.runs import Settings, instantiate, is_yaml, read_preset, settings_parser
 
 # Settings that a resumed run must share with the stored one: its data, its VAE, its objective, and
 # the batches and draws of its epochs. The class of the optimiser is among them, since another class
@@ -86,6 +86,18 @@ def read_settings(
     tree = Namespace({name: options[name] for name in Settings.__dataclass_fields__})
     text = settings_parser().dump(tree, skip_unset=False)
     return Request(settings, text, options)
+
+
+def preset_of(arguments: list[str]) -> tuple[str, list[str]]:
+    """Return the preset of a command line, and the rest of its arguments.
+
+    Without a name it is the preset of the user's own data beside `--data PATH`, and else the
+    default one.
+    """
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], arguments[1:]
+    data = early_options(arguments).data
+    return OWN if data and not is_yaml(data) else "digits", arguments
 
 
 def early_options(arguments: list[str]) -> argparse.Namespace:

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 
 from pyro_vae import VAE, Fit, NonFiniteLossError, Rows, evaluate, fit
 from pyro_vae.commands.job import Job, read_job
-from pyro_vae.commands.own_data import OWN
-from pyro_vae.commands.request import Request, early_options
+from pyro_vae.commands.request import Request, early_options, preset_of
 from pyro_vae.commands.seeds import read_seeds, summary
 from pyro_vae.commands.training_parser import training_parser
 from pyro_vae.distributions import distribution_mean
@@ -24,7 +23,6 @@ from pyro_vae.runs import (
     check_settings,
     device,
     initialized,
-    is_yaml,
     output_folder,
     read_preset,
     used_from,
@@ -44,11 +42,8 @@ def command_parser() -> SentenceParser:
 def main() -> int:
     """Train, or continue a run, and report on the test rows."""
     sys.path.append("")  # the settings may name classes in modules of the current folder
-    arguments = sys.argv[1:]
+    preset, arguments = preset_of(sys.argv[1:])
     early = early_options(arguments)
-    preset = OWN if early.data and not is_yaml(early.data) else "digits"
-    if arguments and not arguments[0].startswith("-"):
-        preset = arguments.pop(0)
     is_one = early.seeds is None or early.help is not None
     usual = f"runs/{Path(preset).stem}" + ("" if is_one else "-seeds")
     run = usual if early.run is None else early.run

@@ -220,8 +220,8 @@ def calibrate(
     draw = draw or (lambda x, y, count: vae.encode(x, y).sample(torch.Size([count])))
     blocks = []
     with evaluating(vae):
-        blocks = torch.arange(num_rows, device=device).split(BLOCK_ROWS)
-        for number, rows in enumerate(tracked(blocks, "calibration")):
+        parts = torch.arange(num_rows, device=device).split(BLOCK_ROWS)
+        for number, rows in enumerate(tracked(parts, "calibration")):
             with stream(seed, number, device=device):
                 ranks = _rank_block(vae, draw, len(rows), num_draws, rows_of(y, rows))
                 blocks.append(ranks.cpu())

@@ -13,9 +13,11 @@ from pyro_vae.evaluation.vae_rows import rows_for
 from pyro_vae.inference.importance import importance_sample
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import whole
+from pyro_vae.support.tables import shown_in_short
 from pyro_vae.vae import VAE
 
 
+@shown_in_short
 class Codes(NamedTuple):
     """Results of `encode_rows`, in the order of the rows.
 

@@ -16,9 +16,11 @@ from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.support.checks import not_negative, real, whole
 from pyro_vae.support.modules import evaluating, tensor_like
 from pyro_vae.support.streams import stream
+from pyro_vae.support.tables import shown_in_short
 from pyro_vae.vae import VAE
 
 
+@shown_in_short
 class DifferentialExpression(NamedTuple):
     """Change of each element's share of the counts between two groups of rows.
 

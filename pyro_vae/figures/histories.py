@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pyro_vae.figures.notebook import NotebookFigure
 from pyro_vae.support.arguments import arguments_checked
 from pyro_vae.training.history import Epoch
 
@@ -50,7 +51,7 @@ def loss_curves(histories: Mapping[str, Sequence[Epoch]], title: str = "") -> Fi
         raise ValueError("'histories' must hold runs with at least one epoch each.")
     part = next(part for part in _PARTS if _all_have(histories, part))
     height = max(4.0, 1 + len(histories) / _LINES_PER_INCH)
-    figure = Figure(figsize=(8, height), layout="constrained")
+    figure = NotebookFigure(figsize=(8, height), layout="constrained")
     axis = figure.subplots()
     colours = colormaps["viridis"](np.linspace(0, _DARK, len(histories)))
     styles = list(product(_MARKERS, _STYLES))

@@ -1,7 +1,7 @@
 """Runs: a VAE built from settings, and saved to and loaded from a run folder."""
 
 from pyro_vae.runs.devices import device
-from pyro_vae.runs.errors import used_from, whole_names
+from pyro_vae.runs.errors import argument_named, used_from, whole_names
 from pyro_vae.runs.exporting import Exported, export
 from pyro_vae.runs.folder import FORMAT, RunFolder
 from pyro_vae.runs.listing import (
@@ -57,6 +57,7 @@ __all__ = [
     "SentenceParser",
     "Settings",
     "Swap",
+    "argument_named",
     "build_vae",
     "check_settings",
     "data_record",

@@ -194,6 +194,24 @@ def used_from(setting: str, module: str) -> Iterator[None]:
         raise ValueError(f"'{setting}' cannot be used: {one_line(error).rstrip('.')}.") from error
 
 
+@contextmanager
+def argument_named(before: str, after: str) -> Iterator[None]:
+    """Name an argument as the caller knows it, in an error inside the block.
+
+    Arguments:
+        before: its name in the error, such as `path`.
+        after: its name in what the user has called.
+    """
+    try:
+        yield
+    except ValueError as error:
+        message = str(error)
+        quoted = f"'{before}'"
+        if not message.startswith(quoted):
+            raise
+        raise ValueError(f"'{after}'{message.removeprefix(quoted)}") from error
+
+
 def _made(error: Exception) -> str | None:
     """Return the name of the class whose object was being made when an error was raised."""
     for frame, _ in traceback.walk_tb(error.__traceback__):

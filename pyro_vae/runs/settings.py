@@ -30,7 +30,14 @@ from pyro_vae.parts.contracts import (
 )
 from pyro_vae.parts.encoder_inputs import AsIs, Standardized, WithMask
 from pyro_vae.runs.devices import device
-from pyro_vae.runs.errors import class_named, made_from, networks_named, shapes_named, whole_names
+from pyro_vae.runs.errors import (
+    argument_named,
+    class_named,
+    made_from,
+    networks_named,
+    shapes_named,
+    whole_names,
+)
 from pyro_vae.runs.folder import RunFolder, settings_of_run
 from pyro_vae.runs.reading import check_kind, settings_text
 from pyro_vae.runs.record import DataRecord, data_record
@@ -395,9 +402,10 @@ def _as_stored(data: str | PathLike | Data, source: sources.Source, folder: RunF
         return as_rows(data, missing="nan")
     record = folder.info().data
     known = None if record is None else record.names
-    if isinstance(source, FileSource) and isinstance(source, reader_for(data)):
-        return source.further(fspath(data), known)
-    return _new_source(data, source).further(fspath(data), known)
+    with argument_named("path", "data"):
+        is_alike = isinstance(source, FileSource) and isinstance(source, reader_for(data))
+        reader = source if is_alike else _new_source(data, source)
+        return reader.further(fspath(data), known)
 
 
 def _new_source(data: str | PathLike, source: sources.Source) -> FileSource:

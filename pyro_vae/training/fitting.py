@@ -169,13 +169,16 @@ class _Run:
             self.vae.model,
             self.vae.guide,
             self.optimizer,
-            PerRow(training.objective, self._x),
+            PerRow(training.objective, self._maker_of_x()),
             execution=training.execution,
             num_steps=training.epochs * self.num_batches,
         )
 
-    def _x(self, levels: Tensor) -> Tensor:
-        return self.train.rows.training_x(levels, self.like.dtype)
+    def _maker_of_x(self) -> Callable[[Tensor], Tensor]:
+        """Return a function that sees the rows alone: what changes asks for a new trace."""
+        rows = self.train.rows
+        dtype = self.like.dtype
+        return lambda levels: rows.training_x(levels, dtype)
 
     def _advise(self) -> None:
         with stream(0, device=self.like.device), evaluating(self.vae):

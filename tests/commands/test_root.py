@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pyro_vae import __version__
@@ -10,7 +12,8 @@ from pyro_vae.commands import own_data, train_help, words
 from pyro_vae.commands.completion import script
 from pyro_vae.commands.root import COMMANDS
 from pyro_vae.commands.train import command_parser
-from pyro_vae.runs import presets
+from pyro_vae.data import Identity, Rows, source_for
+from pyro_vae.runs import presets, proposed_likelihood
 
 WITHOUT_TORCH = """
 import sys
@@ -74,17 +77,63 @@ def test_every_word_stands_for_a_setting(word):
     assert f"--{word.setting}" in command_parser().values_by_option()
 
 
-@pytest.mark.parametrize("said", [["--data", "my.npy"], ["--data=my.npy"]])
-def test_a_file_of_data_becomes_the_source(said):
-    found = own_data.with_source(["--epochs", "3", *said])
-    assert found == [
-        *("--epochs", "3", "--data.source", "ArrayFile", "--data.source.path", "my.npy"),
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_file_of_data_becomes_the_source_with_its_columns(tmp_path, joined):
+    path = str(tmp_path / "my.csv")
+    Path(path).write_text("a,b,c\n1,2,3\n")
+    said = [f"--data={path}"] if joined else ["--data", path]
+    columns = ["--data.label", "a", "--data.ignored=b,c", "--data.seed", "3"]
+    assert own_data.with_source(["--epochs", "3", *said, *columns], path) == [
+        *("--epochs", "3", "--data.source=TableFile", f"--data.source.path={path}"),
+        *("--data.source.label=a", '--data.source.ignored=["b", "c"]', "--data.seed", "3"),
     ]
 
 
 @pytest.mark.parametrize("value", ["{seed: 3}", "mine.yaml", "seed: 3"])
 def test_settings_of_the_data_stay_as_they_are(value):
-    assert own_data.with_source(["--data", value]) == ["--data", value]
+    assert own_data.with_source(["--data", value], value) == ["--data", value]
+
+
+def test_a_word_in_place_of_a_likelihood_is_left_to_the_data():
+    said = ["--vae.likelihood", "auto", "--x", "auto", "--vae.likelihood=auto"]
+    assert own_data.without_auto(said) == ["--x", "auto"]
+
+
+COLUMNS = [
+    (np.array([[0.5, 1.0], [2.0, 3.5]]), "NormalLikelihood", None),
+    (np.array([[0, 9], [3, 2]]), "NegativeBinomialLikelihood", None),
+    (np.array([[0, 1], [1, 1]]), "BernoulliLikelihood", None),
+    (np.array([[-1, 4], [3, 2]]), "NormalLikelihood", [1, 1]),
+    (np.array([[0.5, 0, 7, 1.5], [0.1, 1, 3, 2.5]]), "ProductLikelihood", [1, 1, 1, 1]),
+]
+
+
+@pytest.mark.parametrize(("levels", "name", "sizes"), COLUMNS)
+def test_the_likelihood_suits_the_types_of_the_columns(levels, name, sizes):
+    found = proposed_likelihood(Rows(levels, Identity()))
+    columns = found.get("init_args", {}).get("columns")
+    if columns is None:
+        assert found["class_path"] == name
+    else:
+        assert [column["size"] for column in columns] == sizes
+
+
+def test_each_category_is_an_event_of_its_own(tmp_path):
+    (tmp_path / "t.csv").write_text("k,m,x\na,u,1.5\nb,v,2\nc,u,3\n")
+    found = proposed_likelihood(source_for(tmp_path / "t.csv").rows())
+    assert found["init_args"]["columns"] == [
+        {"size": 3, "likelihood": "OneHotCategoricalLikelihood"},
+        {"size": 2, "likelihood": "OneHotCategoricalLikelihood"},
+        {"size": 1, "likelihood": "NormalLikelihood"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"), [("uint8", "DiscretizedLogistic"), ("float32", "Normal")]
+)
+def test_images_get_a_likelihood_of_their_levels(dtype, name):
+    images = np.arange(32).reshape(2, 1, 4, 4).astype(dtype)
+    assert proposed_likelihood(Rows(images, Identity()))["class_path"] == f"{name}Likelihood"
 
 
 def test_the_first_page_of_help_is_one_screen_with_every_preset_and_word():

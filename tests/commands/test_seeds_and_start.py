@@ -80,7 +80,7 @@ def test_finished_runs_are_skipped_and_interrupted_and_new_ones_are_trained(fold
     done, interrupted = folder / "all" / "seed-3", RunFolder(folder / "all" / "seed-1")
     before = contents(done)
     stopped = interrupted.fit()._replace(outcome="interrupted")
-    interrupted.save(stopped, interrupted.weights("last"))
+    interrupted.save(stopped)
     ended = command(folder, *SMALL, "--epochs=1", "--seeds=3,1,2", "--run=all", "--resume")
     assert ended.code == 0, ended.err
     assert ended.out.startswith("The run in all/seed-3 is finished.\nFinished after 1 epoch.")

@@ -35,7 +35,7 @@ def write(place, origin=ORIGIN, metrics=143.5, durations=(1.0, 2.0), training=()
     folder = RunFolder(place)
     folder.begin(yaml.safe_dump(tree), X_SHAPE, None, origin)
     weights = {"weight": torch.zeros(1)}
-    folder.save(Fit(epochs(*durations), weights, weights, {}, None, "finished"), weights)
+    folder.save(Fit(epochs(*durations), weights, weights, {}, None, "finished"))
     if metrics is not None:
         fields = {"negative_elbo": estimate(metrics), "log_marginal": estimate(-metrics)}
         (folder.path / "metrics.json").write_text(json.dumps(fields))

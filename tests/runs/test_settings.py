@@ -98,7 +98,7 @@ COMPARED = {
 
 
 def test_every_preset_is_known_here():
-    known = [*REFERENCES, *COMPARED, "counts", "rgb-32"]
+    known = [*REFERENCES, *COMPARED, "counts", "own", "rgb-32"]
     assert sorted(known) == sorted(file.stem for file in PRESETS.glob("*.yaml"))
 
 

@@ -39,7 +39,7 @@ def parser():
 def test_a_name_that_is_no_setting_is_told_the_nearest_or_none(parser, name):
     with pytest.raises(ValueError, match="is no setting") as caught:
         parser.parse_args([name, "1"])
-    known = "; known are config, vae, data, training, device"
+    known = "; known are config, vae, data, training, logging, device"
     assert str(caught.value) == f"'{name}' is no setting{NEAR.get(name, known)}."
 
 

@@ -656,7 +656,7 @@ def test_a_mistake_ends_training_with_one_sentence_and_nothing_is_written(
         (
             "evaluate",
             ["run", "--data", "none.npy"],
-            "'path' must be a .npy or .npz file of numbers",
+            "'data' must be a folder of images, or a .npy, .npz, .*, got none.npy: No such file",
         ),
         (
             "evaluate",

@@ -155,8 +155,8 @@ def test_the_signature_and_the_help_stay():
 
 
 ROOMS = [training_room, objectives, evaluation, diagnostics, figures]
-# The first is raised by the package, and the second is called in each step.
-UNCHECKED = ("NonFiniteLossError", "scheduled_by")
+# A protocol, an error that the package raises, and what is called in each step.
+UNCHECKED = ("Logger", "NonFiniteLossError", "scheduled_by")
 
 
 def is_checked(function):

@@ -401,6 +401,7 @@ def test_an_objective_that_has_guessed_its_plates_is_the_same(x):
 
 def test_a_run_folder_keeps_what_was_asked_and_what_was_changed(x, tmp_path):
     folder = RunFolder(tmp_path)
+    folder.begin("vae: {}", tuple(x.shape[1:]))
     part = train(x, 2, HALVED)
     folder.save(part)
     assert not (tmp_path / "changes.csv").exists()
@@ -421,6 +422,7 @@ def test_a_run_folder_keeps_what_was_asked_and_what_was_changed(x, tmp_path):
 
 def test_a_state_of_format_1_is_read_and_gone_on_from(x, tmp_path):
     folder = RunFolder(tmp_path)
+    folder.begin("vae: {}", tuple(x.shape[1:]))
     part = train(x, 2, HALVED)
     folder.save(part)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
