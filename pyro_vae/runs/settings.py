@@ -403,9 +403,9 @@ def _as_stored(data: str | PathLike | Data, source: sources.Source, folder: RunF
     record = folder.info().data
     known = None if record is None else record.names
     with argument_named("path", "data"):
-        is_alike = isinstance(source, FileSource) and isinstance(source, reader_for(data))
-        reader = source if is_alike else _new_source(data, source)
-        return reader.further(fspath(data), known)
+        if isinstance(source, FileSource) and isinstance(source, reader_for(data)):
+            return source.further(fspath(data), known)
+        return _new_source(data, source).further(fspath(data), known)
 
 
 def _new_source(data: str | PathLike, source: sources.Source) -> FileSource:
