@@ -277,7 +277,7 @@ def _sizes(shape: Any) -> Sequence[Any]:
 
 def as_int(value: Any) -> int | None:
     """Return a whole number as Python's own, or None if it is none; True is none."""
-    if isinstance(value, Tensor | np.ndarray):
+    if isinstance(value, Tensor | np.ndarray | np.generic):
         value = None if value.ndim else value.item()
     if isinstance(value, bool):
         return None

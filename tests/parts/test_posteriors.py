@@ -259,6 +259,7 @@ def test_a_copy_has_the_same_density_and_parameters_of_its_own(name, posterior, 
     assert not torch.isclose(twin(x).log_prob(z), density).any()
 
 
+@pytest.mark.usefixtures("float64")
 def test_the_context_changes_every_row(name):
     posterior = make_posterior(name, CONTEXT_DIM)
     assert posterior.context_dim == CONTEXT_DIM
