@@ -18,7 +18,7 @@ from pyro_vae.commands.own_data import (
 from pyro_vae.commands.train_help import page as help_page
 from pyro_vae.commands.training_parser import training_parser
 from pyro_vae.commands.words import spelled_out
-from pyro_vae.runs import Settings, instantiate, is_yaml, read_preset, settings_parser
+from pyro_vae.runs import Settings, as_yaml, instantiate, is_yaml, read_preset
 
 # Settings that a resumed run must share with the stored one: its data, its VAE, its objective, and
 # the batches and draws of its epochs. The class of the optimiser is among them, since another class
@@ -83,9 +83,7 @@ def read_settings(
         # An absolute path is also right when the run is loaded from another folder.
         options["data.source.init_args.path"] = str(Path(path).absolute())
     settings = instantiate(parser, options)
-    tree = Namespace({name: options[name] for name in Settings.__dataclass_fields__})
-    text = settings_parser().dump(tree, skip_unset=False)
-    return Request(settings, text, options)
+    return Request(settings, as_yaml(options), options)
 
 
 def preset_of(arguments: list[str]) -> tuple[str, list[str]]:
