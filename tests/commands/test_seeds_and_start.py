@@ -76,6 +76,7 @@ def test_run_json_tells_how_the_run_came_about(trained):
     assert fields["seconds"] == sum(row.seconds for row in RunFolder(folder).fit().history)
 
 
+@pytest.mark.slow
 def test_finished_runs_are_skipped_and_interrupted_and_new_ones_are_trained(folder):
     done, interrupted = folder / "all" / "seed-3", RunFolder(folder / "all" / "seed-1")
     before = contents(done)
@@ -171,6 +172,7 @@ REAL = (
 )
 
 
+@pytest.mark.slow
 def test_weights_and_constants_of_the_encoders_input_come_from_the_other_run(tmp_path):
     first = command(tmp_path, *REAL, rows_file(tmp_path, 1), "--run=first")
     assert first.code == 0, first.err

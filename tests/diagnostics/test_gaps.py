@@ -83,6 +83,7 @@ def test_a_shifted_guide_has_the_amortisation_gap_of_its_shift(reference, x):
     assert_mean(gaps.approximation, mean_field_gap(reference))
 
 
+@pytest.mark.slow
 def test_a_family_that_holds_the_posterior_has_no_approximation_gap(reference, x):
     reference = LinearGaussian(0.3 * reference.weight, reference.bias, reference.scale)
     posterior = FullNormalPosterior(torch.nn.Linear(4, 9), 4, 3)

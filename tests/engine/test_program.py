@@ -375,6 +375,7 @@ def test_flags_and_warnings_are_left_as_found():
     assert warnings.filters == filters
 
 
+@pytest.mark.slow
 def test_compiled_it_draws_the_same_numbers_and_rounds_alike():
     calls = [((X + step,), {}) for step in range(4)]
     program = Program(noisy, execution=Execution(compile=True))

@@ -123,7 +123,7 @@ def test_weights_are_unbiased_in_both_directions(reference, vae, num_temperature
         assert log_ratio.mean() < -NUM_ERRORS * standard_error(log_ratio)
 
 
-@pytest.mark.parametrize("factor", [0.6, 2.0])
+@pytest.mark.parametrize("factor", [0.6, pytest.param(2.0, marks=pytest.mark.slow)])
 def test_the_bounds_close_on_log_p(reference, vae, factor):
     """From a guide that is shifted, and narrower or twice as wide."""
     x, exact = simulated(vae, 200)

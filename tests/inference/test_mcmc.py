@@ -362,6 +362,7 @@ def gamma_guide(x):
         pyro.sample("rate", dist.Gamma(2.0, 2.0))
 
 
+@pytest.mark.slow
 def test_nuts_samples_latents_outside_the_real_numbers():
     """By a caller who takes no gradients. Without its Jacobian the density of the first row would have no integral."""
     x = torch.tensor([0.0, 3.0])

@@ -83,6 +83,7 @@ def test_hmc_where_a_support_depends_on_another_latent(program, means):
     assert_means(chains, means)
 
 
+@pytest.mark.slow
 def test_nuts_where_a_support_depends_on_another_latent():
     assert_means(
         nuts(below, below, num_samples=120, num_warmup=40, num_chains=1), {"a": 3.0, "b": 1.5}

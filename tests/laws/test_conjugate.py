@@ -175,7 +175,9 @@ def test_svi_goes_from_the_prior_to_the_exact_posterior(problem, family, objecti
         assert_reaches(exact.posterior, family(**params(family, exact.prior)), atol)
 
 
-@pytest.mark.parametrize("autoguide", [AutoNormal, AutoMultivariateNormal])
+@pytest.mark.parametrize(
+    "autoguide", [AutoNormal, pytest.param(AutoMultivariateNormal, marks=pytest.mark.slow)]
+)
 def test_an_autoguide_reaches_the_exact_posterior_of_linear_regression_or_its_mean_field(autoguide):
     mixing = torch.tensor([[1.0, 0.6, 0.0], [0.0, 1.0, 0.6], [0.0, 0.0, 1.0]])
     orthogonal = torch.tensor(

@@ -401,6 +401,7 @@ def test_traced_training_with_y_is_that_of_plain_pyro_bit_for_bit(toy):
     torch.testing.assert_close(*runs, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_training_learns_the_distribution_of_x_given_y(toy):
     # Each mean is of 200 draws, whose standard deviation is 0.035; failure rate 6e-5 each (4 of these), at a fixed seed.
     vae = toy_vae()

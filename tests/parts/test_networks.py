@@ -398,6 +398,7 @@ def convolutional_vae():
     )
 
 
+@pytest.mark.slow
 def test_a_traced_step_of_a_convolutional_vae_is_that_of_plain_pyro_bit_for_bit():
     vae, batches = convolutional_vae(), torch.randn(6, 5, *IMAGE).sign().relu()
     received, expected = (steps(vae, batches, trace) for trace in (True, False))

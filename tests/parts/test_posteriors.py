@@ -204,7 +204,7 @@ def test_draws_have_the_mean_and_the_covariance_of_the_formula(posterior, name):
 
 
 @pytest.mark.parametrize("name", FLOWS)
-@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("dim", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("float64")
 def test_the_density_of_a_flow_integrates_to_1_and_to_the_mean_of_its_draws(name, dim):
     # Failure rate: 6e-5 for each dimension (4 standard errors), at a fixed seed.

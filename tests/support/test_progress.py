@@ -22,6 +22,7 @@ bar.close()
 """
 
 
+@pytest.mark.slow  # a process of its own
 def test_a_notebook_without_ipywidgets_has_a_bar_and_no_warning():
     done = subprocess.run(
         [sys.executable, "-c", KERNEL], capture_output=True, text=True, check=False

@@ -475,7 +475,11 @@ EXECUTIONS = {
 
 @pytest.mark.usefixtures("every_product_counts")
 @pytest.mark.parametrize(
-    "how", ["traced", pytest.param("compiled", marks=pytest.mark.slow), "traced, bfloat16 products"]
+    "how",
+    [
+        "traced",
+        *(pytest.param(how, marks=pytest.mark.slow) for how in EXECUTIONS if how != "traced"),
+    ],
 )
 def test_however_it_is_run_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(how):
     rows = grey_rows()
