@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
+from jsonargparse import Namespace
+
 from pyro_vae.data import FileSource, Rows, source_for, types_found
 from pyro_vae.runs import DataSettings, argument_named, is_yaml, proposed_likelihood
 
@@ -70,6 +72,26 @@ def without_auto(arguments: Sequence[str]) -> list[str]:
 def names_likelihood(arguments: Sequence[str]) -> bool:
     """Return True if arguments name a likelihood."""
     return any(argument.partition("=")[0] == _LIKELIHOOD for argument in arguments)
+
+
+def names_context(arguments: Sequence[str]) -> bool:
+    """Return True if arguments name columns of a context."""
+    return any(argument.startswith("--data.source.context=") for argument in arguments)
+
+
+def of_context(rows: Rows, options: Namespace) -> list[str]:
+    """Return the arguments that give the context of rows to each network that takes one.
+
+    Arguments:
+        rows: the rows to train on.
+        options: the settings; a network that has been told the size of a context keeps it.
+    """
+    if rows.contexts is None:
+        return []
+    size = rows.contexts.shape[1]
+    places = [f"vae.{network}.init_args.context_dim" for network in ("encoder", "decoder")]
+    open_places = [place for place in places if options.get(place) == 0]
+    return [f"--{place.replace('.init_args', '')}={size}" for place in open_places]
 
 
 def of_likelihood(rows: Rows) -> list[str]:

@@ -10,7 +10,9 @@ from jsonargparse import Namespace
 
 from pyro_vae.commands.own_data import (
     OWN,
+    names_context,
     names_likelihood,
+    of_context,
     of_likelihood,
     with_source,
     without_auto,
@@ -72,9 +74,13 @@ def read_settings(
     words = [*overlay, *spelled_out(with_source(arguments, early.data))]
     known = without_auto(words)
     is_open = preset == OWN and stored is None and not names_likelihood(words)
-    if is_open or known != words:  # the data decide
-        data = instantiate(parser, parser.parse_args(known)).data
-        words = [*known, *of_likelihood(data.read()[0])]
+    chooses_likelihood = is_open or known != words
+    if chooses_likelihood or names_context(words):  # the data decide
+        asked = parser.parse_args(known)
+        rows, _ = instantiate(parser, asked).data.read()
+        words = [*known, *of_context(rows, asked)]
+        if chooses_likelihood:
+            words += of_likelihood(rows)
         parser = training_parser(defaults, allow)
     options = parser.parse_args(words)
     options.swaps = parser.swaps

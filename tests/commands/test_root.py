@@ -10,10 +10,11 @@ import pytest
 from pyro_vae import __version__
 from pyro_vae.commands import own_data, train_help, words
 from pyro_vae.commands.completion import script
+from pyro_vae.commands.request import read_settings
 from pyro_vae.commands.root import COMMANDS
 from pyro_vae.commands.train import command_parser
 from pyro_vae.data import Identity, Rows, source_for
-from pyro_vae.runs import presets, proposed_likelihood
+from pyro_vae.runs import initialized, presets, proposed_likelihood
 
 WITHOUT_TORCH = """
 import sys
@@ -165,3 +166,18 @@ def test_the_completion_knows_commands_settings_and_classes(shell):
     for name in (*COMMANDS, "--vae.prior", "--training.optimizer.lr", "VampPrior"):
         assert name in text
     assert len(text) < 100_000
+
+
+@pytest.mark.parametrize("preset", ["own", "counts"])
+def test_a_context_reaches_the_networks_without_further_settings(tmp_path, preset, capsys):
+    lines = [f"{number % 5},{3 + number % 2},{'uvw'[number % 3]}" for number in range(20)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,batch", *lines]))
+    said = ["--data", str(tmp_path / "t.csv"), "--data.context", "batch"]
+    settings, text, _ = read_settings(preset, said)
+    assert text.count("context_dim: 3") == 2
+    assert initialized(settings, settings.data.load()).context_dim == 3
+    assert ("The likelihood is NegativeBinomialLikelihood." in capsys.readouterr().out) == (
+        preset == "own"
+    )
+    of_encoder = read_settings(preset, [*said, "--vae.encoder.context_dim=2"])
+    assert "context_dim: 2" in of_encoder.text
