@@ -1,8 +1,10 @@
 """Write the codes of rows: mean and scale of q(z | x), draws, and k-hat.
 
 A `.csv` file holds a table. A `.npz` file holds the arrays mean, scale, draws and khat. A `.npy`
-file holds the means alone.
+file holds the means alone. A `.h5ad` file is a copy of such data with the codes in it.
 """
+
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,10 +12,11 @@ from jsonargparse.typing import NonNegativeInt
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from pyro_vae.commands.annotated import SUFFIX, check_annotated, write_annotated
 from pyro_vae.commands.loading import add_rows, chosen_rows, loaded_vae
 from pyro_vae.commands.tables import SUFFIXES, numbered, write_results
 from pyro_vae.data import Rows
-from pyro_vae.evaluation import encode_rows
+from pyro_vae.evaluation import Codes, encode_rows
 from pyro_vae.figures import latent_scatter
 from pyro_vae.runs import SentenceParser, new_file, run_options, run_parser
 from pyro_vae.support import progress_shown
@@ -22,7 +25,9 @@ from pyro_vae.support import progress_shown
 def main() -> int:
     """Encode the rows, and write their codes."""
     options = run_options(command_parser())
-    out = new_file(options.out, "out", options.overwrite, SUFFIXES)
+    out = new_file(options.out, "out", options.overwrite, (*SUFFIXES, SUFFIX))
+    if out.suffix == SUFFIX:
+        check_annotated(options.data, out)
     if options.num_draws and out.suffix != ".npz":
         raise ValueError(f"'out' must end in .npz to hold draws, got {options.out}.")
     picture = options.tsne and new_file(options.tsne, "tsne", options.overwrite, [".png"])
@@ -36,18 +41,32 @@ def main() -> int:
             num_importance_samples=options.num_importance_samples,
             seed=options.seed,
         )
-    arrays = {name: value.numpy() for name, value in codes._asdict().items() if value is not None}
-    if not options.num_draws:
-        del arrays["draws"]
-    cells = {**numbered("mean", arrays["mean"]), **numbered("scale", arrays["scale"])}
-    if "khat" in arrays:
-        cells["khat"] = arrays["khat"].tolist()
-    write_results(out, arrays, cells)
+    write(codes, out, options.data)
     print(f"The codes of {len(rows)} rows in {vae.latent_dim} dimensions are in {out}.")
     if picture:
         draw(codes.mean, rows, options.seed).savefig(picture, dpi=120)
         print(f"The picture is in {picture}.")
     return 0
+
+
+def write(codes: Codes, out: Path, data: str | None) -> None:
+    """Write codes as the ending of the file says.
+
+    Arguments:
+        codes: the codes.
+        out: the file to write.
+        data: the file of the rows; None for rows of the run.
+    """
+    arrays = {name: value.numpy() for name, value in codes._asdict().items() if value is not None}
+    if not len(codes.draws):
+        del arrays["draws"]
+    if out.suffix == SUFFIX and data is not None:
+        write_annotated(out, data, arrays)
+        return
+    cells = {**numbered("mean", arrays["mean"]), **numbered("scale", arrays["scale"])}
+    if codes.khat is not None:
+        cells["khat"] = codes.khat.tolist()
+    write_results(out, arrays, cells)
 
 
 def draw(means: Tensor, rows: Rows, seed: int) -> Figure:
@@ -56,7 +75,8 @@ def draw(means: Tensor, rows: Rows, seed: int) -> Figure:
     names = ["rows"]
     if rows.labels is not None and rows.labels.dim() == 1:
         labels = rows.labels
-        names = []
+        classes = rows.class_names or ()
+        names = [classes[label] for label in labels.unique().tolist()] if classes else []
     if means.shape[1] == 2:
         return latent_scatter(means, labels, "Means of q(z | x)", names=names)
     plane = torch.from_numpy(embedded(means.numpy(), seed))
@@ -81,7 +101,7 @@ def command_parser() -> SentenceParser:
     parser = run_parser(__doc__)
     add_rows(parser, "data")
     parser.add_argument(
-        "--out", type=str, default="codes.csv", help="the file to write: .csv, .npz or .npy"
+        "--out", type=str, default="codes.csv", help="the file to write: .csv, .npz, .npy or .h5ad"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     parser.add_argument(
