@@ -10,6 +10,7 @@ import pyro.infer
 import pytest
 import torch
 import yaml
+from sweeps import thinned
 from torch import nn
 
 import pyro_vae as pv
@@ -550,7 +551,7 @@ def importable(monkeypatch, folder, module, text):
     return mark
 
 
-@pytest.mark.parametrize("kind", MY_CLASSES)
+@pytest.mark.parametrize("kind", thinned(MY_CLASSES, 2))
 def test_a_class_of_the_users_own_is_named_by_its_import_path(tmp_path, monkeypatch, read, kind):
     importable(monkeypatch, tmp_path, "my_parts", MINE)
     name, init, part = MY_CLASSES[kind]

@@ -15,6 +15,7 @@ from pyro.infer import (
     TraceMeanField_ELBO,
     TraceTailAdaptive_ELBO,
 )
+from sweeps import thinned
 
 from pyro_vae import SVI, Execution, ImportanceWeightedELBO
 from pyro_vae.training import PerRow
@@ -100,7 +101,7 @@ def results(make_loss, execution, model=None, guide=None, adam=adam):
     return steps, svi.how
 
 
-@pytest.mark.parametrize("name", TRACED)
+@pytest.mark.parametrize("name", thinned(TRACED, 2))
 def test_traced_it_is_plain_bit_for_bit_with_x_drawn_as_a_part_of_the_step(name):
     def loss():
         return PerRow(TRACED[name](), torch.bernoulli)

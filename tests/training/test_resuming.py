@@ -7,6 +7,7 @@ import pytest
 import torch
 from models import binary_vae
 from pyro.infer import Trace_ELBO
+from sweeps import thinned
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     CyclicLR,
@@ -218,7 +219,7 @@ OWN_RATES = (
 )  # these make rates of their own, whatever the optimiser is asked for
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", thinned(SCHEDULERS, 2))
 def test_with_any_scheduler_the_run_goes_on_bit_for_bit(x, name):
     part, whole = (train(x, epochs, SCHEDULERS[name]) for epochs in (2, 4))
     again = train(x, 4, SCHEDULERS[name], start=1, resume=part)
@@ -231,7 +232,7 @@ def test_with_any_scheduler_the_run_goes_on_bit_for_bit(x, name):
 # What is asked for now
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", thinned(SCHEDULERS, 2))
 def test_a_learning_rate_is_the_one_at_the_start_of_the_schedule(x, name):
     part, slower = train(x, 2, SCHEDULERS[name]), train(x, 4, SCHEDULERS[name], lr=2e-3)
     again = train(x, 4, SCHEDULERS[name], lr=2e-3, resume=part)
