@@ -100,6 +100,7 @@ def means(table):
     }
 
 
+@pytest.mark.slow
 def test_the_first_vae_of_docs_samples_images(capsys):
     assert run("first-vae.md")["images"].shape == (16, 1, 8, 8)
     assert "log p(x)" in capsys.readouterr().out
@@ -118,6 +119,7 @@ def test_the_likelihood_of_your_own_starts_from_the_mean():
     torch.testing.assert_close(likelihood(torch.zeros(5, 2)).mean, mean.expand(5, 3))
 
 
+@pytest.mark.slow
 def test_your_own_model_takes_the_guide(folder, monkeypatch):
     monkeypatch.chdir(folder)
     names = run("reuse.md")
@@ -127,12 +129,14 @@ def test_your_own_model_takes_the_guide(folder, monkeypatch):
     assert names["informed"].khat.shape == (rows,)
 
 
+@pytest.mark.slow
 def test_data_of_your_own_and_missing_data_run(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     assert not run("data.md")["imputed"].draws.isnan().any()
     assert "tensor" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_posterior_is_checked_with_each_way_to_draw(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     (block,) = BLOCKS["posterior.md"]

@@ -87,6 +87,7 @@ def test_codes_are_those_of_the_vae_in_every_kind_of_file(trained, tmp_path):
     assert float(first["scale_1"]) == pytest.approx(stored["scale"][0, 1])
 
 
+@pytest.mark.slow
 def test_codes_lie_beside_the_matrix_that_they_are_of(trained, tmp_path):
     anndata = pytest.importorskip("anndata")
     x = np.random.default_rng(0).poisson(5.0, (30, 4)).astype(np.float32)

@@ -169,6 +169,7 @@ def test_one_chain_knows_no_error(vae):
     assert found.upper_error.isinf().all()
 
 
+@pytest.mark.slow
 def test_other_models_and_latents_outside_the_real_numbers():
     """Rows at dim -2; p(x) is Beta-binomial."""
     p = dist.Beta(2.0, 3.0).sample((200, 1))

@@ -451,6 +451,7 @@ def test_the_constants_travel_with_the_run(wide_table):
     assert network.seen(x).abs().max() < 6
 
 
+@pytest.mark.slow
 def test_a_run_of_format_1_sees_x_as_it_is_loaded_and_resumed(wide_table):
     np.save(wide_table / "table.npy", np.load(wide_table / "table.npy") / 1e5)
     assert call(wide_table, "train", *TABLE, "--vae.encoder_sees", "AsIs").code == 0

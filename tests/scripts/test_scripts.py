@@ -411,6 +411,7 @@ def test_evaluating_the_test_rows_repeats_the_metrics_of_training(trained):
     assert json.loads((folder / "run" / "metrics.json").read_text()) == before
 
 
+@pytest.mark.slow
 def test_evaluating_other_rows_leaves_the_metrics_alone(trained, tmp_path):
     folder, _ = trained
     before = contents(folder)
@@ -520,6 +521,7 @@ def test_what_is_seldom_meant_is_said_in_one_line(tmp_path):
     assert "TraceMeanField_ELBO draws the KL of z like Trace_ELBO" in line
 
 
+@pytest.mark.slow
 def test_the_parts_of_the_rate_are_reported_where_they_are_weighed(tmp_path):
     objective = ("--training.objective", "TotalCorrelationELBO", "--vae.latent_dim", 3)
     assert (
@@ -711,6 +713,7 @@ def test_a_mistake_ends_the_other_scripts_with_one_sentence_and_nothing_is_writt
     assert (sorted(folder.rglob("*")), contents(folder)) == before
 
 
+@pytest.mark.slow
 def test_a_run_without_validation_rows_has_none_to_evaluate(tmp_path):
     assert (
         call(
