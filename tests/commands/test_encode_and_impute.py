@@ -77,7 +77,8 @@ def test_codes_are_those_of_the_vae_in_every_kind_of_file(trained, tmp_path):
     for ending, draws in ((".npz", ["--num_draws=3"]), (".npy", []), (".csv", [])):
         ended = command(folder, "encode", "run", "t.csv", *draws, counts[0], counts[1] + ending)
         assert ended.code == 0, ended.err
-    stored = np.load(tmp_path / "codes.npz")
+    with np.load(tmp_path / "codes.npz") as file:
+        stored = dict(file)
     assert set(stored) == set(codes._fields)
     for name, value in codes._asdict().items():
         np.testing.assert_allclose(stored[name], value, rtol=1e-5, atol=1e-6)

@@ -22,12 +22,11 @@ def run(*words, cwd, **env):
 @pytest.mark.slow
 def test_the_wheel_alone_trains_digits_and_draws_the_manifold(tmp_path):
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "-q")
-    no_more = ("--no-deps", "--no-build-isolation")
     source = tmp_path / "source"  # a build leaves files in the folder of its source
     shutil.copytree(ROOT / "pyro_vae", source / "pyro_vae")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    run(*pip, "wheel", *no_more, "-w", str(tmp_path), str(source), cwd=tmp_path)
+    run(*pip, "wheel", "--no-deps", "-w", str(tmp_path), str(source), cwd=tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
     place = tmp_path / "installed"
     run(*pip, "install", "--no-deps", "--target", str(place), str(wheel), cwd=tmp_path)
