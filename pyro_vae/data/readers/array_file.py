@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pyro_vae.data.names import Names
-from pyro_vae.data.readers.files import FileSource
-from pyro_vae.data.readers.pairs import rows_of_pair
+from pyro_vae.data.readers.pairs import PairFile, rows_of_pair
 from pyro_vae.data.rows import Rows
 from pyro_vae.support.checks import nearest
 
@@ -20,7 +19,7 @@ SPARSE_NAMES = {"format", "shape", "data"}
 _MOST_NAMES = 5
 
 
-class ArrayFile(FileSource):
+class ArrayFile(PairFile):
     """Array of the user in a `.npy` file, or under the name x in a `.npz` file.
 
     A `.npz` file may hold labels under the name y: a whole number or a vector of real numbers for
@@ -42,18 +41,6 @@ class ArrayFile(FileSource):
     """
 
     kind = "a .npy or .npz file of numbers"
-    labels_are_contexts = True
-
-    def __init__(
-        self,
-        path: str,
-        test_fraction: float = 0.2,
-        seed: int = 0,
-        max_level: float | None = None,
-        channels_last: bool | None = None,
-    ) -> None:
-        super().__init__(path, test_fraction, seed, max_level)
-        self.channels_last = channels_last
 
     def rows(self, known: Names | None = None) -> Rows:
         with self.reading():

@@ -1,13 +1,43 @@
-"""Rows of an array x, and of labels y if there are any, that a file holds."""
+"""Files that hold an array x, and labels y if there are any."""
 
+from abc import ABC
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from pyro_vae.data.arrays import as_tensor, contents, is_real
+from pyro_vae.data.readers.files import FileSource
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.transforms import Identity
+
+
+class PairFile(FileSource, ABC):
+    """File that holds an array x, and perhaps labels y, which are the context of a VAE.
+
+    Arguments:
+        path: the file; x has the shape (rows, ...).
+        test_fraction: the share of rows for the test.
+        seed: names the random stream that chooses these rows.
+        max_level: the highest possible level; inferred when omitted.
+        channels_last: the setting of `Rows`.
+
+    Raises:
+        ValueError: if `max_level` is not above 0.
+    """
+
+    labels_are_contexts = True
+
+    def __init__(
+        self,
+        path: str,
+        test_fraction: float = 0.2,
+        seed: int = 0,
+        max_level: float | None = None,
+        channels_last: bool | None = None,
+    ) -> None:
+        super().__init__(path, test_fraction, seed, max_level)
+        self.channels_last = channels_last
 
 
 def rows_of_pair(x: Any, labels: Any, path: str, channels_last: bool | None = None) -> Rows:

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from pyro_vae.data.names import Names
-from pyro_vae.data.readers.files import FileSource, start_of
-from pyro_vae.data.readers.pairs import rows_of_pair
+from pyro_vae.data.readers.files import start_of
+from pyro_vae.data.readers.pairs import PairFile, rows_of_pair
 from pyro_vae.data.rows import Rows
 from pyro_vae.support.checks import described, nearest
 
 
-class TensorFile(FileSource):
+class TensorFile(PairFile):
     """Tensor that `torch.save` wrote: x alone, a pair (x, y), or a dict with x and perhaps y.
 
     The labels y are those of `ArrayFile`. The file is read by `torch.load(weights_only=True)`, so
@@ -32,18 +32,6 @@ class TensorFile(FileSource):
     """
 
     kind = "a file of tensors that torch.save wrote"
-    labels_are_contexts = True
-
-    def __init__(
-        self,
-        path: str,
-        test_fraction: float = 0.2,
-        seed: int = 0,
-        max_level: float | None = None,
-        channels_last: bool | None = None,
-    ) -> None:
-        super().__init__(path, test_fraction, seed, max_level)
-        self.channels_last = channels_last
 
     def rows(self, known: Names | None = None) -> Rows:
         with self.reading():
