@@ -1,4 +1,4 @@
-"""What most commands load: the VAE of a run, and rows for it."""
+"""Loading of the VAE of a run, and of rows for it."""
 
 from typing import Literal
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from pyro_vae import VAE, Fit, NonFiniteLossError, Rows, evaluate, fit
+from pyro_vae import VAE, Fit, NonFiniteLossError, Rows, Splits, evaluate, fit
 from pyro_vae.commands.job import Job, read_job
 from pyro_vae.commands.request import Request, early_options, preset_of
 from pyro_vae.commands.seeds import read_seeds, summary
@@ -17,6 +17,7 @@ from pyro_vae.distributions import distribution_mean
 from pyro_vae.figures import elbo_history, image_grid, manifold, quantile_grid
 from pyro_vae.runs import (
     INTERRUPTED,
+    DataRecord,
     Origin,
     RunFolder,
     SentenceParser,
@@ -81,46 +82,69 @@ def train(job: Job) -> int:
 
 
 def _train(job: Job) -> int:
-    request, folder, resume = job.request, job.folder, job.resume
-    settings = request.settings
+    settings = job.request.settings
     check_settings(settings)
     rows = settings.data.read()
     record = settings.data.record(*rows)
-    if resume:
-        folder.check_data(record)
+    if job.resume:
+        job.folder.check_data(record)
     splits = settings.data.split(*rows)
-    earlier = folder.fit() if resume else None
-    begun = len(earlier.history) if earlier else 0
+    vae = starting_vae(job, splits)
+    run = Writer(job.folder, lambda: begin(job, vae, record))
+    result = fitted(job, vae, splits, run)
+    if result.outcome == "interrupted" and not run.is_begun:
+        epoch = len(result.history) + 1
+        print(f"Interrupted in epoch {epoch}, before anything was written.")
+        return INTERRUPTED
+    run.save(result)
+    epochs = "1 epoch" if len(result.history) == 1 else f"{len(result.history)} epochs"
+    ended = f"{result.outcome.capitalize()} after {epochs}. The steps were {result.how}."
+    print(f"{ended} The run is in {job.folder.path}.")
+    if result.outcome == "interrupted":
+        return INTERRUPTED
+    report(vae, result, splits.test, job.folder)
+    return 0
+
+
+def starting_vae(job: Job, splits: Splits) -> VAE:
+    """Return the VAE with its first weights: new ones, or those of another run."""
+    settings = job.request.settings
     vae = initialized(settings, splits)
     if job.start is not None:
         job.start.give(vae)
-    place = device(settings.device)
-    vae.to(place)
+    return vae.to(device(settings.device))
 
-    def begin() -> None:
-        origin = Origin.of_process("pyro-vae train", place)
-        if resume:
-            info = folder.info()
-            origin = origin.after(info.command)
-            folder.save_settings(request.text, splits.train.x_shape, info.data, origin)
-        else:
-            folder.begin(request.text, splits.train.x_shape, record, origin)
 
-    run = Writer(folder, begin)
+def begin(job: Job, vae: VAE, record: DataRecord) -> None:
+    """Write what describes the run; a new one removes the files of a run that it replaces."""
+    origin = Origin.of_process("pyro-vae train", device(job.request.settings.device))
+    if not job.resume:
+        job.folder.begin(job.request.text, tuple(vae.x_shape), record, origin)
+        return
+    stored = job.folder.info()
+    origin = origin.after(stored.command)
+    job.folder.save_settings(job.request.text, tuple(vae.x_shape), stored.data, origin)
+
+
+def fitted(job: Job, vae: VAE, splits: Splits, run: "Writer") -> Fit:
+    """Train, and write what every epoch has reached."""
+    settings = job.request.settings
+    earlier = job.folder.fit() if job.resume else None
+    begun = len(earlier.history) if earlier else 0
     drawn = splits.test.take(slice(NUM_DRAWN))
     figures = drawings(vae, drawn) if settings.logging.loggers else {}
-    logs = settings.logging.logged(folder.path, figures)
+    logs = settings.logging.logged(job.folder.path, figures)
 
     def on_epoch(reached: Fit) -> None:
         if len(reached.history) == begun:
-            announce(request, reached)
+            announce(job.request, reached)
         else:
             run.save(reached)
         logs(reached)
 
     try:
         with closing(logs), used_from("training.objective", "pyro.infer"):
-            result = fit(
+            return fit(
                 vae,
                 splits.train,
                 settings.training,
@@ -133,17 +157,6 @@ def _train(job: Job) -> int:
     except NonFiniteLossError as error:
         run.save_failure(error)
         raise
-    if result.outcome == "interrupted" and not run.is_begun:
-        print(f"Interrupted in epoch {begun + 1}, before anything was written.")
-        return INTERRUPTED
-    run.save(result)
-    epochs = "1 epoch" if len(result.history) == 1 else f"{len(result.history)} epochs"
-    ended = f"{result.outcome.capitalize()} after {epochs}. The steps were {result.how}."
-    print(f"{ended} The run is in {folder.path}.")
-    if result.outcome == "interrupted":
-        return INTERRUPTED
-    report(vae, result, splits.test, folder)
-    return 0
 
 
 class Writer:
