@@ -65,13 +65,15 @@ def warnings_for(rows: VAERows, batch: Batch, objective: ELBO) -> list[str]:
 
 
 def _never_observed(rows: Rows) -> list[str]:
-    """Return the first places in a row that are missing in all rows, in Python's notation."""
+    """Return the first places in a row that are missing in all rows: names, or Python's indices."""
     if not rows.has_missing:
         return []
     observed = torch.zeros(rows.levels.shape[1:], dtype=torch.bool)
     for block in rows.blocks():
         observed |= ~rows.levels[block].isnan().all(0).cpu()
     places = (~observed).nonzero().tolist()
+    if rows.column_names is not None:
+        return [repr(rows.column_names[place]) for (place,) in places[:_MOST_PLACES]]
     return [str(place).replace(" ", "") for place in places[:_MOST_PLACES]]
 
 

@@ -28,7 +28,7 @@ from pyro_vae import (
     evaluate,
     fit,
 )
-from pyro_vae.data import Batches
+from pyro_vae.data import Batches, Identity
 from pyro_vae.engine import program as engine_program
 from pyro_vae.engine import trace
 from pyro_vae.evaluation.measures import MeanELBOTerms
@@ -573,6 +573,9 @@ def test_an_element_that_no_row_has_is_said_to_be_unknown():
     vae = VAE(StandardNormalPrior(2), likelihood, posterior, missing="nan")
     with pytest.warns(UserWarning, match=r"has an observed value of x at \[1\], so the VAE knows"):
         fit(vae, x, plain(epochs=1, batches=Shuffled(10)))
+    named = Rows(x, Identity(), column_names=["mass", "age", "size"])
+    with pytest.warns(UserWarning, match="has an observed value of x at 'age', so the VAE knows"):
+        fit(vae, named, plain(epochs=1, batches=Shuffled(10)))
     vae.likelihood.requires_grad_(False)  # it has learned from other rows
     fit(vae, x, plain(epochs=1, batches=Shuffled(10)))
     vae.likelihood.requires_grad_(True)
